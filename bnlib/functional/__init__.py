@@ -1,0 +1,1 @@
+"""Normalization as plain NumPy functions: forward, inference and hand-derived backward."""

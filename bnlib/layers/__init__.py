@@ -1,0 +1,1 @@
+"""Neural-network layers in NumPy, every backward pass derived by hand."""
