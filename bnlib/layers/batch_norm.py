@@ -89,7 +89,7 @@ class BatchNorm(Norm):
             return y, (None, (x, axes, *statistics))
         y, cache = F.batch_norm_forward(x, *self._affine, eps=self.eps, axes=axes)
         self.running.update(
-            cache.mean, cache.var, cache.n, momentum=self.momentum, unbiased=self.unbiased
+            cache.mean, cache.var, cache.count, momentum=self.momentum, unbiased=self.unbiased
         )
         return y, (cache, None)
 

@@ -63,7 +63,7 @@ class Dropout(Layer):
 
     def _uniform(self, x: Array) -> Array:
         """Draw numbers in [0, 1), shape and dtype of x, each seed from its own generator."""
-        dtype = x.dtype if x.dtype in (np.float32, np.float64) else np.dtype(np.float32)
+        dtype = np.float64 if x.dtype == np.float64 else np.float32
         u = np.empty(x.shape, dtype)
         for generator, part in zip(self._generators, [u] if self.seeds is None else u, strict=True):
             generator.random(out=part, dtype=dtype)
