@@ -138,7 +138,9 @@ def plot_bands(
     return lines
 
 
-def label_ends(ax: Axes, lines: Sequence[Line2D] | None = None) -> list[Annotation]:
+def label_ends(
+    ax: Axes, lines: Sequence[Line2D] | None = None, *, align: bool = False
+) -> list[Annotation]:
     """Write each line's label at its right end, in its colour, pushed apart where they overlap.
 
     Call it last: it needs the final limits and scales of the axes.
@@ -149,6 +151,8 @@ def label_ends(ax: Axes, lines: Sequence[Line2D] | None = None) -> list[Annotati
         The axes of the lines.
     lines : sequence of matplotlib.lines.Line2D, optional
         The lines to label; by default every line of `ax` that was drawn with a `label`.
+    align : bool
+        Whether all labels start right of the last line to end, one below the other.
 
     Returns
     -------
@@ -170,6 +174,8 @@ def label_ends(ax: Axes, lines: Sequence[Line2D] | None = None) -> list[Annotati
     if not lines:
         raise ValueError("lines: expected at least one line with a label, got none")
     ends = [_last_point(line) for line in lines]
+    if align:
+        ends = [(max(x for x, _ in ends), y) for _, y in ends]
     labels = [
         ax.annotate(
             line.get_label(),

@@ -111,7 +111,8 @@ def show(fig: Figure, name: str, alt: str) -> None:
         return
     try:
         from myst_nb import glue
-    except ImportError:
-        display(figure)
+    except ImportError:  # a notebook outside of the book
+        pass
     else:
-        glue(name, figure)
+        glue(name, figure, display=False)
+    display(figure)
