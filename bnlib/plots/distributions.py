@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from bnlib.plots.lines import label_ends, mean_interval
 from bnlib.plots.style import MARKERS, line_style
 
-_GROUP_WIDTH = 0.4  # of the distance between two groups
+_GROUP_WIDTH = 0.4  # in units of the distance of two groups
 _DARK_TEXT, _LIGHT_TEXT = "#111111", "#FAFAFA"  # on coloured cells: the same in both themes
 _LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -113,18 +113,19 @@ def points(
                 f"samples[{meaning!r}]: expected shape (k, {len(groups)}), got {np.shape(rows)}"
             )
         mean, low, high = mean_interval(rows)
-        containers[meaning] = ax.errorbar(
+        container = ax.errorbar(
             np.arange(len(groups)) + offset,
             mean,
             yerr=[mean - low, high - mean],
-            label=labels[meaning],
             color=line_style(meaning)["color"],
             marker=MARKERS[meaning],
             linestyle="none",
             capsize=3,
         )
+        container.lines[0].set_label(labels[meaning])
+        containers[meaning] = container
     ax.set_xticks(np.arange(len(groups)), groups)
-    ax.set_xlim(-0.5, len(groups) - 0.5)
+    ax.set_xlim(-0.5, len(groups) - 1 + 0.75 * _GROUP_WIDTH)
     label_ends(ax, [container.lines[0] for container in containers.values()], align=True)
     return containers
 
@@ -165,9 +166,7 @@ def heat_map(
     """
     values = np.ma.masked_invalid(np.asarray(values, dtype=np.float64))
     if values.shape != (len(rows), len(columns)):
-        raise ValueError(
-            f"values: expected shape {(len(rows), len(columns))}, got {values.shape}"
-        )
+        raise ValueError(f"values: expected shape {(len(rows), len(columns))}, got {values.shape}")
     low, high = limits if limits is not None else (values.min(), values.max())
     mesh = ax.pcolormesh(values, vmin=low, vmax=high, edgecolor="face", linewidth=0.2)
     for (i, j), value in np.ndenumerate(values):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, Polygon
+from matplotlib.patches import Circle, FancyArrowPatch, Polygon
 from numpy.typing import ArrayLike, NDArray
 
-from bnlib.plots.style import line_style
+from bnlib.plots.style import MARKERS, line_style
 
 _BASIS = np.array([[1, -1, 0], [1, 1, -2], [1, 1, 1]]) / np.sqrt([[2], [6], [3]])
 _ELEVATION = np.deg2rad(24)  # of the eye above the plane
-_PLANE = 2.5  # half the side of the part of the plane that is drawn
+_PLANE, _PLANE_TURN = 3.2, 25  # half a diagonal of the square of the plane that is drawn, degrees
+_NAME_DISTANCES = np.array([24, 14])  # points from a point to its name, sideways and upward
 _RADIUS = np.sqrt(3)
 
 
@@ -67,38 +68,41 @@ def sphere_and_plane(ax: Axes, x: ArrayLike) -> Line2D:
     _draw_surfaces(ax)
     centered = x - x.mean(axis=1, keepdims=True)
     x_hat = centered / x.std(axis=1, keepdims=True)
-    for path in project(np.stack([x, centered, x_hat], axis=1)):
-        for start, end in zip(path[:-1], path[1:], strict=True):
-            arrow = {"arrowstyle": "->", "shrinkA": 3, "shrinkB": 3, "color": "black"}
-            ax.annotate("", xy=end, xytext=start, arrowprops=arrow)
-    before, between, after = (project(stage).T for stage in (x, centered, x_hat))
-    ax.plot(*before, "o", color=line_style("none")["color"])
-    ax.plot(*between, "o", color=line_style("reference")["color"])
-    (points,) = ax.plot(*after, "s", color=line_style("batch")["color"])
-    _name(ax, before[:, 0], r"$x$", "none")
-    _name(ax, between[:, 0], r"$x-\mu$", "reference")
-    _name(ax, after[:, 0], r"$\hat{x}$", "batch")
+    stages = project(np.stack([x, centered, x_hat]))  # (3, p, 2)
+    for start, end in (stages[:2], stages[1:]):
+        for tail, head in zip(start, end, strict=True):
+            _draw_arrow(ax, tail, head, "black")
+    names = ((r"$x$", "none"), (r"$x-\mu$", "reference"), (r"$\hat{x}$", "batch"))
+    first = stages[:, 0]
+    directions = (first[0] - first[1], first[1] - first[2], first[2] - first[1])
+    for stage, (text, meaning), direction in zip(stages, names, directions, strict=True):
+        color = line_style(meaning)["color"]
+        (points,) = ax.plot(*stage.T, MARKERS[meaning], color=color)
+        offset = _NAME_DISTANCES * direction / np.linalg.norm(direction)
+        style = {"color": color, "ha": "center", "va": "center", "size": "large"}
+        ax.annotate(text, stage[0], offset, textcoords="offset points", **style)
     return points
 
 
 def _draw_surfaces(ax: Axes) -> None:
     reference = line_style("reference")["color"]
-    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * _PLANE
-    plane = project(corners @ _BASIS[:2])
+    turn = np.deg2rad(_PLANE_TURN) + np.pi / 2 * np.arange(4)
+    plane = project(_PLANE * np.stack([np.cos(turn), np.sin(turn)], axis=1) @ _BASIS[:2])
     ax.add_patch(Polygon(plane, facecolor=reference, alpha=0.15, linewidth=0))
     ax.add_patch(Circle((0, 0), _RADIUS, fill=False, edgecolor=reference))
     angle = np.linspace(0, np.pi, 100)
     for side, style in ((1, ":"), (-1, "-")):  # behind and in front of the sphere
         half = np.stack([np.cos(angle), side * np.sin(angle)], axis=1) * _RADIUS
         ax.plot(*project(half @ _BASIS[:2]).T, color=line_style("batch")["color"], linestyle=style)
-    top = project(1.35 * _RADIUS * _BASIS[2])
-    ax.annotate("", xy=top, xytext=(0, 0), arrowprops={"arrowstyle": "->", "color": reference})
+    top = project(1.5 * _RADIUS * _BASIS[2])
+    _draw_arrow(ax, np.zeros(2), top, reference)
     ax.text(*top, "  (1, 1, 1)", color=reference, va="center")
-    ax.text(*plane[1], r"$x_1+x_2+x_3=0$", color=reference, ha="right", va="top")
+    text = r"plane $x_1+x_2+x_3=0$"
+    ax.text(-_RADIUS, plane[:, 1].min(), text, color=reference, ha="right", va="top")
     edge = _RADIUS * np.array([-np.cos(np.pi / 4), np.sin(np.pi / 4)])
     ax.text(*edge, r"radius $\sqrt{3}$ ", color=reference, ha="right", va="bottom")
 
 
-def _name(ax: Axes, point: NDArray, text: str, meaning: str) -> None:
-    color = line_style(meaning)["color"]
-    ax.annotate(text, point, (6, 2), textcoords="offset points", color=color)
+def _draw_arrow(ax: Axes, tail: NDArray, head: NDArray, color: str) -> None:
+    style = {"arrowstyle": "->", "mutation_scale": 10, "shrinkA": 3, "shrinkB": 3}
+    ax.add_patch(FancyArrowPatch(tail, head, color=color, **style))

@@ -152,7 +152,7 @@ def label_ends(
     lines : sequence of matplotlib.lines.Line2D, optional
         The lines to label; by default every line of `ax` that was drawn with a `label`.
     align : bool
-        Whether all labels start right of the last line to end, one below the other.
+        Whether all labels start at the right edge of the axes, one below the other.
 
     Returns
     -------
@@ -175,7 +175,7 @@ def label_ends(
         raise ValueError("lines: expected at least one line with a label, got none")
     ends = [_last_point(line) for line in lines]
     if align:
-        ends = [(max(x for x, _ in ends), y) for _, y in ends]
+        ends = [(ax.get_xlim()[1], y) for _, y in ends]
     labels = [
         ax.annotate(
             line.get_label(),

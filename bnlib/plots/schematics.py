@@ -102,6 +102,7 @@ def graph(
     *,
     color: str = "black",
     size: tuple[float, float] = (0.9, 0.6),
+    widths: Mapping[str, float] | None = None,
     highlight: Sequence[str] = (),
 ) -> dict[str, FancyBboxPatch]:
     """Draw a computational graph: a box a node, an arrow an edge.
@@ -118,6 +119,8 @@ def graph(
         Colour of the arrows.
     size : tuple of two floats
         Width and height of a box.
+    widths : mapping of str to float, optional
+        Key -> width of a box with a long text.
     highlight : sequence of str
         Keys of the nodes with a border in the colour of batch normalization.
 
@@ -137,9 +140,10 @@ def graph(
     width, height = size
     boxes = {}
     for key, (x, y, text) in nodes.items():
+        box_width = (widths or {}).get(key, width)
         boxes[key] = FancyBboxPatch(
-            (x - width / 2, y - height / 2),
-            width,
+            (x - box_width / 2, y - height / 2),
+            box_width,
             height,
             boxstyle="round,pad=0,rounding_size=0.12",
             facecolor=PAPER,
@@ -174,11 +178,11 @@ _BATCH_NORM_NODES = {
     "mean": (1.0, 0.0, r"$\mu$"),
     "centered": (2.0, 1.0, r"$x-\mu$"),
     "var": (2.9, 0.0, r"$\sigma^2$"),
-    "inv_std": (4.5, 0.0, r"$(\sigma^2+\epsilon)^{-1/2}$"),
-    "x_hat": (5.0, 1.0, r"$\hat{x}$"),
-    "gamma": (5.7, 2.0, r"$\gamma$"),
-    "beta": (7.1, 2.0, r"$\beta$"),
-    "y": (7.1, 1.0, "$y$"),
+    "inv_std": (4.6, 0.0, r"$(\sigma^2+\epsilon)^{-1/2}$"),
+    "x_hat": (5.3, 1.0, r"$\hat{x}$"),
+    "gamma": (6.0, 2.0, r"$\gamma$"),
+    "beta": (7.2, 2.0, r"$\beta$"),
+    "y": (7.2, 1.0, "$y$"),
 }
 _BATCH_NORM_EDGES = [
     ("x", "mean"),
@@ -218,4 +222,5 @@ def batch_norm_graph(
     if backward:
         edges = [(end, start) for start, end in edges]
     color = COLORS["batch"] if backward else "black"
-    return graph(ax, _BATCH_NORM_NODES, edges, color=color, highlight=highlight)
+    widths = {"inv_std": 1.6}
+    return graph(ax, _BATCH_NORM_NODES, edges, color=color, widths=widths, highlight=highlight)

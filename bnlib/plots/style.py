@@ -33,7 +33,7 @@ LINES: dict[str, dict[str, Any]] = {
 }
 """Meaning -> keyword arguments of `matplotlib.axes.Axes.plot`; no colour is ever alone."""
 
-MARKERS: dict[str, str] = {"none": "o", "batch": "s", "layer": "^", "group": "D", "reference": "x"}
+MARKERS: dict[str, str] = {"none": "o", "batch": "s", "layer": "^", "group": "D", "reference": "v"}
 """Meaning -> marker, for figures of points."""
 
 PAPER = "#FFFFFF"
