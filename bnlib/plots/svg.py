@@ -11,12 +11,14 @@ from matplotlib.collections import Collection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
 
 from bnlib.plots.style import COLORS, PAPER
 
 MAX_VECTOR_POINTS = 5000
 """A figure with more points than this has its large artists drawn as a bitmap inside the SVG."""
 
+_MARGIN = 0.05  # inches above and below the figure
 _LARGE_ARTIST_POINTS = 500
 _SVG = "http://www.w3.org/2000/svg"
 _HREF = "{http://www.w3.org/1999/xlink}href"
@@ -54,7 +56,9 @@ def to_svg(fig: Figure, name: str, alt: str) -> str:
     _rasterize_large_artists(fig)
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path", "svg.id": None}):
-        fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        fig.savefig(
+            buffer, format="svg", transparent=True, metadata={"Date": None}, bbox_inches=_crop(fig)
+        )
     root = ElementTree.fromstring(buffer.getvalue())
     for metadata in root.findall(f"{{{_SVG}}}metadata"):
         root.remove(metadata)
@@ -62,6 +66,14 @@ def to_svg(fig: Figure, name: str, alt: str) -> str:
         _adapt(element, name)
     _set_frame(root, name, alt)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _crop(fig: Figure) -> Bbox:
+    """Return what to show, in inches: the full width, and only as much height as is used."""
+    fig.draw_without_rendering()
+    used = fig.get_tightbbox()
+    left, right = min(0.0, used.x0), max(fig.get_figwidth(), used.x1)
+    return Bbox.from_extents(left, used.y0 - _MARGIN, right, used.y1 + _MARGIN)
 
 
 def _rasterize_large_artists(fig: Figure) -> None:
