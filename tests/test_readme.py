@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import bnlib
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf8")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -55,3 +57,10 @@ def test_local_links_exist():
 def test_nothing_installs_the_foreign_bnlib(path):
     # On the package index that name is an unrelated project.
     assert not re.search(r"pip3?\s+install[^\n`]*\bbnlib\b", path.read_text("utf8"))
+
+
+def test_versions_agree():
+    citation = (ROOT / "CITATION.cff").read_text("utf8")
+    assert f"\nversion: {bnlib.__version__}\n" in citation
+    assert f"version = {{{bnlib.__version__}}}" in README
+    assert f"## [{bnlib.__version__}]" in (ROOT / "CHANGELOG.md").read_text("utf8")
