@@ -13,7 +13,7 @@ class RunningStatistics:
     .. math:: \mu \leftarrow (1 - \alpha)\,\mu + \alpha\,\mu_B, \qquad
         \sigma^2 \leftarrow (1 - \alpha)\,\sigma^2 + \alpha\,\tfrac{m}{m - 1}\,\sigma_B^2
 
-    :eq:`eq-inference-running`; the unbiased variance is that of Algorithm 2, line 8 of
+    :eq:`eq-inference-running`; the unbiased variance is that of Algorithm 2, line 10 of
     :cite:t:`ioffe2015batch`.
 
     Parameters
