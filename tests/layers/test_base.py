@@ -212,8 +212,8 @@ def test_without_the_input_gradient_the_parameters_have_the_same_gradients(make,
     dy = rng.standard_normal(layer(rng.standard_normal(shape)).shape)
     layer.backward(dy)
     expected = {name: g.copy() for name, g in layer.gradients.items()}
-    for p in (leaf for leaf in layer.gradients.values()):
-        p[...] = np.nan
+    for g in layer.gradients.values():
+        g[...] = np.nan
     assert layer.backward(dy, input_gradient=False) is None
     for name, g in layer.gradients.items():
         np.testing.assert_array_equal(g, expected[name])
