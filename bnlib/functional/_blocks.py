@@ -114,12 +114,15 @@ def _cut_columns(x: np.ndarray) -> list[np.ndarray]:
     """Cut (b, n, c, 1) along n into (b, pieces, `COLUMN`, c) and the rest (b, 1, rows, c)."""
     b, n, c, _ = x.shape
     whole = n - n % COLUMN
-    return [x[:, :whole].reshape(b, -1, COLUMN, c), x[:, None, whole:, :, 0]]
+    pieces = [x[:, :whole].reshape(b, -1, COLUMN, c)] if whole else []
+    return [*pieces, x[:, None, whole:, :, 0]] if n > whole else pieces
 
 
 def _add_up(parts: list[np.ndarray]) -> np.ndarray:
     """Sum (b, anything, c) arrays over the middle, in float64, as (b, 1, c, 1)."""
-    total = sum(part.sum(axis=1, dtype=np.float64) for part in parts)
+    total = parts[0].sum(axis=1, dtype=np.float64)
+    for part in parts[1:]:
+        total += part.sum(axis=1, dtype=np.float64)
     return total[:, None, :, None]
 
 
