@@ -6,6 +6,7 @@ Notebooks that have not changed since they last succeeded are not executed again
 """
 
 import os
+import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -19,6 +20,7 @@ from jupyter_cache.base import CacheBundleIn
 from nbclient import NotebookClient
 
 SECONDS_PER_CELL = 300
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of tracebacks: unreadable in a log
 
 
 def notebooks_of_toc(root: Path) -> list[Path]:
@@ -47,6 +49,7 @@ def execute(path: Path) -> tuple[nbformat.NotebookNode, float, str]:
         notebook,
         timeout=SECONDS_PER_CELL,
         resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=ERROR"],
         record_timing=False,  # it would change the metadata by which the cache knows a cell
     )
     start = time.perf_counter()
@@ -54,7 +57,7 @@ def execute(path: Path) -> tuple[nbformat.NotebookNode, float, str]:
         client.execute()
         failure = ""
     except Exception as error:  # a failing cell, a cell out of time, a kernel that died
-        failure = str(error) or repr(error)
+        failure = COLOURS.sub("", str(error)) or repr(error)
     return notebook, time.perf_counter() - start, failure
 
 
