@@ -69,7 +69,7 @@ wheel: $(INSTALLED)  ## build the wheel and run a notebook against it in a fresh
 	$(BIN)/python tests/check_wheel.py
 
 browser: $(INSTALLED)  ## look at every built page in Chromium: errors, requests, accessibility
-	$(BIN)/python -m pytest -p no:doctest -x tests/browser/check_pages.py
+	$(BIN)/python -m pytest -n 2 -p no:doctest tests/browser/check_pages.py
 
 clean:  ## remove what was built (not .venv)
 	rm -rf _build dist build .pytest_cache .ruff_cache .hypothesis

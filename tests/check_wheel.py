@@ -1,6 +1,6 @@
 """Build the wheel, install it in a fresh environment, and run a notebook against it there.
 
-Usage: ``python tests/check_wheel.py``, or ``make wheel``. Takes a minute and needs the package index.
+Usage: ``python tests/check_wheel.py``, or ``make wheel``. It takes a minute.
 """
 
 import os
