@@ -427,6 +427,14 @@ def test_every_page_has_a_description():
             assert head.get("myst", {}).get("html_meta", {}).get("description"), name
 
 
+def test_style_sheet_has_the_dark_colours_of_the_library():
+    from bnlib.plots import DARK_COLORS
+
+    sheet = (ROOT / "book" / "_static" / "bn.css").read_text("utf8")
+    found = dict(re.findall(r"--bn-(\w+): (#\w+);", sheet))
+    assert found == DARK_COLORS
+
+
 def test_citations_and_bibliography_agree():
     assert (
         citation_faults(sources().values(), (ROOT / "book" / "references.bib").read_text("utf8"))

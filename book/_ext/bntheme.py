@@ -14,6 +14,10 @@ REPAIRS = {
     '<summary aria-label="Toggle hidden content">': "<summary>",
     # Deprecated, and not allowed where docutils puts it.
     'role="doc-biblioentry"': 'role="listitem"',
+    # The same for every theorem, exercise and solution of a page.
+    ' id="proof-content"': "",
+    ' id="exercise-content"': "",
+    ' id="solution-content"': "",
 }
 DESCRIPTION = re.compile(r'<meta content="([^"]*)" name="description" />')
 OG_DESCRIPTION = re.compile(r'<meta[^>]*(?:name|property)="og:description"[^>]*>\n?')

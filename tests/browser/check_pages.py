@@ -124,7 +124,7 @@ def test_page(visit, name, view):
     nameless = tab.evaluate(
         """() => [...document.querySelectorAll('article img, article svg')].filter(picture =>
              !(picture.getAttribute('alt') || picture.getAttribute('aria-label')
-               || picture.closest('[aria-hidden=true], .katex')))
+               || picture.closest('[aria-hidden=true], .katex, button, .tb-icon')))
            .map(picture => picture.outerHTML.slice(0, 120))"""
     )
     faults += [f"no alternative text: {picture}" for picture in nameless]
