@@ -43,8 +43,16 @@ def _forget_failure(app, exception):
         shutil.rmtree(app.doctreedir, ignore_errors=True)
 
 
+def _skip_bare_fields(app, what, name, obj, skip, options):
+    # A named tuple documents its fields with their numbers; the signature already lists them.
+    if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number"):
+        return True
+    return None
+
+
 def setup(app):
     """Register with Sphinx."""
+    app.connect("autodoc-skip-member", _skip_bare_fields)
     app.connect("config-inited", _set_cache)
     app.connect("config-inited", _set_links)
     app.connect("build-finished", _forget_failure)
