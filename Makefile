@@ -47,7 +47,7 @@ unit: $(INSTALLED)  ## run the tests of the library and of the book's rules
 
 notebooks: $(INSTALLED)  ## run every notebook as a test
 	$(BIN)/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env \
-		--nbval-cell-timeout 300 -p no:doctest book
+		--nbval-cell-timeout 300 book --ignore book/_ext
 
 lint: $(INSTALLED)  ## check style, spelling, and that notebooks are stored without outputs
 	$(BIN)/ruff check .
@@ -69,7 +69,7 @@ wheel: $(INSTALLED)  ## build the wheel and run a notebook against it in a fresh
 	$(BIN)/python tests/check_wheel.py
 
 browser: $(INSTALLED)  ## look at every built page in Chromium: errors, requests, accessibility
-	$(BIN)/python -m pytest -n 2 -p no:doctest tests/browser/check_pages.py
+	$(BIN)/python -m pytest -n 2 tests/browser/check_pages.py
 
 clean:  ## remove what was built (not .venv)
 	rm -rf _build dist build .pytest_cache .ruff_cache .hypothesis
