@@ -9,7 +9,7 @@ LIVE_CODE = re.compile(
     r'<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = .*?</script>',
     re.DOTALL,
 )
-REPAIRS = {
+BODY_REPAIRS = {
     # MyST-NB names every fold so, which hides its visible text from assistive technology.
     '<summary aria-label="Toggle hidden content">': "<summary>",
     # Deprecated, and not allowed where docutils puts it.
@@ -18,6 +18,14 @@ REPAIRS = {
     ' id="proof-content"': "",
     ' id="exercise-content"': "",
     ' id="solution-content"': "",
+}
+PAGE_REPAIRS = {
+    # The left sidebar (logo, search) lies outside every landmark.
+    'id="pst-primary-sidebar" class': 'id="pst-primary-sidebar" role="region" aria-label="Book" class',
+    # The switch that unfolds a part of the contents has no name.
+    '<summary><span class="toctree-toggle"': (
+        '<summary aria-label="Pages of this part"><span class="toctree-toggle"'
+    ),
 }
 DESCRIPTION = re.compile(r'<meta content="([^"]*)" name="description" />')
 OG_DESCRIPTION = re.compile(r'<meta[^>]*(?:name|property)="og:description"[^>]*>\n?')
@@ -37,7 +45,7 @@ def _drop_live_code(app, pagename, templatename, context, doctree):
 
 def _repair_body(app, pagename, templatename, context, doctree):
     if "body" in context:
-        for fault, repair in REPAIRS.items():
+        for fault, repair in BODY_REPAIRS.items():
             context["body"] = context["body"].replace(fault, repair)
 
 
@@ -57,13 +65,12 @@ def _repair_pages(app, exception):
     icons = out / "_static" / "scripts" / "fontawesome.js"
     if icons.exists():
         icons.write_text("/* the icons come from the theme's font */\n", "utf8")
-    # The left sidebar (logo, search) lies outside every landmark.
-    fault = 'id="pst-primary-sidebar" class'
-    repair = 'id="pst-primary-sidebar" role="region" aria-label="Book" class'
     for page in out.rglob("*.html"):
-        text = page.read_text("utf8")
-        if fault in text:
-            page.write_text(text.replace(fault, repair), "utf8")
+        before = after = page.read_text("utf8")
+        for fault, repair in PAGE_REPAIRS.items():
+            after = after.replace(fault, repair)
+        if after != before:
+            page.write_text(after, "utf8")
 
 
 def setup(app):

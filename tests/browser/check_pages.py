@@ -35,7 +35,6 @@ VIEWS = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
     "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
     "narrow": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
-    "narrow-dark": {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}},
 }
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 GENERATED = ("index.html", "_modules", "_static", "reports")  # a redirect; listings of the source
