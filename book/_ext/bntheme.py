@@ -19,9 +19,11 @@ BODY_REPAIRS = {
     ' id="exercise-content"': "",
     ' id="solution-content"': "",
 }
-PAGE_REPAIRS = {
+PAGE_REPAIRS = {  # applied to a repaired page, they change nothing
     # The left sidebar (logo, search) lies outside every landmark.
-    'id="pst-primary-sidebar" class': 'id="pst-primary-sidebar" role="region" aria-label="Book" class',
+    'id="pst-primary-sidebar" class': (
+        'id="pst-primary-sidebar" role="region" aria-label="Book" class'
+    ),
     # The switch that unfolds a part of the contents has no name.
     '<summary><span class="toctree-toggle"': (
         '<summary aria-label="Pages of this part"><span class="toctree-toggle"'
