@@ -85,6 +85,13 @@ def test_edit_in_the_library_changes_the_number_on_the_page(book, commands):
         assert values_on_page(book) == [str(value)]
 
 
+def test_edit_in_the_style_sheet_reaches_the_book(book):
+    for color in ("red", "green"):
+        (book / "book" / "_static" / "bn.css").write_text(f"p {{ color: {color}; }}", "utf8")
+        assert run(book, BUILD).returncode == 0
+        assert color in (book / "_build" / "html" / "_static" / "bn.css").read_text("utf8")
+
+
 def test_unchanged_notebook_is_executed_once(book):
     write_page(book, "other", "with open('runs.txt', 'a') as file:\n    print('run', file=file)")
     for command in (EXECUTE, BUILD, EXECUTE, BUILD):

@@ -15,21 +15,26 @@ from pathlib import Path
 PACKAGES = ("numpy", "scipy", "matplotlib", "scikit-learn", "mlxtend", "mnist1d", "torch")
 
 
+def hash_files(root: Path, *names: str) -> str:
+    """Hash the names and contents of files and of everything in folders."""
+    digest = hashlib.sha256()
+    for path in sorted(p for name in names for p in [root / name, *(root / name).rglob("*")]):
+        if path.is_file() and path.suffix != ".pyc":
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
+            digest.update(content)
+    return digest.hexdigest()[:16]
+
+
 def fingerprint(root: Path) -> str:
     """Hash everything that a number in the book depends on, apart from the notebook itself."""
-    digest = hashlib.sha256(platform.python_version().encode())
+    state = [platform.python_version(), hash_files(root, "bnlib", "requirements.txt")]
     for package in PACKAGES:
         try:
-            version = metadata.version(package)
+            state.append(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:
-            version = "absent"
-        digest.update(f"{package}=={version}\n".encode())
-    library = (p for p in (root / "bnlib").rglob("*") if p.is_file() and p.suffix != ".pyc")
-    for path in sorted([root / "requirements.txt", *library]):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
-        digest.update(content)
-    return digest.hexdigest()[:16]
+            state.append(f"{package} absent")
+    return hashlib.sha256("\n".join(state).encode()).hexdigest()[:16]
 
 
 def current_cache(root: Path) -> Path:

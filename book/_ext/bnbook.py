@@ -14,12 +14,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from execution_cache import current_cache, prepare_kernels  # noqa: E402
+from execution_cache import current_cache, hash_files, prepare_kernels  # noqa: E402
 
 
-def _set_cache(app, config):
+def _set_state(app, config):
     prepare_kernels(ROOT)
     config.nb_execution_cache_path = str(current_cache(ROOT))
+    # Sphinx looks for changes in pages only: let a new style sheet rewrite them too.
+    config.bn_assets = hash_files(ROOT, "book/_ext", "book/_static", "book/_templates")
 
 
 def _set_links(app, config):
@@ -52,8 +54,9 @@ def _skip_bare_fields(app, what, name, obj, skip, options):
 
 def setup(app):
     """Register with Sphinx."""
+    app.add_config_value("bn_assets", "", "html")
     app.connect("autodoc-skip-member", _skip_bare_fields)
-    app.connect("config-inited", _set_cache)
+    app.connect("config-inited", _set_state)
     app.connect("config-inited", _set_links)
     app.connect("build-finished", _forget_failure)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
