@@ -1,1 +1,34 @@
 """The style of the book's figures and the figures themselves."""
+
+from bnlib.plots.distributions import heat_map, layer_histograms, points
+from bnlib.plots.geometry import project, sphere_and_plane
+from bnlib.plots.lines import Interval, band, label_ends, mean_interval, plot_bands
+from bnlib.plots.schematics import averaging_axes, batch_norm_graph, graph
+from bnlib.plots.show import ThemedFigure, render, show
+from bnlib.plots.style import COLORS, DARK_COLORS, LINES, MARKERS, line_style, theme_css, use_style
+
+__all__ = [
+    "COLORS",
+    "DARK_COLORS",
+    "LINES",
+    "MARKERS",
+    "Interval",
+    "ThemedFigure",
+    "averaging_axes",
+    "band",
+    "batch_norm_graph",
+    "graph",
+    "heat_map",
+    "label_ends",
+    "layer_histograms",
+    "line_style",
+    "mean_interval",
+    "plot_bands",
+    "points",
+    "project",
+    "render",
+    "show",
+    "sphere_and_plane",
+    "theme_css",
+    "use_style",
+]

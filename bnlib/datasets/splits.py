@@ -1,0 +1,128 @@
+"""The form of a data set, and what all data sets share: splitting, scaling, checking."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Rng = np.random.Generator | int
+"""A generator, or a seed for a new one."""
+
+
+class Dataset(NamedTuple):
+    """Examples and labels, split into a training and a test set.
+
+    Attributes
+    ----------
+    x_train, x_test : ndarray of shape (n, ...)
+        Inputs, one example on each entry of axis 0.
+    y_train, y_test : ndarray of int64 and shape (n,)
+        Class labels 0, 1, ...
+    """
+
+    x_train: NDArray[np.floating]
+    y_train: NDArray[np.int64]
+    x_test: NDArray[np.floating]
+    y_test: NDArray[np.int64]
+
+
+def split_stratified(x: NDArray, y: NDArray, n_test: int, seed: int) -> Dataset:
+    """Split at random so that every class has the same share in both parts, to one example.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n, ...)
+        Inputs.
+    y : ndarray of shape (n,)
+        Labels.
+    n_test : int
+        Examples in the test set; each class needs one in either part.
+    seed : int
+        Fixes the split and the order of the examples.
+
+    Returns
+    -------
+    Dataset
+        Shuffled copies.
+
+    Raises
+    ------
+    ValueError
+        If a class would be absent from one of the parts, or `seed` is negative.
+    """
+    from sklearn.model_selection import train_test_split
+
+    check_count("seed", seed, at_least=0, at_most=2**32 - 1)
+    n_classes = len(np.unique(y))
+    check_count("n_test", n_test, at_least=n_classes, at_most=len(y) - n_classes)
+    x_train, x_test, y_train, y_test = train_test_split(
+        x, y, test_size=n_test, random_state=seed, stratify=y
+    )
+    return Dataset(x_train, y_train, x_test, y_test)
+
+
+def finish(data: Dataset, *, standardize: bool, dtype: DTypeLike) -> Dataset:
+    """Standardize if asked to, with one mean and deviation of all training values, and convert.
+
+    Parameters
+    ----------
+    data : Dataset
+        Inputs in float64.
+    standardize : bool
+        Whether the training inputs get mean 0 and variance 1 over all examples and pixels. The
+        test set is mapped with the numbers of the training set.
+    dtype : {float64, float32}
+        Type of the inputs.
+
+    Returns
+    -------
+    Dataset
+        Inputs in `dtype`, labels in int64.
+
+    Raises
+    ------
+    ValueError
+        If `dtype` is another one.
+    """
+    if np.dtype(dtype) not in (np.float64, np.float32):
+        raise ValueError(f"dtype: expected float64 or float32, got {np.dtype(dtype)}")
+    shift, scale = (data.x_train.mean(), data.x_train.std()) if standardize else (0.0, 1.0)
+    return Dataset(
+        ((data.x_train - shift) / scale).astype(dtype),
+        data.y_train.astype(np.int64),
+        ((data.x_test - shift) / scale).astype(dtype),
+        data.y_test.astype(np.int64),
+    )
+
+
+def check_count(name: str, value: int, *, at_least: int, at_most: int | None = None) -> None:
+    """Raise unless `value` is an integer within the limits.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer.
+    ValueError
+        If it is too small or too large.
+    """
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if value < at_least or (at_most is not None and value > at_most):
+        limits = f"at least {at_least}" + (f" and at most {at_most}" if at_most is not None else "")
+        raise ValueError(f"{name}: expected {limits}, got {value}")
+
+
+def as_generator(rng: Rng) -> np.random.Generator:
+    """Return the generator, or a new one from the seed.
+
+    Raises
+    ------
+    TypeError
+        If `rng` is neither; there is no unseeded generator here.
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    check_count("rng", rng, at_least=0)
+    return np.random.default_rng(rng)

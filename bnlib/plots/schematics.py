@@ -1,0 +1,226 @@
+"""Schematics drawn by code: the axes of averaging, and computational graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from numpy.typing import NDArray
+
+from bnlib.plots.style import COLORS, PAPER
+
+_EXAMPLES, _CHANNELS, _PIXELS = 4, 6, 4  # cells of the block of averaging_axes
+_DEPTH = np.array([0.45, 0.35])  # on the page, of one cell along the axis of examples
+
+_AVERAGED = {  # norm -> the examples and the channels that share one mean, and the colour
+    "batch": (slice(None), slice(-1, None), "batch"),
+    "layer": (slice(0, 1), slice(None), "layer"),
+    "instance": (slice(0, 1), slice(-1, None), "group"),  # group norm with one channel a group
+    "group": (slice(0, 1), slice(-3, None), "group"),
+}
+
+
+def averaging_axes(ax: Axes, norm: str) -> PolyCollection:
+    """Draw a block of images (n, c, h, w) with the values that share one mean in colour.
+
+    After Wu and He, *Group Normalization*, 2018, figure 2.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw; its axes are switched off.
+    norm : {"batch", "layer", "instance", "group"}
+        The norm; group norm is drawn with three channels a group.
+
+    Returns
+    -------
+    matplotlib.collections.PolyCollection
+        The visible faces of the cells; those averaged over are filled.
+
+    Raises
+    ------
+    ValueError
+        If there is no such norm.
+    """
+    if norm not in _AVERAGED:
+        raise ValueError(f"norm: expected one of {', '.join(_AVERAGED)}, got {norm!r}")
+    examples, channels, meaning = _AVERAGED[norm]
+    averaged = np.zeros((_EXAMPLES, _CHANNELS), dtype=bool)
+    averaged[examples, channels] = True
+    faces, filled = _visible_faces(averaged)
+    cells = PolyCollection(
+        faces,
+        facecolors=[COLORS[meaning] if fill else PAPER for fill in filled],
+        edgecolors=COLORS["reference"],
+        linewidths=0.8,
+    )
+    ax.add_collection(cells)
+    depth = _EXAMPLES * _DEPTH
+    ax.text(_CHANNELS / 2, -0.3, "channels $c$", ha="center", va="top")
+    ax.text(-0.3, _PIXELS / 2, "pixels $h, w$", ha="right", va="center", rotation=90)
+    ax.text(
+        depth[0] / 2 - 0.3,
+        _PIXELS + depth[1] / 2 + 0.1,
+        "examples $n$",
+        ha="right",
+        va="bottom",
+    )
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+    ax.set_xlim(-1.2, _CHANNELS + depth[0] + 0.2)
+    ax.set_ylim(-1.2, _PIXELS + depth[1] + 0.2)
+    return cells
+
+
+def _visible_faces(averaged: NDArray[np.bool_]) -> tuple[list[NDArray], list[bool]]:
+    """Return the polygons of the front, the top and the right side, and which are averaged."""
+    right, up = np.eye(2)
+    faces, filled = [], []
+
+    def add(corner: NDArray, side: NDArray, other: NDArray, fill: bool) -> None:
+        faces.append(np.array([corner, corner + side, corner + side + other, corner + other]))
+        filled.append(bool(fill))
+
+    for c in range(_CHANNELS):
+        for p in range(_PIXELS):
+            add(np.array([c, p]), right, up, averaged[0, c])
+        for n in range(_EXAMPLES):
+            add(np.array([c, _PIXELS]) + n * _DEPTH, right, _DEPTH, averaged[n, c])
+    for n in range(_EXAMPLES):
+        for p in range(_PIXELS):
+            add(np.array([_CHANNELS, p]) + n * _DEPTH, _DEPTH, up, averaged[n, -1])
+    return faces, filled
+
+
+def graph(
+    ax: Axes,
+    nodes: Mapping[str, tuple[float, float, str]],
+    edges: Sequence[tuple[str, str]],
+    *,
+    color: str = "black",
+    size: tuple[float, float] = (0.9, 0.6),
+    widths: Mapping[str, float] | None = None,
+    highlight: Sequence[str] = (),
+) -> dict[str, FancyBboxPatch]:
+    """Draw a computational graph: a box a node, an arrow an edge.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw; its axes are switched off.
+    nodes : mapping of str to (float, float, str)
+        Key -> centre on the page and text.
+    edges : sequence of (str, str)
+        Keys of the node where an arrow starts and where it ends.
+    color : str
+        Colour of the arrows.
+    size : tuple of two floats
+        Width and height of a box.
+    widths : mapping of str to float, optional
+        Key -> width of a box with a long text.
+    highlight : sequence of str
+        Keys of the nodes with a border in the colour of batch normalization.
+
+    Returns
+    -------
+    dict of str to matplotlib.patches.FancyBboxPatch
+        Key -> box.
+
+    Raises
+    ------
+    ValueError
+        If an edge or `highlight` names a node that does not exist.
+    """
+    unknown = {key for edge in edges for key in edge}.union(highlight) - set(nodes)
+    if unknown:
+        raise ValueError(f"edges, highlight: expected keys of nodes, got {sorted(unknown)}")
+    width, height = size
+    boxes = {}
+    for key, (x, y, text) in nodes.items():
+        box_width = (widths or {}).get(key, width)
+        boxes[key] = FancyBboxPatch(
+            (x - box_width / 2, y - height / 2),
+            box_width,
+            height,
+            boxstyle="round,pad=0,rounding_size=0.12",
+            facecolor=PAPER,
+            edgecolor=COLORS["batch"] if key in highlight else "black",
+            linewidth=1.6 if key in highlight else 0.9,
+        )
+        ax.add_patch(boxes[key])
+        ax.text(x, y, text, ha="center", va="center")
+    for start, end in edges:
+        arrow = FancyArrowPatch(
+            nodes[start][:2],
+            nodes[end][:2],
+            patchA=boxes[start],
+            patchB=boxes[end],
+            arrowstyle="-|>",
+            mutation_scale=10,
+            color=color,
+            shrinkA=1,
+            shrinkB=1,
+        )
+        ax.add_patch(arrow)
+    centres = np.array([node[:2] for node in nodes.values()])
+    ax.set_xlim(centres[:, 0].min() - width, centres[:, 0].max() + width)
+    ax.set_ylim(centres[:, 1].min() - height, centres[:, 1].max() + height)
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+    return boxes
+
+
+_BATCH_NORM_NODES = {
+    "x": (0.0, 1.0, "$x$"),
+    "mean": (1.0, 0.0, r"$\mu$"),
+    "centered": (2.0, 1.0, r"$x-\mu$"),
+    "var": (2.9, 0.0, r"$\sigma^2$"),
+    "inv_std": (4.6, 0.0, r"$(\sigma^2+\epsilon)^{-1/2}$"),
+    "x_hat": (5.3, 1.0, r"$\hat{x}$"),
+    "gamma": (6.0, 2.0, r"$\gamma$"),
+    "beta": (7.2, 2.0, r"$\beta$"),
+    "y": (7.2, 1.0, "$y$"),
+}
+_BATCH_NORM_EDGES = [
+    ("x", "mean"),
+    ("x", "centered"),
+    ("mean", "centered"),
+    ("centered", "var"),
+    ("var", "inv_std"),
+    ("inv_std", "x_hat"),
+    ("centered", "x_hat"),
+    ("x_hat", "y"),
+    ("gamma", "y"),
+    ("beta", "y"),
+]
+
+
+def batch_norm_graph(
+    ax: Axes, *, backward: bool = False, highlight: Sequence[str] = ()
+) -> dict[str, FancyBboxPatch]:
+    """Draw the computational graph of batch normalization.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw; its axes are switched off.
+    backward : bool
+        Whether the arrows run backward, as gradients flow.
+    highlight : sequence of str
+        Keys of the nodes with a border in the colour of batch normalization, out of ``x mean
+        centered var inv_std x_hat gamma beta y``.
+
+    Returns
+    -------
+    dict of str to matplotlib.patches.FancyBboxPatch
+        Key -> box.
+    """
+    edges = _BATCH_NORM_EDGES
+    if backward:
+        edges = [(end, start) for start, end in edges]
+    color = COLORS["batch"] if backward else "black"
+    widths = {"inv_std": 1.6}
+    return graph(ax, _BATCH_NORM_NODES, edges, color=color, widths=widths, highlight=highlight)

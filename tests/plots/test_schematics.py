@@ -1,0 +1,77 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import same_color
+from matplotlib.patches import FancyArrowPatch
+
+from bnlib import plots
+
+# faces in colour at the front, on top and on the right of a block of 4 examples, 6 channels and
+# 4 pixels, counted by hand
+FACES = {"batch": 4 + 4 + 16, "layer": 24 + 6 + 4, "instance": 4 + 1 + 4, "group": 12 + 3 + 4}
+
+
+@pytest.fixture
+def ax():
+    return plt.subplots()[1]
+
+
+@pytest.mark.parametrize("norm", FACES)
+def test_values_that_share_a_mean_are_in_color(ax, norm):
+    cells = plots.averaging_axes(ax, norm)
+    color = plots.COLORS["group" if norm == "instance" else norm]
+    filled = [same_color(face, color) for face in cells.get_facecolors()]
+    assert len(filled) == 4 * 6 + 4 * 6 + 4 * 4
+    assert sum(filled) == FACES[norm]
+
+
+def test_unknown_norm_is_refused(ax):
+    with pytest.raises(ValueError, match=r"norm: expected one of batch, layer, .* got 'rms'"):
+        plots.averaging_axes(ax, "rms")
+
+
+def test_graph_has_a_box_a_node_and_an_arrow_an_edge(ax):
+    boxes = plots.graph(ax, {"a": (0, 0, "$a$"), "b": (2, 1, "$b$")}, [("a", "b")])
+    (arrow,) = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
+    assert list(boxes) == ["a", "b"]
+    assert (arrow.patchA, arrow.patchB) == (boxes["a"], boxes["b"])
+    assert [text.get_text() for text in ax.texts] == ["$a$", "$b$"]
+
+
+def test_unknown_node_is_refused(ax):
+    with pytest.raises(ValueError, match=r"expected keys of nodes, got \['c'\]"):
+        plots.graph(ax, {"a": (0, 0, "$a$")}, [("a", "c")])
+
+
+def arrows(ax, boxes):
+    key = {box: name for name, box in boxes.items()}
+    found = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
+    return {(key[arrow.patchA], key[arrow.patchB]) for arrow in found}
+
+
+def test_gradients_flow_backward_along_every_edge(ax):
+    forward = arrows(ax, plots.batch_norm_graph(ax))
+    other = plt.subplots()[1]
+    backward = arrows(other, plots.batch_norm_graph(other, backward=True))
+    assert {("x", "mean"), ("x", "centered"), ("var", "inv_std"), ("x_hat", "y")} < forward
+    assert backward == {(end, start) for start, end in forward}
+
+
+@pytest.mark.parametrize("backward", [True, False])
+def test_texts_of_the_graph_fit_into_their_boxes(ax, backward):
+    boxes = plots.batch_norm_graph(ax, backward=backward)
+    ax.figure.draw_without_rendering()
+    for text, box in zip(ax.texts, boxes.values(), strict=True):
+        inner, outer = text.get_window_extent(), box.get_window_extent()
+        assert outer.x0 < inner.x0
+        assert inner.x1 < outer.x1
+        assert outer.y0 < inner.y0
+        assert inner.y1 < outer.y1
+
+
+def test_boxes_do_not_overlap(ax):
+    extents = [box.get_window_extent() for box in plots.batch_norm_graph(ax).values()]
+    ax.figure.draw_without_rendering()
+    for i, box in enumerate(extents):
+        assert not any(box.overlaps(other) for other in extents[:i])
+    assert np.ptp([box.x0 for box in extents]) > 100
