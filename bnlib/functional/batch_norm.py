@@ -1,4 +1,4 @@
-r"""Batch normalization in train mode :cite:p:`ioffe2015batch`: forward, backward, double backward."""
+r"""Batch normalization in train mode :cite:p:`ioffe2015batch`, with its double backward."""
 
 import numpy as np
 
