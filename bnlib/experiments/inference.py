@@ -8,6 +8,7 @@ so that all of them see the same weights.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -25,7 +26,7 @@ TRAIN, RECALIBRATED = "train mode", "recalibrated"
 MARGIN = 0.01
 """Smallest share of changed predictions that counts: a hundredth, about 4 of 384 images."""
 
-_WEIGHTS, _TEST = range(2)  # what a stream of random numbers is for
+_WEIGHTS, _ORDER, _RECALIBRATION, _TEST = range(4)  # what a stream of random numbers is for
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def run(config: Config = Config()) -> Result:
     normalizers = [layer for layer in network if isinstance(layer, layers.BatchNorm)]
     optimizer = layers.SGD(network, config.lr)
     averages = {momentum: _initial(normalizers) for momentum in config.momenta}
-    order, rngs = _batches(config, len(data.x_train)), _generators(config, _TEST)
+    order, rngs = _batches(config, len(data.x_train), _ORDER), _generators(config, _TEST)
     accuracy: dict[str | float | None, list[Array]] = {
         name: [] for name in (TRAIN, RECALIBRATED, *averages)
     }
@@ -130,15 +131,14 @@ def run(config: Config = Config()) -> Result:
             partition = _partition(config, config.batch_size, rngs)
             predicted = _predict(network, data.x_test, partition)
             accuracy[TRAIN].append((predicted == data.y_test).mean(axis=-1))
-            recalibrated = _recalibrate(network, normalizers, data.x_train, order, config)
+            recalibrated = _recalibrate(network, normalizers, data.x_train, config)
             for name, statistics in {RECALIBRATED: recalibrated, **averages}.items():
-                _use(statistics, network, normalizers)
-                predicted = network(_shared(data.x_test, config)).argmax(axis=-1)
+                with _eval_mode(network, normalizers, statistics):
+                    predicted = network(_shared(data.x_test, config)).argmax(axis=-1)
                 accuracy[name].append((predicted == data.y_test).mean(axis=-1))
-                network.train()
     changed = {TRAIN: _changed(network, data.x_test, config)}
-    _use(averages[config.momenta[0]], network, normalizers)
-    changed["eval mode"] = _changed(network, data.x_test, config)
+    with _eval_mode(network, normalizers, averages[config.momenta[0]]):
+        changed["eval mode"] = _changed(network, data.x_test, config)
     return Result(config, {name: np.stack(a, axis=-1) for name, a in accuracy.items()}, changed)
 
 
@@ -217,8 +217,8 @@ def _network(config: Config) -> layers.Sequential:
     return layers.Sequential(*blocks, layers.Linear(width, 10, rng=rngs))
 
 
-def _batches(config: Config, n: int) -> Iterator[NDArray[np.int64]]:
-    rngs = _generators(config, _WEIGHTS)
+def _batches(config: Config, n: int, purpose: int) -> Iterator[NDArray[np.int64]]:
+    rngs = _generators(config, purpose)
     while True:
         yield from datasets.minibatches(n, config.batch_size, rngs, drop_last=True)
 
@@ -241,26 +241,33 @@ def _recalibrate(
     network: layers.Sequential,
     normalizers: Sequence[layers.BatchNorm],
     x: Array,
-    order: Iterator[NDArray[np.int64]],
     config: Config,
 ) -> list[RunningStatistics]:
     """Average the batch statistics of training mini-batches at fixed weights."""
-    statistics = _initial(normalizers)
+    statistics, order = _initial(normalizers), _batches(config, len(x), _RECALIBRATION)
     for _ in range(config.recalibration_batches):
         network(x[next(order)])
         _average(statistics, normalizers, config.batch_size, None)
     return statistics
 
 
-def _use(
-    statistics: list[RunningStatistics],
+@contextmanager
+def _eval_mode(
     network: layers.Sequential,
     normalizers: Sequence[layers.BatchNorm],
-) -> None:
-    """Switch to eval mode with these statistics."""
+    statistics: list[RunningStatistics],
+) -> Iterator[None]:
+    """Switch to eval mode with these statistics, and back: training must not update them."""
+    own = [layer.running for layer in normalizers]
     for average, layer in zip(statistics, normalizers, strict=True):
         layer.running = average
     network.eval()
+    try:
+        yield
+    finally:
+        network.train()
+        for running, layer in zip(own, normalizers, strict=True):
+            layer.running = running
 
 
 def _shared(x: Array, config: Config) -> Array:

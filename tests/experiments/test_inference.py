@@ -47,6 +47,18 @@ def test_network_of_one_seed_does_not_depend_on_the_others(result):
     np.testing.assert_allclose(fewer.accuracy[0.1], result.accuracy[0.1][:2])
 
 
+def test_order_of_the_momenta_does_not_matter(result):
+    reordered = run(replace(SMALL, momenta=SMALL.momenta[::-1]))
+    for name, accuracy in result.accuracy.items():
+        np.testing.assert_array_equal(reordered.accuracy[name], accuracy)
+
+
+def test_measuring_does_not_change_the_training(result):
+    once = run(replace(SMALL, checkpoints=(24,)))
+    for name in ("recalibrated", *SMALL.momenta):
+        np.testing.assert_array_equal(once.accuracy[name][:, 0], result.accuracy[name][:, 1])
+
+
 def test_predictions_change_in_train_mode_only(result):
     assert (result.changed["train mode"] > 0).all()
     assert not result.changed["eval mode"].any()
