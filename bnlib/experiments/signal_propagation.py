@@ -25,8 +25,8 @@ SATURATED = 0.05
 MARGIN = 1.0
 """Decades that count as an effect on the drift: a factor of 10 between first and last layer.
 
-Larger than what chance does at the He scale, where one network of the default size drifts by
-about half a decade.
+Larger than what chance does at the He scale: of 40 networks of the default size, the worst drifted
+by 0.8 decades.
 """
 
 
