@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from bnlib.experiments import signal_propagation as experiment
 from bnlib.layers import BatchNorm
@@ -48,11 +49,18 @@ def test_entries_are_ordered_from_the_input_to_the_output():
     np.testing.assert_allclose(result.activations[..., 0], 0, atol=0.1)
 
 
-def test_saturation_is_the_share_beyond_the_limits():
-    config = experiment.Config("sigmoid", norms=("none",), scales=(0.01, 1e6), depth=2, seeds=2)
-    low, high = experiment.run(config).saturated[0].mean(axis=(1, 2))
-    assert low == 0
-    assert high > 0.99
+def test_weight_gradients_are_ordered_as_the_layers():
+    """Sigmoids keep the activations and shrink the gradients on the way back."""
+    config = dataclasses.replace(SMALL, activation="sigmoid", norms=("none",), scales=(1.0,))
+    assert (np.diff(experiment.run(config).weight_gradients) > 0.1).all()
+
+
+def test_share_of_saturated_sigmoids_hits_the_theory():
+    """Standard normal inputs: the first layer's z is normal with the scale as deviation."""
+    config = experiment.Config("sigmoid", norms=("none",), scales=(0.1, 3.0, 1e6), depth=1)
+    shares = experiment.run(config).saturated[0].mean(axis=(1, 2))
+    theory = 2 * norm.cdf(-np.log(19) / np.array(config.scales))
+    np.testing.assert_allclose(shares, theory, atol=0.01)
 
 
 def test_batch_norm_stands_before_the_activation_function():
