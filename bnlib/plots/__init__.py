@@ -1,5 +1,6 @@
 """The style of the book's figures and the figures themselves."""
 
+from bnlib.plots.backward import check_table, local_derivatives
 from bnlib.plots.distributions import heat_map, layer_histograms, points
 from bnlib.plots.geometry import project, sphere_and_plane
 from bnlib.plots.lines import Interval, band, label_ends, mean_interval, plot_bands
@@ -17,11 +18,13 @@ __all__ = [
     "averaging_axes",
     "band",
     "batch_norm_graph",
+    "check_table",
     "graph",
     "heat_map",
     "label_ends",
     "layer_histograms",
     "line_style",
+    "local_derivatives",
     "mean_interval",
     "plot_bands",
     "points",

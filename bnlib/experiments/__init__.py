@@ -1,0 +1,1 @@
+"""Experiments of the book: one module each, from a `Config` to a `Result` and a judgement."""
