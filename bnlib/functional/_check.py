@@ -48,3 +48,10 @@ def same_shape(name: str, value: np.ndarray, shape: tuple[int, ...], like: str) 
     if array.shape != tuple(shape):
         raise ValueError(f"{name}: expected shape {tuple(shape)} ({like}), got {array.shape}")
     return array
+
+
+def seed_axes(x: np.ndarray, parameter: np.ndarray | None, own: int) -> int:
+    """Count the leading seed axes that `parameter` shares with `x`, beyond its `own` axes."""
+    shape = np.shape(parameter)
+    seeds = 0 if parameter is None else max(len(shape) - own, 0)
+    return seeds if shape[:seeds] == x.shape[:seeds] else 0

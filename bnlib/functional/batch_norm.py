@@ -5,7 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from bnlib.functional._blocks import kept_shape
-from bnlib.functional._check import check_eps, float_array, normalized_axes, same_shape
+from bnlib.functional._check import (
+    check_eps,
+    float_array,
+    normalized_axes,
+    same_shape,
+    seed_axes,
+)
 from bnlib.functional.affine import (
     NormCache,
     Parameter,
@@ -199,7 +205,7 @@ def batch_norm_inference(
 ) -> np.ndarray:
     r"""Normalize each channel of `x` with given statistics (eval mode).
 
-    Algorithm 2 of :cite:t:`ioffe2015batch`, lines 10 and 11; :eq:`eq-inference-batch-norm`.
+    Algorithm 2 of :cite:t:`ioffe2015batch`, line 11; :eq:`eq-inference-batch-norm`.
     Each example is normalized for itself: the result does not depend on the mini-batch.
 
     Parameters
@@ -311,7 +317,7 @@ def _channel_axes(x: np.ndarray, axes: Axes, parameter: Parameter) -> tuple[int,
     """Axes to average over: `axes`, or all but the seed axes of `parameter` and the channels."""
     if axes is not None:
         return normalized_axes(axes, x.ndim)
-    seeds = 0 if parameter is None else max(np.ndim(parameter) - 1, 0)
+    seeds = seed_axes(x, parameter, own=1)
     if x.ndim < seeds + 2:
         wanted = "(m, d)" if seeds == 0 else f"(k, m, d), as a parameter has {seeds} seed axes,"
         raise ValueError(f"x: expected shape {wanted} or with spatial axes behind, got {x.shape}")

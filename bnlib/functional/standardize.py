@@ -18,7 +18,7 @@ from bnlib.functional._check import (
     working_dtype,
 )
 
-NEAR = 1e-5  # relative distance at which a channel's first value serves as its mean
+LARGE = 8  # standard deviations: a larger mean is corrected for what rounding left in it
 
 
 class Standardized(NamedTuple):
@@ -72,8 +72,8 @@ def standardize(
     A corrected two-pass algorithm :cite:p:`chan1983algorithms`: the variance comes from
     differences to the mean, and where the mean is large beside the standard deviation, what
     rounding left in it is found from the same differences and taken off. Two large numbers are
-    never subtracted from each other, as in :math:`E[x^2] - E[x]^2`, and a constant channel gives
-    exactly 0.
+    never subtracted from each other, as they are in :math:`E[x^2] - E[x]^2`, and a constant
+    channel gives exactly 0: its differences are equal, and few bits long.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def standardize(
     else:
         np.copyto(x_hat, values)
         mean, var = None, _mean_square(x_hat, lay, count)
-    if eps == 0 and not var.all():
+    if eps == 0 and (var <= 0).any():
         raise ValueError("eps: 0 needs a positive variance, but x has a constant channel")
     inv_std = 1 / np.sqrt(var + eps)
     scale = lay.spread(inv_std.astype(x_hat.dtype))
@@ -116,15 +116,12 @@ def _center(x: np.ndarray, d: np.ndarray, lay: Layout, count: int) -> tuple[np.n
     total = lay.zeros()
     for i, j in lay.blocks():
         total[i] += block_sum(x[i, j].astype(d.dtype, copy=False))
-    mean = total / count
-    # The first value, where it is as good an estimate: a constant channel is then centred exactly.
-    first = x[:, :1, :, :1].astype(np.float64)
-    mean = np.where(np.abs(mean - first) <= NEAR * np.abs(first), first, mean).astype(d.dtype)
+    mean = (total / count).astype(d.dtype)
     shift = lay.spread(mean)
     for i, j in lay.blocks():
         np.subtract(x[i, j], shift[i], out=d[i, j])
     var = _mean_square(d, lay, count)
-    if np.any(mean**2 > var):
+    if (mean**2 > LARGE**2 * var).any():
         left = lay.zeros()  # what rounding left in the mean
         for i, j in lay.blocks():
             left[i] += block_sum(d[i, j])
