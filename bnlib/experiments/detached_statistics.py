@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from bnlib.functional import NormCache, batch_norm_backward, batch_norm_forward
+from bnlib.functional import batch_norm_backward, batch_norm_forward
 
 ARMS = ("correct", "detached")
 LOSS_MARGIN = 0.01  # of a loss that ends near 1: 1 %
@@ -50,6 +50,7 @@ class Result:
     loss: dict[str, NDArray[np.float64]]
     bias: dict[str, NDArray[np.float64]]
     weight_norm: dict[str, NDArray[np.float64]]
+    removed: dict[str, NDArray[np.float64]]  # share of the squared upstream gradient that P removes
 
     def theory(self) -> NDArray[np.float64]:
         """Norm of w under the detached backward once w points along v, (steps,).
@@ -91,8 +92,7 @@ def run(config: Config | None = None) -> Result:
     if config.treatment not in ARMS:
         raise ValueError(f"treatment: expected one of {ARMS}, got {config.treatment!r}")
     arms = {"correct": _train(config, "correct"), "detached": _train(config, config.treatment)}
-    loss, bias, norm = ({arm: rows[i] for arm, rows in arms.items()} for i in range(3))
-    return Result(config, loss, bias, norm)
+    return Result(config, *({arm: rows[i] for arm, rows in arms.items()} for i in range(4)))
 
 
 def judge(result: Result) -> dict[str, Judgement]:
@@ -127,13 +127,13 @@ def _compare(difference: NDArray[np.float64], margin: float) -> Judgement:
 
 
 def _train(config: Config, arm: str) -> NDArray[np.float64]:
-    """Loss, bias and norm of the weights at each step, (3, k, steps)."""
+    """Loss, bias, norm of the weights and removed share at each step, (4, k, steps)."""
     c = config
     rngs = [np.random.default_rng(seed) for seed in range(c.seeds)]
     v = _unit(np.stack([rng.normal(size=(c.features, 1)) for rng in rngs]))  # (k, features, 1)
     w = _unit(np.stack([rng.normal(size=(c.features, 1)) for rng in rngs]))
     b = np.zeros((c.seeds, 1))
-    history = np.empty((3, c.seeds, c.steps))
+    history = np.empty((4, c.seeds, c.steps))
     for step in range(c.steps):
         x = np.stack([rng.normal(size=(c.examples, c.features)) for rng in rngs])
         y, cache = batch_norm_forward(x @ w + b[:, None], axes=1)  # (k, m, 1)
@@ -141,16 +141,13 @@ def _train(config: Config, arm: str) -> NDArray[np.float64]:
         history[0, :, step] = (error**2).mean(axis=(1, 2)) / 2
         history[1, :, step] = b[:, 0]
         history[2, :, step] = np.linalg.norm(w, axis=(1, 2))
-        dz = _backward(error / c.examples, cache, arm)
+        detached = error / c.examples * cache.inv_std[:, None]  # mean and variance as constants
+        correct, _, _ = batch_norm_backward(error / c.examples, cache)
+        history[3, :, step] = 1 - (correct**2).sum((1, 2)) / (detached**2).sum((1, 2))
+        dz = correct if arm == "correct" else detached
         w = w - c.lr * x.transpose(0, 2, 1) @ dz
         b = b - c.lr * dz.sum(axis=1)
     return history
-
-
-def _backward(dy: NDArray, cache: NormCache, arm: str) -> NDArray:
-    if arm == "correct":
-        return batch_norm_backward(dy, cache)[0]
-    return dy * cache.inv_std[:, None]  # mean and variance as if they were constants
 
 
 def _unit(vectors: NDArray) -> NDArray:
