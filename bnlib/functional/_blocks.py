@@ -21,6 +21,7 @@ class Layout(NamedTuple):
     """How an array of some shape is seen as (b, n, c, l)."""
 
     order: tuple[int, ...]  # the axes in the order in which they merge
+    back: tuple[int, ...]  # the inverse of that order
     moved: tuple[int, ...]  # the array's shape in that order
     bncl: tuple[int, int, int, int]
 
@@ -30,7 +31,7 @@ class Layout(NamedTuple):
 
     def restore(self, x: np.ndarray) -> np.ndarray:
         """Undo `view`."""
-        return x.reshape(self.moved).transpose(np.argsort(self.order))
+        return x.reshape(self.moved).transpose(self.back)
 
     def blocks(self) -> Iterator[tuple[slice, slice]]:
         """Slices of b and n that together cover the array."""
@@ -73,7 +74,8 @@ def layout(shape: tuple[int, ...], axes: tuple[int, ...]) -> Layout:
         runs = [runs[0], 1, 1, runs[1]]
     while len(runs) < 4:
         runs.insert(0, 1)
-    return Layout(order, tuple(shape[axis] for axis in order), tuple(runs))
+    back = tuple(int(axis) for axis in np.argsort(order))
+    return Layout(order, back, tuple(shape[axis] for axis in order), tuple(runs))
 
 
 def _runs(shape: tuple[int, ...], axes: tuple[int, ...], order: tuple[int, ...]) -> list[int]:

@@ -92,11 +92,8 @@ def standardize(
         )
     lay = layout(x.shape, axes)
     values, x_hat = lay.view(x), np.empty(lay.bncl, working_dtype(x))
-    if center:
-        mean, var = _center(values, x_hat, lay, count)
-    else:
-        np.copyto(x_hat, values)
-        mean, var = None, _mean_square(x_hat, lay, count)
+    mean = _mean(values, x_hat.dtype, lay, count) if center else lay.zeros()
+    mean, var = _deviations(values, x_hat, mean, lay, count)
     if eps == 0 and (var <= 0).any():
         raise ValueError("eps: 0 needs a positive variance, but x has a constant channel")
     inv_std = 1 / np.sqrt(var + eps)
@@ -111,32 +108,29 @@ def standardize(
     return Standardized(lay.restore(x_hat), mean, kept(var), kept(inv_std), count, axes)
 
 
-def _center(x: np.ndarray, d: np.ndarray, lay: Layout, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Write x - mean into `d`, all (b, n, c, l); return mean and variance, (b, 1, c, 1)."""
+def _mean(x: np.ndarray, dtype: np.dtype, lay: Layout, count: int) -> np.ndarray:
+    """Mean of (b, n, c, l) over n and l, as (b, 1, c, 1), up to rounding in `dtype`."""
     total = lay.zeros()
     for i, j in lay.blocks():
-        total[i] += block_sum(x[i, j].astype(d.dtype, copy=False))
-    mean = (total / count).astype(d.dtype)
-    shift = lay.spread(mean)
+        total[i] += block_sum(x[i, j].astype(dtype, copy=False))
+    return total / count
+
+
+def _deviations(
+    x: np.ndarray, d: np.ndarray, mean: np.ndarray, lay: Layout, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write x - mean into `d`, all (b, n, c, l); return the exact mean and the variance."""
+    mean = mean.astype(d.dtype)
+    shift, square = lay.spread(mean), lay.zeros()
     for i, j in lay.blocks():
         np.subtract(x[i, j], shift[i], out=d[i, j])
-    var = _mean_square(d, lay, count)
+        square[i] += block_dot(d[i, j], d[i, j])
+    var = square / count
     if (mean**2 > LARGE**2 * var).any():
-        left = lay.zeros()  # what rounding left in the mean
-        for i, j in lay.blocks():
-            left[i] += block_sum(d[i, j])
-        left /= count
+        left = _mean(d, d.dtype, lay, count)  # what rounding left in the mean
         d -= lay.spread(left.astype(d.dtype))
         mean, var = mean + left, var - left**2
     return mean, var
-
-
-def _mean_square(d: np.ndarray, lay: Layout, count: int) -> np.ndarray:
-    """Mean of d**2 over n and l, (b, 1, c, 1)."""
-    total = lay.zeros()
-    for i, j in lay.blocks():
-        total[i] += block_dot(d[i, j], d[i, j])
-    return total / count
 
 
 def project(
