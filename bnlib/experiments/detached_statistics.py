@@ -87,6 +87,11 @@ def run(config: Config | None = None) -> Result:
     ------
     ValueError
         The treatment is not one of `ARMS`.
+
+    Examples
+    --------
+    >>> run(Config(seeds=2, steps=3)).loss["detached"].shape
+    (2, 3)
     """
     config = config or Config()
     if config.treatment not in ARMS:
