@@ -40,15 +40,15 @@ def test_detached_weights_grow_as_the_theory_says(result):
 
 
 def test_loss_ends_near_what_the_layer_can_reach(result):
-    # of slope 2 and offset 1 the output has slope 1 and offset 0: ((2 - 1)^2 + 1^2) / 2
+    # slope 2, offset 1, noise 1; the output has slope 1 and offset 0: (1^2 + 1^2 + 1^2) / 2
+    assert result.best_loss() == 1.5
     for arm in ARMS:
-        np.testing.assert_allclose(result.loss[arm][:, -50:].mean(), 1.0, rtol=0.05)
+        np.testing.assert_allclose(result.loss[arm][:, -50:].mean(), 1.5, rtol=0.05)
 
 
-def test_most_of_the_detached_gradient_is_error_at_the_end(result):
-    removed = result.removed["correct"]
-    assert ((removed > 0) & (removed <= 1 + 1e-12)).all()
-    assert removed[:, -50:].mean() > 0.9
+def test_two_thirds_of_the_detached_gradient_are_error_at_the_end(result):
+    # slope and offset are what P removes, the noise is what it leaves
+    np.testing.assert_allclose(result.removed["correct"][:, -50:].mean(), 2 / 3, rtol=0.05)
 
 
 def test_judge_finds_the_bias_and_no_change_of_the_loss(result):
@@ -67,7 +67,7 @@ def test_negative_control_has_no_effect():
 
 @pytest.mark.parametrize(
     ("shift", "verdict"),
-    [(0.02, "supported"), (-0.02, "refuted"), (0.005, "no effect"), (0.01, "mixed")],
+    [(0.03, "supported"), (-0.03, "refuted"), (0.01, "no effect"), (0.015, "mixed")],
 )
 def test_verdict_follows_from_the_interval_and_the_margin(result, shift, verdict):
     noise = np.linspace(-1e-4, 1e-4, SMALL.seeds)[:, None]
