@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 BLOCK = 2**19  # elements of a block: 2 MB in float32
+ROW, COLUMN = 4096, 256  # numbers added in their own precision before float64 takes over
 LONG_ROW = 2**12  # elements: from here on, broadcasting one number along a row costs nothing
 
 
@@ -20,6 +21,7 @@ class Layout(NamedTuple):
     """How an array of some shape is seen as (b, n, c, l)."""
 
     order: tuple[int, ...]  # the axes in the order in which they merge
+    back: tuple[int, ...]  # the inverse of that order
     moved: tuple[int, ...]  # the array's shape in that order
     bncl: tuple[int, int, int, int]
 
@@ -29,7 +31,7 @@ class Layout(NamedTuple):
 
     def restore(self, x: np.ndarray) -> np.ndarray:
         """Undo `view`."""
-        return x.reshape(self.moved).transpose(np.argsort(self.order))
+        return x.reshape(self.moved).transpose(self.back)
 
     def blocks(self) -> Iterator[tuple[slice, slice]]:
         """Slices of b and n that together cover the array."""
@@ -72,7 +74,8 @@ def layout(shape: tuple[int, ...], axes: tuple[int, ...]) -> Layout:
         runs = [runs[0], 1, 1, runs[1]]
     while len(runs) < 4:
         runs.insert(0, 1)
-    return Layout(order, tuple(shape[axis] for axis in order), tuple(runs))
+    back = tuple(int(axis) for axis in np.argsort(order))
+    return Layout(order, back, tuple(shape[axis] for axis in order), tuple(runs))
 
 
 def _runs(shape: tuple[int, ...], axes: tuple[int, ...], order: tuple[int, ...]) -> list[int]:
@@ -89,21 +92,40 @@ def _runs(shape: tuple[int, ...], axes: tuple[int, ...], order: tuple[int, ...])
 
 
 def block_sum(x: np.ndarray) -> np.ndarray:
-    """Sum (b, n, c, l) over n and l; rows in x's own precision, their sum in float64."""
+    """Sum (b, n, c, l) over n and l; short runs in x's own precision, their sum in float64."""
     if x.shape[-1] > 1:
-        rows = x @ np.ones(x.shape[-1], x.dtype)  # (b, n, c)
-    else:
-        rows = np.ones((1, x.shape[1]), x.dtype) @ x[..., 0]  # (b, 1, c)
-    return rows.sum(axis=1, dtype=np.float64)[:, None, :, None]  # (b, 1, c, 1)
+        return _add_up([p @ np.ones(p.shape[-1], x.dtype) for p in _cut_rows(x)])
+    return _add_up([np.ones(p.shape[2], x.dtype) @ p for p in _cut_columns(x)])
 
 
 def block_dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Sum x * y over n and l; rows in their own precision, their sum in float64."""
+    """Sum x * y over n and l; short runs in their own precision, their sum in float64."""
     if x.shape[-1] > 1:
-        rows = np.vecdot(x, y)  # (b, n, c)
-    else:
-        rows = np.einsum("bnc,bnc->bc", x[..., 0], y[..., 0])[:, None]
-    return rows.sum(axis=1, dtype=np.float64)[:, None, :, None]  # (b, 1, c, 1)
+        pairs = zip(_cut_rows(x), _cut_rows(y), strict=True)
+        return _add_up([np.vecdot(p, q) for p, q in pairs])
+    pairs = zip(_cut_columns(x), _cut_columns(y), strict=True)
+    return _add_up([np.einsum("bprc,bprc->bpc", p, q) for p, q in pairs])
+
+
+def _cut_rows(x: np.ndarray) -> list[np.ndarray]:
+    """Cut (b, n, c, l) along l into parts of at most `ROW`."""
+    return [x[..., start : start + ROW] for start in range(0, x.shape[-1], ROW)]
+
+
+def _cut_columns(x: np.ndarray) -> list[np.ndarray]:
+    """Cut (b, n, c, 1) along n into (b, pieces, `COLUMN`, c) and the rest (b, 1, rows, c)."""
+    b, n, c, _ = x.shape
+    whole = n - n % COLUMN
+    pieces = [x[:, :whole].reshape(b, -1, COLUMN, c)] if whole else []
+    return [*pieces, x[:, None, whole:, :, 0]] if n > whole else pieces
+
+
+def _add_up(parts: list[np.ndarray]) -> np.ndarray:
+    """Sum (b, anything, c) arrays over the middle, in float64, as (b, 1, c, 1)."""
+    total = parts[0].sum(axis=1, dtype=np.float64)
+    for part in parts[1:]:
+        total += part.sum(axis=1, dtype=np.float64)
+    return total[:, None, :, None]
 
 
 def kept_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:

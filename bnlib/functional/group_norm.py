@@ -2,7 +2,7 @@ r"""Group normalization :cite:p:`wu2018group`: each example over groups of its c
 
 import numpy as np
 
-from bnlib.functional._check import float_array
+from bnlib.functional._check import float_array, seed_axes
 from bnlib.functional.affine import (
     NormCache,
     Parameter,
@@ -59,8 +59,7 @@ def group_norm_forward(
     array([[-1.,  1., -1.,  1.]])
     """
     x = float_array("x", x)
-    given = gamma if gamma is not None else beta
-    seeds = 0 if given is None else max(np.ndim(given) - 1, 0)
+    seeds = seed_axes(x, gamma if gamma is not None else beta, own=1)
     if x.ndim < seeds + 2:
         raise ValueError(f"x: expected shape (n, c, ...) behind {seeds} seed axes, got {x.shape}")
     channels = x.shape[seeds + 1]

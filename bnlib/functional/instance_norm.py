@@ -2,7 +2,7 @@ r"""Instance normalization :cite:p:`ulyanov2016instance`: each channel of each e
 
 import numpy as np
 
-from bnlib.functional._check import float_array
+from bnlib.functional._check import float_array, seed_axes
 from bnlib.functional.affine import NormCache, Parameter
 from bnlib.functional.group_norm import group_norm_backward, group_norm_forward
 
@@ -47,8 +47,7 @@ def instance_norm_forward(
             [-1.,  1.]]])
     """
     x = float_array("x", x)
-    given = gamma if gamma is not None else beta
-    seeds = 0 if given is None else max(np.ndim(given) - 1, 0)
+    seeds = seed_axes(x, gamma if gamma is not None else beta, own=1)
     if x.ndim < seeds + 3:
         raise ValueError(
             f"x: expected shape (n, c, l) or with more spatial axes, behind {seeds} seed axes, "

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bnlib.functional._check import float_array, normalized_axes
+from bnlib.functional._check import float_array, normalized_axes, seed_axes
 from bnlib.functional.affine import (
     NormCache,
     Parameter,
@@ -101,8 +101,7 @@ def feature_parameters(
     x: np.ndarray, axes: tuple[int, ...], gamma: Parameter, beta: Parameter
 ) -> tuple[Parameter, Parameter, tuple[int, ...]]:
     """Check parameters with one value per normalized feature; return them and their shape."""
-    given = gamma if gamma is not None else beta
-    seeds = 0 if given is None else max(np.ndim(given) - len(axes), 0)
+    seeds = seed_axes(x, gamma if gamma is not None else beta, own=len(axes))
     seeds = min(seeds, axes[0])  # seed axes stand in front of the normalized ones
     expected = x.shape[:seeds] + tuple(x.shape[axis] for axis in axes)
     gamma = check_parameter("gamma", gamma, expected, "the shape of the normalized axes")

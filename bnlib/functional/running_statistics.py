@@ -13,7 +13,7 @@ class RunningStatistics:
     .. math:: \mu \leftarrow (1 - \alpha)\,\mu + \alpha\,\mu_B, \qquad
         \sigma^2 \leftarrow (1 - \alpha)\,\sigma^2 + \alpha\,\tfrac{m}{m - 1}\,\sigma_B^2
 
-    :eq:`eq-inference-running`; the unbiased variance is that of Algorithm 2, line 8 of
+    :eq:`eq-inference-running`; the unbiased variance is that of Algorithm 2, line 10 of
     :cite:t:`ioffe2015batch`.
 
     Parameters
@@ -45,7 +45,9 @@ class RunningStatistics:
     def __init__(self, mean: np.ndarray, var: np.ndarray, count: int = 0) -> None:
         if not (isinstance(count, int | np.integer) and count >= 0):
             raise ValueError(f"count: expected an int >= 0, got {count!r}")
-        self.mean, self.var = (array.copy() for array in _checked(mean, var, np.shape(mean)))
+        mean, var = _as_statistics(mean, var, np.shape(mean))
+        _refuse_non_finite(mean, var)
+        self.mean, self.var = mean.copy(), var.copy()
         self.count = int(count)
 
     @classmethod
@@ -86,7 +88,7 @@ class RunningStatistics:
             Wrong shape or dtype, a value that is not finite, a negative variance, n < 1, n = 1
             with `unbiased`, or a momentum outside [0, 1]. The estimates stay as they were.
         """
-        mean, var = _checked(mean, var, self.mean.shape)
+        mean, var = _as_statistics(mean, var, self.mean.shape)
         if n < 1 + unbiased:
             raise ValueError(f"n: expected at least {1 + unbiased} values per channel, got {n}")
         if momentum_weighs not in ("new", "old"):
@@ -99,24 +101,28 @@ class RunningStatistics:
             raise ValueError(f"momentum: expected a number in [0, 1] or None, got {momentum}")
         correction = n / (n - 1) if unbiased else 1.0
         dtype = self.mean.dtype
-        new_mean = ((1 - weight) * self.mean + weight * mean).astype(dtype)
-        new_var = ((1 - weight) * self.var + weight * correction * var).astype(dtype)
-        _checked(new_mean, new_var, self.mean.shape)  # finite in this precision too
+        new_mean = ((1 - weight) * self.mean + weight * mean).astype(dtype, copy=False)
+        new_var = ((1 - weight) * self.var + weight * correction * var).astype(dtype, copy=False)
+        # A batch that is not finite makes estimates that are not, whatever its weight.
+        _refuse_non_finite(new_mean, new_var)
         self.mean, self.var, self.count = new_mean, new_var, self.count + 1
 
     def __repr__(self) -> str:
         return f"RunningStatistics(mean={self.mean}, var={self.var}, count={self.count})"
 
 
-def _checked(
+def _as_statistics(
     mean: np.ndarray, var: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return both as float arrays of `shape`; refuse what no statistics can be."""
+    """Return both as float arrays of `shape`; refuse negative variances."""
     mean = same_shape("mean", mean, shape, "the shape of the running statistics")
     var = same_shape("var", var, shape, "the shape of the running statistics")
+    if (var < 0).any():
+        raise ValueError(f"var: expected variances >= 0, got {var.min()}")
+    return mean, var
+
+
+def _refuse_non_finite(mean: np.ndarray, var: np.ndarray) -> None:
     for name, array in (("mean", mean), ("var", var)):
         if not np.isfinite(array).all():
             raise ValueError(f"{name}: expected finite values, got a NaN or an infinity")
-    if np.any(var < 0):
-        raise ValueError(f"var: expected variances >= 0, got {var.min()}")
-    return mean, var

@@ -1,4 +1,4 @@
-r"""The one operation behind all activation normalizers, and its backward.
+r"""The one operation behind all activation normalizers, its backward and double backward.
 
 Standardize over some axes, then scale and shift. Batch, layer, instance and group norm differ
 in the axes alone; RMS norm leaves the mean where it is.
@@ -18,7 +18,7 @@ from bnlib.functional._check import (
     working_dtype,
 )
 
-NEAR = 1e-5  # relative distance at which a channel's first value serves as its mean
+LARGE = 8  # standard deviations: a larger mean is corrected for what rounding left in it
 
 
 class Standardized(NamedTuple):
@@ -72,8 +72,8 @@ def standardize(
     A corrected two-pass algorithm :cite:p:`chan1983algorithms`: the variance comes from
     differences to the mean, and where the mean is large beside the standard deviation, what
     rounding left in it is found from the same differences and taken off. Two large numbers are
-    never subtracted from each other, as in :math:`E[x^2] - E[x]^2`, and a constant channel gives
-    exactly 0.
+    never subtracted from each other, as they are in :math:`E[x^2] - E[x]^2`, and a constant
+    channel gives exactly 0: its differences are equal, and few bits long.
 
     Examples
     --------
@@ -92,12 +92,9 @@ def standardize(
         )
     lay = layout(x.shape, axes)
     values, x_hat = lay.view(x), np.empty(lay.bncl, working_dtype(x))
-    if center:
-        mean, var = _center(values, x_hat, lay, count)
-    else:
-        np.copyto(x_hat, values)
-        mean, var = None, _mean_square(x_hat, lay, count)
-    if eps == 0 and not var.all():
+    mean = _mean(values, x_hat.dtype, lay, count) if center else lay.zeros()
+    mean, var = _deviations(values, x_hat, mean, lay, count)
+    if eps == 0 and (var <= 0).any():
         raise ValueError("eps: 0 needs a positive variance, but x has a constant channel")
     inv_std = 1 / np.sqrt(var + eps)
     scale = lay.spread(inv_std.astype(x_hat.dtype))
@@ -111,35 +108,29 @@ def standardize(
     return Standardized(lay.restore(x_hat), mean, kept(var), kept(inv_std), count, axes)
 
 
-def _center(x: np.ndarray, d: np.ndarray, lay: Layout, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Write x - mean into `d`, all (b, n, c, l); return mean and variance, (b, 1, c, 1)."""
+def _mean(x: np.ndarray, dtype: np.dtype, lay: Layout, count: int) -> np.ndarray:
+    """Mean of (b, n, c, l) over n and l, as (b, 1, c, 1), up to rounding in `dtype`."""
     total = lay.zeros()
     for i, j in lay.blocks():
-        total[i] += block_sum(x[i, j].astype(d.dtype, copy=False))
-    mean = total / count
-    # The first value, where it is as good an estimate: a constant channel is then centred exactly.
-    first = x[:, :1, :, :1].astype(np.float64)
-    mean = np.where(np.abs(mean - first) <= NEAR * np.abs(first), first, mean).astype(d.dtype)
-    shift = lay.spread(mean)
+        total[i] += block_sum(x[i, j].astype(dtype, copy=False))
+    return total / count
+
+
+def _deviations(
+    x: np.ndarray, d: np.ndarray, mean: np.ndarray, lay: Layout, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write x - mean into `d`, all (b, n, c, l); return the exact mean and the variance."""
+    mean = mean.astype(d.dtype)
+    shift, square = lay.spread(mean), lay.zeros()
     for i, j in lay.blocks():
         np.subtract(x[i, j], shift[i], out=d[i, j])
-    var = _mean_square(d, lay, count)
-    if np.any(mean**2 > var):
-        left = lay.zeros()  # what rounding left in the mean
-        for i, j in lay.blocks():
-            left[i] += block_sum(d[i, j])
-        left /= count
+        square[i] += block_dot(d[i, j], d[i, j])
+    var = square / count
+    if (mean**2 > LARGE**2 * var).any():
+        left = _mean(d, d.dtype, lay, count)  # what rounding left in the mean
         d -= lay.spread(left.astype(d.dtype))
         mean, var = mean + left, var - left**2
     return mean, var
-
-
-def _mean_square(d: np.ndarray, lay: Layout, count: int) -> np.ndarray:
-    """Mean of d**2 over n and l, (b, 1, c, 1)."""
-    total = lay.zeros()
-    for i, j in lay.blocks():
-        total[i] += block_dot(d[i, j], d[i, j])
-    return total / count
 
 
 def project(
@@ -239,3 +230,56 @@ def standardize_backward(dx_hat: np.ndarray, cache: Standardized) -> np.ndarray:
     dx_hat = same_shape("dx_hat", dx_hat, cache.x_hat.shape, "the shape of x")
     center = cache.mean is not None
     return project(dx_hat, cache.x_hat, cache.axes, cache.inv_std, center=center)[0]
+
+
+def standardize_double_backward(
+    ddx: np.ndarray, dx_hat: np.ndarray, cache: Standardized
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Gradients of `standardize_backward` itself.
+
+    With :math:`u` the gradient with respect to dx, :math:`g = \partial L/\partial \hat x` and
+    :math:`s = 1/\sqrt{\sigma^2 + \epsilon}`:
+
+    .. math:: \frac{\partial}{\partial g} = s P u, \qquad
+        \frac{\partial}{\partial x} = s P v - s\, \hat x\, \overline{g\, s P u}, \qquad
+        v = -s\,(u\, \overline{g \hat x} + g\, \overline{u \hat x})
+
+    (:eq:`eq-backward-pass-double`).
+
+    Parameters
+    ----------
+    ddx : array, shape of x
+        u, the gradient with respect to what `standardize_backward` returned.
+    dx_hat : array, shape of x
+        g, the upstream gradient that it was called with.
+    cache : Standardized
+        What `standardize` returned.
+
+    Returns
+    -------
+    ddx_hat, dx : array, shape of x
+        Gradients with respect to `dx_hat` and to `x`, in the dtypes of `ddx` and `dx_hat`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `ddx` or `dx_hat` is not a float array of the shape of `x`.
+
+    Examples
+    --------
+    The backward pass is linear in `dx_hat`:
+
+    >>> cache = standardize(np.array([1.0, 2.0, 3.0, 6.0]), axes=0)
+    >>> u, g = np.array([1.0, 0.0, 2.0, 0.0]), np.array([0.0, 1.0, 0.0, 3.0])
+    >>> ddx_hat, _ = standardize_double_backward(u, g, cache)
+    >>> bool(np.isclose(ddx_hat @ g, u @ standardize_backward(g, cache)))
+    True
+    """
+    x_hat, s, axes = cache.x_hat, cache.inv_std, cache.axes
+    u = same_shape("ddx", ddx, x_hat.shape, "the shape of x")
+    g = same_shape("dx_hat", dx_hat, x_hat.shape, "the shape of x")
+    s_Pu, _, mean_u_x_hat = project(u, x_hat, axes, s, center=cache.mean is not None)
+    v = -s * (u * (g * x_hat).mean(axes, keepdims=True) + g * mean_u_x_hat)  # w.r.t. x_hat
+    s_Pv = standardize_backward(v, cache)
+    dx = s_Pv - s * x_hat * (g * s_Pu).mean(axes, keepdims=True)  # the second term through s
+    return s_Pu, dx.astype(g.dtype, copy=False)

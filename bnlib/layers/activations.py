@@ -36,8 +36,8 @@ class Sigmoid(Layer):
 
     Notes
     -----
-    dL/dx = y (1 - y) dL/dy. Computed as :math:`e^{\min(x, 0)} / (1 + e^{-|x|})`, which cannot
-    overflow and keeps the relative accuracy of small outputs.
+    dL/dx = y (1 - y) dL/dy. Small outputs keep their relative accuracy, which a form with tanh
+    would lose.
 
     Examples
     --------
@@ -49,13 +49,11 @@ class Sigmoid(Layer):
     """
 
     def _forward(self, x: Array) -> tuple[Array, Array]:
-        below = np.abs(x)
-        np.negative(below, out=below)
-        np.exp(below, out=below)
-        below += 1
-        y = np.minimum(x, 0)
-        np.exp(y, out=y)
-        y /= below
+        y = np.negative(x)
+        with np.errstate(over="ignore"):  # 1 / (1 + inf) = 0 is right
+            np.exp(y, out=y)
+        y += 1
+        np.divide(1, y, out=y)
         return y, y
 
     def _backward(self, dy: Array, y: Array) -> Array:

@@ -56,6 +56,8 @@ class Layer:
 
     per_seed = False
     """Whether the layer holds something for each seed, so that ``seeds`` must fit its input."""
+    can_skip_input_gradient = False
+    """Whether ``_backward`` takes ``input_gradient=False``."""
 
     def __init__(
         self, parameters: dict[str, Array] | None = None, *, seeds: int | None = None
@@ -111,19 +113,22 @@ class Layer:
         self._output = y.shape, y.dtype
         return y
 
-    def backward(self, dy: Array) -> Array:
+    def backward(self, dy: Array, *, input_gradient: bool = True) -> Array | None:
         """Propagate the gradient of a loss from the output to the input of the last ``forward``.
 
         Parameters
         ----------
         dy : ndarray, shape and dtype of the output
             Gradient of the loss with respect to the output. It is not modified.
+        input_gradient : bool
+            Whether to compute the gradient of the input. Training does not need it, and without
+            it the first layer of a network has half as much to do.
 
         Returns
         -------
-        ndarray, shape of the input
-            Gradient of the loss with respect to the input. Those with respect to the parameters
-            are in ``gradients``.
+        ndarray, shape of the input, or None
+            Gradient of the loss with respect to the input; None if it was not asked for. Those
+            with respect to the parameters are in ``gradients``.
 
         Raises
         ------
@@ -141,7 +146,11 @@ class Layer:
             raise TypeError(f"{self._label}: dy must be an array of dtype {dtype}, got {_kind(dy)}")
         if dy.shape != shape:
             raise ValueError(f"{self._label}: dy must have the shape {shape} of y, got {dy.shape}")
-        return self._backward(dy, self._cache)
+        if input_gradient:
+            return self._backward(dy, self._cache)
+        skip = {"input_gradient": False} if self.can_skip_input_gradient else {}
+        self._backward(dy, self._cache, **skip)
+        return None
 
     def _forward(self, x: Array) -> tuple[Array, Any]:
         raise NotImplementedError

@@ -123,6 +123,8 @@ class Sequential(_Container):
     (3, 2)
     """
 
+    can_skip_input_gradient = True
+
     def __init__(self, *layers: Layer) -> None:
         super().__init__({str(i): layer for i, layer in enumerate(layers)})
 
@@ -131,10 +133,12 @@ class Sequential(_Container):
             x = layer.forward(x)
         return x, ()
 
-    def _backward(self, dy: Array, cache: tuple[()]) -> Array:
-        for layer in reversed(self._children.values()):
+    def _backward(
+        self, dy: Array, cache: tuple[()], *, input_gradient: bool = True
+    ) -> Array | None:
+        for layer in list(self)[:0:-1]:
             dy = layer.backward(dy)
-        return dy
+        return self[0].backward(dy, input_gradient=input_gradient) if len(self) else dy
 
     def __len__(self) -> int:
         return len(self._children)

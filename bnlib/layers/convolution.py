@@ -66,6 +66,7 @@ class Conv2d(Layer):
     """
 
     per_seed = True
+    can_skip_input_gradient = True
 
     def __init__(
         self,
@@ -125,7 +126,7 @@ class Conv2d(Layer):
         y = np.ascontiguousarray(y.swapaxes(1, 2)).reshape(*x.shape[:-3], self.c_out, h, w)
         return y, (images, columns if self.training else None)
 
-    def _backward(self, dy: Array, cache: tuple) -> Array:
+    def _backward(self, dy: Array, cache: tuple, *, input_gradient: bool = True) -> Array | None:
         images, columns = cache
         if columns is None:
             columns, _ = self._columns(images)
@@ -138,6 +139,8 @@ class Conv2d(Layer):
         if "bias" in self.parameters:
             bias = self.parameters["bias"]
             self.gradients["bias"] = dy.sum(axis=-1).reshape(bias.shape)
+        if not input_gradient:
+            return None
         dcolumns = self._matrix().swapaxes(-1, -2) @ dy
         dx = self._add_columns(dcolumns.reshape(k, self.c_in, *self.kernel_size, n, h, w), images)
         return dx if self.seeds is not None else dx[0]

@@ -1,5 +1,7 @@
 """The style of the book's figures and the figures themselves."""
 
+from bnlib.plots.backward import check_table, local_derivatives
+from bnlib.plots.descent import descent_path
 from bnlib.plots.distributions import heat_map, layer_histograms, points
 from bnlib.plots.geometry import project, sphere_and_plane
 from bnlib.plots.images import image_rows
@@ -18,12 +20,15 @@ __all__ = [
     "averaging_axes",
     "band",
     "batch_norm_graph",
+    "check_table",
+    "descent_path",
     "graph",
     "heat_map",
     "image_rows",
     "label_ends",
     "layer_histograms",
     "line_style",
+    "local_derivatives",
     "mean_interval",
     "plot_bands",
     "points",

@@ -39,7 +39,7 @@ MARKERS: dict[str, str] = {"none": "o", "batch": "s", "layer": "^", "group": "D"
 PAPER = "#FFFFFF"
 """The colour of the page; it follows the theme too (CSS variable `--bn-paper`)."""
 
-DARK_PAPER = "#14181E"
+DARK_PAPER = "#121212"
 """The colour of the page in the dark theme."""
 
 

@@ -205,3 +205,15 @@ def test_shared_input_can_be_broadcast_over_the_seeds(make, rng):
     other = copy.deepcopy(layer)
     x = np.broadcast_to(rng.standard_normal(shape[1:]), shape)
     np.testing.assert_allclose(layer(x), other(x.copy()), rtol=1e-12, atol=1e-13)
+
+
+def test_without_the_input_gradient_the_parameters_have_the_same_gradients(make, rng):
+    layer, shape = make()
+    dy = rng.standard_normal(layer(rng.standard_normal(shape)).shape)
+    layer.backward(dy)
+    expected = {name: g.copy() for name, g in layer.gradients.items()}
+    for g in layer.gradients.values():
+        g[...] = np.nan
+    assert layer.backward(dy, input_gradient=False) is None
+    for name, g in layer.gradients.items():
+        np.testing.assert_array_equal(g, expected[name])

@@ -150,6 +150,7 @@ def test_figure_is_html_and_plain_text_only():
 @pytest.fixture
 def notebook(monkeypatch):
     """Pretend to run in a notebook and record what is glued and displayed."""
+    plt.close(plt.figure())  # Matplotlib looks for IPython at its first figure: let it find none
     record = []
     ipython = SimpleNamespace(get_ipython=lambda: object())
     display = SimpleNamespace(display=lambda figure: record.append(("display", figure.name)))

@@ -1,0 +1,75 @@
+# The same few targets for people and for continuous integration: `make help` lists them.
+# Without make (Windows): README.md gives the plain lines.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Small networks: a second thread costs time and reproducibility. Two processes use two cores.
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install book serve test unit notebooks lint format check bench wheel browser clean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | while IFS="$$(printf '\t')" \
+		read -r target what; do printf '  make %-10s %s\n' "$$target" "$$what"; done
+
+install: $(INSTALLED)  ## create .venv and install everything (again only after a change)
+
+$(INSTALLED): requirements.txt pyproject.toml package.json package-lock.json
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (make PYTHON=/path/to/python3)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -e .
+	@if command -v node >/dev/null && command -v npm >/dev/null; \
+	then npm ci --ignore-scripts --no-audit --no-fund; \
+	else echo "No Node.js: the reader's browser will set the formulas."; fi
+	@touch $@
+
+book: $(INSTALLED)  ## execute the notebooks on all cores and build the book
+	$(BIN)/python tools/execute.py
+	$(BIN)/jupyter-book build . -W -n --keep-going -q
+	@echo
+	@echo "The book: file://$(CURDIR)/_build/html/index.html"
+	@echo "or, with search and everything, \`make serve\`."
+
+serve: $(INSTALLED)  ## open the built book in the browser
+	$(BIN)/python tools/serve.py
+
+test: unit notebooks  ## run all tests: library, book rules, every notebook
+
+unit: $(INSTALLED)  ## run the tests of the library and of the book's rules
+	$(BIN)/python -m pytest -n 2
+
+notebooks: $(INSTALLED)  ## run every notebook as a test
+	$(BIN)/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env \
+		--nbval-cell-timeout 300 book --ignore book/_ext
+
+lint: $(INSTALLED)  ## check style, spelling, and that notebooks are stored without outputs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/nbstripout --verify --keep-id book/*.ipynb
+
+format: $(INSTALLED)  ## repair style and strip outputs
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/nbstripout --keep-id book/*.ipynb
+
+check: lint test book  ## everything that a change must pass
+
+bench: $(INSTALLED)  ## compare speed with peers, as ratios
+	$(BIN)/python -m benchmarks
+
+wheel: $(INSTALLED)  ## build the wheel and run a notebook against it in a fresh environment
+	$(BIN)/python tests/check_wheel.py
+
+browser: $(INSTALLED)  ## look at every built page in Chromium: errors, requests, accessibility
+	$(BIN)/python -m pytest -n 2 tests/browser/check_pages.py
+
+clean:  ## remove what was built (not .venv)
+	rm -rf _build dist build .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,159 @@
+"""Look at every built page as a reader does: in Chromium, light, dark, and 390 pixels wide.
+
+Run by ``make browser`` after ``make book``; not collected by the other tests. Screenshots are in
+``_build/screenshots``. The browser is the installed one (``CHROMIUM`` names another).
+"""
+
+import os
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parents[2]
+HTML = ROOT / "_build" / "html"
+SCREENSHOTS = ROOT / "_build" / "screenshots"
+AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+CHROMIUM = (
+    os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+VIEWS = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
+    "narrow": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
+}
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+GENERATED = ("index.html", "_modules", "_static", "reports")  # a redirect; listings of the source
+
+
+def pages():
+    found = (p.relative_to(HTML).as_posix() for p in HTML.rglob("*.html"))
+    return sorted(name for name in found if not name.startswith(GENERATED))
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="session")
+def address():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=HTML))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    assert CHROMIUM, "Chromium is not installed"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Return a function that opens a page in a view and collects what goes wrong."""
+    contexts = []
+
+    def open_page(name, view):
+        context = browser.new_context(**VIEWS[view])
+        contexts.append(context)
+        tab = context.new_page()
+        faults = []
+        tab.on("console", lambda m: m.type == "error" and faults.append(f"console: {m.text}"))
+        tab.on("pageerror", lambda error: faults.append(f"script: {error}"))
+        tab.on("requestfailed", lambda r: faults.append(f"failed: {r.url}"))
+        tab.on("response", lambda r: r.status >= 400 and faults.append(f"{r.status}: {r.url}"))
+        tab.on(
+            "request",
+            lambda r: (
+                r.url.startswith(("data:", "blob:", address))
+                or faults.append(f"other host: {r.url}")
+            ),
+        )
+        tab.goto(f"{address}/{name}", wait_until="networkidle")
+        return tab, faults
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def test_the_book_is_built():
+    assert "book/index.html" in pages()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("name", pages())
+def test_page(visit, name, view):
+    tab, faults = visit(name, view)
+
+    picture = SCREENSHOTS / f"{name.removesuffix('.html').replace('/', '-')}-{view}.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    tab.screenshot(path=picture, full_page=True)
+
+    theme = tab.evaluate("document.documentElement.dataset.theme")
+    if theme != VIEWS[view]["color_scheme"]:
+        faults.append(f"the theme is {theme}")
+    wide = tab.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+    if wide > 0:
+        faults.append(f"the page is {wide} pixels wider than the window")
+    nameless = tab.evaluate(
+        """() => [...document.querySelectorAll('article img, article svg')].filter(picture =>
+             !(picture.getAttribute('alt') || picture.getAttribute('aria-label')
+               || picture.closest('[aria-hidden=true], .katex, button, .tb-icon')))
+           .map(picture => picture.outerHTML.slice(0, 120))"""
+    )
+    faults += [f"no alternative text: {picture}" for picture in nameless]
+    raw = tab.evaluate(
+        r"""() => [...document.querySelectorAll('article p, article li')]
+           .filter(p => /\$\$|\\\(|\{(ref|eq|numref|cite)/.test(p.innerText))
+           .map(p => p.innerText.slice(0, 120))"""
+    )
+    faults += [f"markup that was not understood: {text}" for text in raw]
+
+    tab.add_script_tag(path=AXE)
+    found = tab.evaluate("tags => axe.run(document, {runOnly: tags})", TAGS)
+    for violation in found["violations"]:
+        where = "; ".join(node["html"][:160] for node in violation["nodes"][:3])
+        faults.append(f"axe {violation['id']} ({len(violation['nodes'])}): {where}")
+
+    assert not faults, "\n".join(faults)
+
+
+def test_colour_mode_can_be_switched(visit):
+    tab, faults = visit("book/index.html", "light")
+    seen = set()
+    for _ in range(3):
+        tab.locator(".theme-switch-button").first.click()
+        seen.add(tab.evaluate("document.documentElement.dataset.theme"))
+    assert seen == {"light", "dark"}
+    assert not faults, "\n".join(faults)
+
+
+def test_search_finds_a_page(visit):
+    tab, faults = visit("search.html?q=normalization", "light")
+    tab.wait_for_selector("#search-results li", timeout=20_000)
+    assert not faults, "\n".join(faults)

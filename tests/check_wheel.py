@@ -1,0 +1,65 @@
+"""Build the wheel, install it in a fresh environment, and run a notebook against it there.
+
+Usage: ``python tests/check_wheel.py``, or ``make wheel``. It takes a minute.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOK = ROOT / "book" / "motivation.ipynb"  # needs NumPy only
+RUN = """
+import pathlib, sys
+import nbclient, nbformat
+
+notebook = nbformat.read(sys.argv[1], as_version=4)
+where = nbformat.v4.new_code_cell("import bnlib\\nprint(bnlib.__file__)")
+notebook.cells.insert(0, where)
+nbclient.NotebookClient(notebook, timeout=300).execute()
+library = pathlib.Path(notebook.cells[0].outputs[0].text.strip())
+assert library.is_relative_to(sys.prefix), f"{library} is not the installed wheel"
+print("ran", sys.argv[1], "with", library)
+"""
+
+
+def build(folder: Path) -> Path:
+    """Build the wheel and check that it holds the library, all of it, and nothing else."""
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True)
+    (wheel,) = folder.glob("*.whl")
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    expected = {p.relative_to(ROOT).as_posix() for p in ROOT.glob("bnlib/**/*.py")}
+    if strangers := {name for name in names if not name.startswith("bnlib/")}:
+        sys.exit(f"The wheel holds more than bnlib: {sorted(strangers)}")
+    if missing := expected - names:
+        sys.exit(f"The wheel lacks {sorted(missing)}")
+    return wheel
+
+
+def main() -> None:
+    """Run the whole check."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        wheel = build(folder)
+        venv.create(folder / "env", with_pip=True)
+        python = folder / "env" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run(
+            [*install, "-c", ROOT / "requirements.txt", f"{wheel}[notebooks]", "nbclient"],
+            check=True,
+            env=environment,
+            cwd=folder,
+        )
+        shutil.copy(NOTEBOOK, folder)
+        subprocess.run([python, "-c", RUN, NOTEBOOK.name], check=True, env=environment, cwd=folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,308 @@
+"""Wrong implementations: each is one edit of the library that some test must notice.
+
+`tests/test_mutants.py` swaps each in and runs the checks; `tests/test_chapters.py` runs each
+chapter's notebook against a library broken by one of them.
+"""
+
+import importlib
+import pathlib
+import sys
+import types
+from dataclasses import dataclass
+
+import bnlib
+
+ROOT = pathlib.Path(bnlib.__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One edit: in `file`, `old` (found exactly once) becomes `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    caught_by: tuple[str, ...]  # checks of test_mutants.py
+    chapters: tuple[str, ...] = ()  # notebooks that must fail
+
+    @property
+    def path(self) -> pathlib.Path:
+        return pathlib.Path("bnlib") / self.file
+
+    def source(self) -> str:
+        """Return the file's text with the edit made."""
+        text = (ROOT / self.path).read_text("utf8")
+        if text.count(self.old) != 1:
+            raise LookupError(f"{self.name}: found {text.count(self.old)} times: {self.old!r}")
+        return text.replace(self.old, self.new)
+
+    def swap_in(self, monkeypatch) -> None:
+        """Replace, everywhere in bnlib, what the file defines by what the edited file defines."""
+        name = ".".join(self.path.with_suffix("").parts)
+        original = importlib.import_module(name)
+        broken = types.ModuleType(name)
+        exec(compile(self.source(), self.path.name, "exec"), vars(broken))
+        swaps = {
+            id(old): vars(broken)[key]
+            for key, old in vars(original).items()
+            if getattr(old, "__module__", None) == name and key in vars(broken)
+        }
+        for module in [m for n, m in sys.modules.items() if n.split(".")[0] == "bnlib"]:
+            for key, value in list(vars(module).items()):
+                if id(value) in swaps:
+                    monkeypatch.setattr(module, key, swaps[id(value)])
+
+
+KERNEL = "functional/standardize.py"
+BATCH = "functional/batch_norm.py"
+INFERENCE = "functional/batch_norm_inference.py"
+CHECK = "functional/_check.py"
+RUNNING = "functional/running_statistics.py"
+AFFINE = "functional/affine.py"
+
+MUTANTS = [
+    Mutant(
+        "variance path dropped",
+        KERNEL,
+        "np.multiply(x_view[i, j], -b[i], out=d)",
+        "d[...] = 0",
+        ("backward", "numeric_gradient"),
+        ("backward_pass",),
+    ),
+    Mutant(
+        "mean path dropped",
+        KERNEL,
+        "            d -= a[i]\n",
+        "            pass\n",
+        ("backward", "numeric_gradient"),
+    ),
+    Mutant(
+        "statistics detached",
+        KERNEL,
+        "        np.multiply(x_view[i, j], -b[i], out=d)\n"
+        "        d += g_view[i, j]\n"
+        "        if center:\n"
+        "            d -= a[i]\n",
+        "        d[...] = g_view[i, j]\n",
+        ("backward", "numeric_gradient"),
+    ),
+    Mutant(
+        "backward returns zeros",
+        KERNEL,
+        "        d *= s[i]\n",
+        "        d *= 0\n",
+        ("backward", "numeric_gradient"),
+        ("backward_pass",),
+    ),
+    Mutant(
+        "projector of a norm without mean",
+        KERNEL,
+        "center=center)[0]",
+        "center=False)[0]",
+        ("standardize_backward",),
+    ),
+    Mutant(
+        "E[x^2] - E[x]^2",
+        KERNEL,
+        "    var = square / count\n",
+        "    raw = block_dot(x.astype(d.dtype), x.astype(d.dtype)) / count\n"
+        "    return mean, np.maximum(raw - mean**2, 0)\n"
+        "    var = square / count\n",
+        ("large_mean",),
+        ("forward_pass",),
+    ),
+    Mutant(
+        "eps outside the root",
+        KERNEL,
+        "inv_std = 1 / np.sqrt(var + eps)",
+        "inv_std = 1 / (np.sqrt(var) + eps)",
+        ("forward",),
+        ("forward_pass",),
+    ),
+    Mutant(
+        "eps forgotten",
+        KERNEL,
+        "inv_std = 1 / np.sqrt(var + eps)",
+        "inv_std = 1 / np.sqrt(np.maximum(var, 1e-30))",
+        ("forward",),
+    ),
+    Mutant(
+        "normalizes with the unbiased variance",
+        KERNEL,
+        "inv_std = 1 / np.sqrt(var + eps)",
+        "inv_std = 1 / np.sqrt(var * count / max(count - 1, 1) + eps)",
+        ("forward", "group_forward"),
+        ("forward_pass", "motivation", "convolution"),
+    ),
+    Mutant(
+        "a constant channel is centred only almost",
+        KERNEL,
+        "if (mean**2 > LARGE**2 * var).any():",
+        "if False:",
+        ("constant_channel",),
+    ),
+    Mutant(
+        "wrong axes",
+        CHECK,
+        "axis >= seeds and axis != seeds + 1",
+        "axis >= seeds and axis != seeds",
+        ("forward", "images"),
+        ("forward_pass", "convolution"),
+    ),
+    Mutant(
+        "seeds averaged over",
+        CHECK,
+        "axis >= seeds and axis != seeds + 1",
+        "axis != seeds + 1",
+        ("seeds",),
+    ),
+    Mutant(
+        "spatial axes not averaged over",
+        CHECK,
+        "axis >= seeds and axis != seeds + 1",
+        "axis == seeds",
+        ("images",),
+        ("convolution",),
+    ),
+    Mutant(
+        "gamma missing in dx",
+        BATCH,
+        "scale = cache.inv_std if cache.gamma is None else cache.gamma * cache.inv_std",
+        "scale = cache.inv_std",
+        ("backward", "numeric_gradient"),
+        ("backward_pass",),
+    ),
+    Mutant(
+        "dgamma is a mean",
+        BATCH,
+        "like_parameter(cache.count * mean_dy_x_hat, cache.gamma)",
+        "like_parameter(mean_dy_x_hat, cache.gamma)",
+        ("backward", "numeric_gradient"),
+        ("backward_pass",),
+    ),
+    Mutant(
+        "dgamma and dbeta exchanged",
+        BATCH,
+        "return dx, dgamma, like_parameter(cache.count * mean_dy, cache.beta)",
+        "return dx, like_parameter(cache.count * mean_dy, cache.beta), dgamma",
+        ("backward",),
+    ),
+    Mutant(
+        "double backward without the path through s",
+        KERNEL,
+        "dx = s_Pv - s * x_hat * (g * s_Pu).mean(axes, keepdims=True)",
+        "dx = s_Pv",
+        ("double_backward",),
+        ("backward_pass",),
+    ),
+    Mutant(
+        "double backward without ddgamma",
+        BATCH,
+        "        dx = dx + standardize_backward(ddgamma.reshape(shape) * dy, z)\n",
+        "",
+        ("double_backward",),
+    ),
+    Mutant(
+        "inference without beta",
+        INFERENCE,
+        "return scale_and_shift(x_hat, gamma, beta, shape).astype",
+        "return scale_and_shift(x_hat, gamma, None, shape).astype",
+        ("inference",),
+        ("inference",),
+    ),
+    Mutant(
+        "inference looks at the batch",
+        INFERENCE,
+        "x_hat = (x - mean.astype(dtype).reshape(shape)) * inv_std",
+        "x_hat = (x - x.mean(axes, keepdims=True)) * inv_std",
+        ("inference", "consistent"),
+        ("inference",),
+    ),
+    Mutant(
+        "backward of train mode in eval mode",
+        INFERENCE,
+        "dx = (dx_hat * inv_std).astype",
+        "dx = ((dx_hat - dx_hat.mean(0)) * inv_std).astype",
+        ("inference_backward",),
+        ("inference",),
+    ),
+    Mutant(
+        "running variance biased",
+        RUNNING,
+        "correction = n / (n - 1) if unbiased else 1.0",
+        "correction = 1.0",
+        ("running",),
+        ("inference",),
+    ),
+    Mutant(
+        "momentum reversed",
+        RUNNING,
+        'weight = momentum if momentum_weighs == "new" else 1 - momentum',
+        'weight = 1 - momentum if momentum_weighs == "new" else momentum',
+        ("running",),
+        ("inference",),
+    ),
+    Mutant(
+        "one direction of the momentum",
+        RUNNING,
+        'weight = momentum if momentum_weighs == "new" else 1 - momentum',
+        "weight = momentum",
+        ("old_momentum",),
+        ("inference",),
+    ),
+    Mutant(
+        "cumulative average off by one",
+        RUNNING,
+        "weight = 1 / (self.count + 1)",
+        "weight = 1 / (self.count + 2)",
+        ("cumulative",),
+        ("inference",),
+    ),
+    Mutant(
+        "running statistics take in a NaN",
+        RUNNING,
+        "        if not np.isfinite(array).all():",
+        "        if False:",
+        ("poisoned_batch",),
+        ("inference",),
+    ),
+    Mutant(
+        "gamma and beta left out in layer norm's gradient",
+        AFFINE,
+        "dx_hat = scale_and_shift(dy, gamma, None, shape)",
+        "dx_hat = scale_and_shift(dy, None, None, shape)",
+        ("layer_backward",),
+    ),
+    Mutant(
+        "groups of channels interleaved",
+        "functional/group_norm.py",
+        "grouped = x.reshape(*x.shape[: seeds + 1], num_groups, width, *x.shape[seeds + 2 :])",
+        "grouped = x.reshape(*x.shape[: seeds + 1], width, num_groups, *x.shape[seeds + 2 :])"
+        ".swapaxes(seeds + 1, seeds + 2)",
+        ("group_forward",),
+    ),
+    Mutant(
+        "RMS norm subtracts the mean",
+        "functional/rms_norm.py",
+        "center=False",
+        "center=True",
+        ("rms_forward",),
+    ),
+    Mutant(
+        "eval mode of the layer uses the batch",
+        "layers/batch_norm.py",
+        "if not self.training:",
+        "if False:",
+        ("layer_modes",),
+        ("inference",),
+    ),
+    Mutant(
+        "the ReLU's gradient passes everywhere",
+        "layers/activations.py",
+        "return dy * (y > 0)",
+        "return dy",
+        ("relu",),
+        ("motivation",),
+    ),
+]

@@ -1,0 +1,155 @@
+"""The book is never older than the library, and a failure is never forgotten.
+
+A throw-away book of two pages is built with the tools and the configuration of the real one.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+ROOT = Path(__file__).parents[1]
+EXECUTE = [sys.executable, "tools/execute.py"]
+BUILD = [
+    shutil.which("jupyter-book", path=Path(sys.executable).parent),
+    *("build", ".", "-W", "-n", "--keep-going", "-q"),
+]
+
+
+def write_page(folder, name, *code):
+    cells = [new_markdown_cell(f"# {name}\n\nA formula, $x^2$.")] + [new_code_cell(c) for c in code]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, folder / "book" / f"{name}.ipynb")
+
+
+def add_text(folder, text):
+    page = folder / "book" / "index.ipynb"
+    notebook = nbformat.read(page, 4)
+    notebook.cells[0].source += f"\n\n{text}"
+    nbformat.write(notebook, page)
+
+
+def set_library(folder, value):
+    (folder / "bnlib" / "__init__.py").write_text(f"VALUE = {value}\n", "utf8")
+
+
+@pytest.fixture
+def book(tmp_path):
+    for name in ("_config.yml", "requirements.txt", "tools", "book/_ext", "book/_static"):
+        source, target = ROOT / name, tmp_path / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/index\nchapters:\n- file: book/other\n", "utf8"
+    )
+    (tmp_path / "book" / "references.bib").write_text("", "utf8")
+    (tmp_path / "bnlib").mkdir()
+    set_library(tmp_path, 1.25)
+    write_page(tmp_path, "index", "import bnlib\nprint('value', bnlib.VALUE)")
+    write_page(tmp_path, "other", "1 + 1")
+    return tmp_path
+
+
+def run(folder, command):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def values_on_page(folder):
+    page = (folder / "_build" / "html" / "book" / "index.html").read_text("utf8")
+    return re.findall(r"value (\S+)", page)
+
+
+@pytest.mark.parametrize("commands", [[EXECUTE, BUILD], [BUILD]], ids=["make", "jupyter-book"])
+def test_edit_in_the_library_changes_the_number_on_the_page(book, commands):
+    for value in (1.25, 2.5):
+        set_library(book, value)
+        for command in commands:
+            result = run(book, command)
+            assert result.returncode == 0, result.stdout + result.stderr
+        assert values_on_page(book) == [str(value)]
+
+
+def test_edit_in_the_style_sheet_reaches_the_book(book):
+    for color in ("red", "green"):
+        (book / "book" / "_static" / "bn.css").write_text(f"p {{ color: {color}; }}", "utf8")
+        assert run(book, BUILD).returncode == 0
+        assert color in (book / "_build" / "html" / "_static" / "bn.css").read_text("utf8")
+
+
+def test_unchanged_notebook_is_executed_once(book):
+    write_page(book, "other", "with open('runs.txt', 'a') as file:\n    print('run', file=file)")
+    for command in (EXECUTE, BUILD, EXECUTE, BUILD):
+        assert run(book, command).returncode == 0
+    assert (book / "book" / "runs.txt").read_text("utf8") == "run\n"
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="needs two cores")
+def test_notebooks_are_executed_at_the_same_time(book):
+    meet = (
+        "import pathlib, time\n"
+        "pathlib.Path({mine!r}).touch()\n"
+        "end = time.monotonic() + 60\n"
+        "while not pathlib.Path({theirs!r}).exists():\n"
+        "    assert time.monotonic() < end\n"
+        "    time.sleep(0.01)"
+    )
+    write_page(book, "index", meet.format(mine="a.txt", theirs="b.txt"))
+    write_page(book, "other", meet.format(mine="b.txt", theirs="a.txt"))
+    result = run(book, EXECUTE)
+    assert result.returncode == 0, result.stderr
+
+
+def test_failing_cell_fails_the_execution_every_time(book):
+    write_page(book, "other", "number = 1", "assert number == 2, 'not two'")
+    for _ in range(2):
+        result = run(book, EXECUTE)
+        assert result.returncode == 1
+        assert "FAILED     book/other.ipynb" in result.stdout.replace("\\", "/")
+        assert "AssertionError: not two" in result.stderr
+        assert "executed   book/index.ipynb" in result.stdout or "unchanged" in result.stdout
+
+
+def test_failing_cell_fails_the_build_every_time(book):
+    write_page(book, "other", "raise ValueError('broken')")
+    for _ in range(2):
+        result = run(book, BUILD)
+        assert result.returncode != 0
+        assert "broken" in result.stderr
+
+
+def test_warning_fails_the_build_every_time(book):
+    add_text(book, "{ref}`nowhere`")
+    for _ in range(2):
+        result = run(book, BUILD)
+        assert result.returncode != 0
+        assert "undefined label: 'nowhere'" in result.stderr
+
+
+def test_wrong_formula_fails_the_build(book):
+    if shutil.which("node") is None or not (ROOT / "node_modules" / "katex").is_dir():
+        pytest.skip("formulas are set at build time only with Node.js and KaTeX")
+    (book / "node_modules").symlink_to(ROOT / "node_modules")
+    assert run(book, BUILD).returncode == 0
+    page = book / "book" / "index.ipynb"
+    page.write_text(
+        page.read_text("utf8").replace("$x^2$", "$nomacro{x}$".replace("n", "\\\\n")), "utf8"
+    )
+    result = run(book, BUILD)
+    assert result.returncode != 0
+    assert "Undefined control sequence" in result.stderr

@@ -1,0 +1,200 @@
+"""The checks notice wrong implementations: every mutant is caught by the checks it names."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from mutants import MUTANTS
+
+from bnlib import functional as bn
+from bnlib import layers
+
+EPS = 0.1  # large, so that a misplaced eps shows
+RNG = np.random.default_rng(1)
+X, DY, DDX = RNG.normal(2, 3, (3, 8, 4))
+IMAGES = RNG.normal(2, 3, (3, 4, 2, 5))
+GAMMA, BETA, MEAN, DDGAMMA = RNG.normal(size=(4, 4))
+VAR = RNG.uniform(0.5, 2, 4)
+
+
+def same(result, expected):
+    np.testing.assert_allclose(result, expected, rtol=1e-8, atol=1e-8)
+
+
+def gradients(f, *arrays, upstream=DY):
+    leaves = [torch.tensor(a, requires_grad=True) for a in arrays]
+    return torch.autograd.grad(f(*leaves), leaves, torch.tensor(upstream))
+
+
+def train_mode(x, gamma, beta):
+    return F.batch_norm(x, None, None, gamma, beta, True, eps=EPS)
+
+
+def eval_mode(x, gamma, beta):
+    mean, var = torch.tensor(MEAN), torch.tensor(VAR)
+    return F.batch_norm(x, mean, var, gamma, beta, False, eps=EPS)
+
+
+def check_forward():
+    expected = train_mode(*map(torch.tensor, (X, GAMMA, BETA)))
+    same(bn.batch_norm_forward(X, GAMMA, BETA, eps=EPS)[0], expected)
+
+
+def check_images():
+    expected = train_mode(*map(torch.tensor, (IMAGES, GAMMA, BETA)))
+    same(bn.batch_norm_forward(IMAGES, GAMMA, BETA, eps=EPS)[0], expected)
+
+
+def check_backward():
+    cache = bn.batch_norm_forward(X, GAMMA, BETA, eps=EPS)[1]
+    results = bn.batch_norm_backward(DY, cache)
+    for result, expected in zip(results, gradients(train_mode, X, GAMMA, BETA), strict=True):
+        same(result, expected)
+
+
+def check_numeric_gradient():
+    def forward(x=X, gamma=GAMMA, beta=BETA):
+        return bn.batch_norm_forward(x, gamma, beta, eps=EPS)[0]
+
+    results = bn.batch_norm_backward(DY, bn.batch_norm_forward(X, GAMMA, BETA, eps=EPS)[1])
+    for name, value, result in zip(("x", "gamma", "beta"), (X, GAMMA, BETA), results, strict=True):
+        numeric = bn.numerical_gradient(lambda v, n=name: forward(**{n: v}), value, DY)
+        assert bn.relative_error(result, numeric) < 1e-7
+
+
+def check_standardize_backward():
+    z = bn.standardize(X, 0, eps=EPS)
+    numeric = bn.numerical_gradient(lambda x: bn.standardize(x, 0, eps=EPS).x_hat, X, DY)
+    assert bn.relative_error(bn.standardize_backward(DY, z), numeric) < 1e-7
+
+
+def check_double_backward():
+    leaves = [torch.tensor(a, requires_grad=True) for a in (DY, X, GAMMA, BETA)]
+    y = train_mode(*leaves[1:])
+    first = torch.autograd.grad(y, leaves[1:], leaves[0], create_graph=True)
+    seconds = [torch.tensor(a) for a in (DDX, DDGAMMA, BETA)]
+    wanted = torch.autograd.grad(first, leaves[:3], seconds)
+    cache = bn.batch_norm_forward(X, GAMMA, BETA, eps=EPS)[1]
+    results = bn.batch_norm_double_backward(DDX, DDGAMMA, BETA, DY, cache)
+    for result, expected in zip(results, wanted, strict=True):
+        same(result, expected)
+
+
+def check_inference():
+    expected = eval_mode(*map(torch.tensor, (X, GAMMA, BETA)))
+    same(bn.batch_norm_inference(X, MEAN, VAR, GAMMA, BETA, eps=EPS), expected)
+
+
+def check_inference_backward():
+    results = bn.batch_norm_inference_backward(DY, X, MEAN, VAR, GAMMA, eps=EPS)
+    for result, expected in zip(results, gradients(eval_mode, X, GAMMA, BETA), strict=True):
+        same(result, expected)
+
+
+def check_consistent():
+    together = bn.batch_norm_inference(X, MEAN, VAR)
+    same(bn.batch_norm_inference(X[:1], MEAN, VAR), together[:1])
+
+
+def check_large_mean():
+    x = (1e4 + X).astype(np.float32)
+    np.testing.assert_allclose(bn.standardize(x, 0).var[0], x.astype("f8").var(0), rtol=1e-5)
+
+
+def check_constant_channel():
+    for value in np.linspace(0.1, 1e4, 50).astype(np.float32):
+        x = np.full((3, 1, 70, 70), value)
+        np.testing.assert_array_equal(bn.standardize(x, (0, 2, 3)).x_hat, 0)
+
+
+def check_seeds():
+    x, gamma = np.stack([X, DY]), np.stack([GAMMA, BETA])
+    together = bn.batch_norm_forward(x, gamma)[0]
+    for i in range(2):
+        same(together[i], bn.batch_norm_forward(x[i], gamma[i])[0])
+
+
+def running_after(module, **options):
+    module = module.double()
+    running = bn.RunningStatistics.initial((4,))
+    for x in (X, DY, DDX):
+        module(torch.tensor(x))
+        cache = bn.batch_norm_forward(x)[1]
+        running.update(cache.mean, cache.var, cache.count, **options)
+    same(running.mean, module.running_mean)
+    same(running.var, module.running_var)
+
+
+def check_running():
+    running_after(torch.nn.BatchNorm1d(4, momentum=0.2), momentum=0.2)
+
+
+def check_old_momentum():
+    running_after(torch.nn.BatchNorm1d(4, momentum=0.2), momentum=0.8, momentum_weighs="old")
+
+
+def check_cumulative():
+    running_after(torch.nn.BatchNorm1d(4, momentum=None), momentum=None)
+
+
+def check_poisoned_batch():
+    running = bn.RunningStatistics.initial((1,))
+    with pytest.raises(ValueError, match="finite"):
+        running.update(np.array([np.nan]), np.array([1.0]), 8)
+
+
+def check_layer_backward():
+    def layer_norm(x, gamma, beta):
+        return F.layer_norm(x, (4,), gamma, beta, EPS)
+
+    cache = bn.layer_norm_forward(X, GAMMA, BETA, eps=EPS)[1]
+    results = bn.layer_norm_backward(DY, cache)
+    for result, expected in zip(results, gradients(layer_norm, X, GAMMA, BETA), strict=True):
+        same(result, expected)
+
+
+def check_group_forward():
+    x = np.concatenate([IMAGES, IMAGES**2], axis=1)
+    same(bn.group_norm_forward(x, 2, eps=EPS)[0], F.group_norm(torch.tensor(x), 2, eps=EPS))
+
+
+def check_rms_forward():
+    expected = F.rms_norm(torch.tensor(X), (4,), torch.tensor(GAMMA), EPS)
+    same(bn.rms_norm_forward(X, GAMMA, eps=EPS)[0], expected)
+
+
+def check_layer_modes():
+    layer, module = layers.BatchNorm(4), torch.nn.BatchNorm1d(4, dtype=torch.float64)
+    for x in (X, DY):
+        same(layer(x), module(torch.tensor(x)).detach())
+    same(layer.eval()(X), module.eval()(torch.tensor(X)).detach())
+
+
+def check_relu():
+    layer = layers.ReLU()
+    layer(X)
+    same(layer.backward(DY), gradients(F.relu, X)[0])
+
+
+CHECKS = {
+    name.removeprefix("check_"): check
+    for name, check in list(globals().items())
+    if name.startswith("check_")
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_check_accepts_the_library(name):
+    CHECKS[name]()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_mutant_is_caught(mutant, monkeypatch):
+    mutant.swap_in(monkeypatch)
+    for name in mutant.caught_by:
+        with pytest.raises((AssertionError, ValueError, pytest.fail.Exception)):
+            CHECKS[name]()
+
+
+def test_every_check_catches_something():
+    assert {name for mutant in MUTANTS for name in mutant.caught_by} == set(CHECKS)
