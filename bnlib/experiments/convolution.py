@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from bnlib.experiments import _lit_networks as lit
+from bnlib.experiments.verdict import Verdict, paired_verdict
 
 CLAIM = "It copes with inputs whose distribution varies from batch to batch."
+SOURCE = "often said"
 MARGIN = 0.02
 """The least effect on accuracy that counts.
 
 It is the standard error of the difference between two accuracies of 0.85 on 640 images each, so a
 smaller effect is one that nobody would see who tests one network of either kind.
 """
-CONFIDENCE = 0.95
 
 ARMS = ("none", "batch", "instance", "control")
 MODES = ("eval", "recalibrated", "train")  # in this order: the last two overwrite the statistics
@@ -151,26 +151,6 @@ def run(config: Config) -> Result:
     return Result(config, validation, test)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What an experiment says about the claim.
-
-    Attributes
-    ----------
-    answer : {"supported", "refuted", "no effect"}
-        "no effect" also where the seeds are too few to tell.
-    effect : float
-        Mean over seeds.
-    low, high : float
-        Ends of its 95 % t interval.
-    """
-
-    answer: str
-    effect: float
-    low: float
-    high: float
-
-
 def judge(result: Result, mode: str, *, treatment: str = "batch", control: str = "none") -> Verdict:
     """Judge the claim by how much less varying light costs the treatment than the control.
 
@@ -181,33 +161,21 @@ def judge(result: Result, mode: str, *, treatment: str = "batch", control: str =
     mode : {"train", "eval", "recalibrated"}
         Mode in which batch norm is tested.
     treatment, control : str
-        Arms that are compared, seed by seed.
+        Arms that are compared, seed by seed. With twice the same arm, or with "control" for the
+        treatment, this is a negative control.
 
     Returns
     -------
     Verdict
-        "supported" or "refuted" if the 95 % t interval excludes 0 and the effect is at least
-        `MARGIN` in size, "no effect" otherwise.
+        The effect is the cost of the control minus the cost of the treatment.
 
     Raises
     ------
     ValueError
         If there are fewer than two seeds.
     """
-    effects = result.cost(control, mode) - result.cost(treatment, mode)
-    k = len(effects)
-    if k < 2:
-        raise ValueError(f"result: expected at least 2 seeds, got {k}")
-    effect = float(effects.mean())
-    half_width = stats.t.ppf((1 + CONFIDENCE) / 2, k - 1) * effects.std(ddof=1) / np.sqrt(k)
-    low, high = effect - float(half_width), effect + float(half_width)
-    if low > 0 and effect >= MARGIN:
-        answer = "supported"
-    elif high < 0 and effect <= -MARGIN:
-        answer = "refuted"
-    else:
-        answer = "no effect"
-    return Verdict(answer, effect, low, high)
+    costs = result.cost(control, mode), result.cost(treatment, mode)
+    return paired_verdict(CLAIM, SOURCE, *costs, MARGIN)
 
 
 def overall(verdicts: Mapping[tuple[str, str], Verdict]) -> str:
@@ -216,27 +184,26 @@ def overall(verdicts: Mapping[tuple[str, str], Verdict]) -> str:
     Parameters
     ----------
     verdicts : mapping of (data set, mode) to Verdict
-        For every pair.
+        For every pair of them.
 
     Returns
     -------
     str
-        The answer that all share, or "mixed: depends on ..." with what it depends on.
+        The answer that all share, or "mixed: depends on ..." with what decides whether the claim
+        is supported.
     """
-    answers = {case: verdict.answer for case, verdict in verdicts.items()}
-    if len(set(answers.values())) == 1:
-        return next(iter(answers.values()))
+    answers = {verdict.answer for verdict in verdicts.values()}
+    if len(answers) == 1:
+        return answers.pop()
+    supported = {case for case, verdict in verdicts.items() if verdict.answer == "supported"}
     factors = [
         factor
         for i, factor in enumerate(("the data set", "the mode"))
         if any(
-            answer != other
-            for case, answer in answers.items()
-            for other_case, other in answers.items()
-            if case[1 - i] == other_case[1 - i]
+            one[1 - i] == other[1 - i] for one in supported for other in verdicts.keys() - supported
         )
     ]
-    return f"mixed: depends on {' and '.join(factors)}"
+    return f"mixed: depends on {' and '.join(factors)}" if factors else "mixed"
 
 
 def _best(validation: NDArray) -> int:

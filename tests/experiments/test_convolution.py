@@ -13,11 +13,11 @@ from bnlib.experiments.convolution import (
     MODES,
     Config,
     Result,
-    Verdict,
     judge,
     overall,
     run,
 )
+from bnlib.experiments.verdict import Verdict
 
 SMALL = Config(
     dataset="photos",
@@ -167,7 +167,7 @@ NOISE = np.random.default_rng(0).normal(0, 0.005, 16)
         (-2 * MARGIN, "refuted"),
         (0.0, "no effect"),
         (0.6 * MARGIN, "no effect"),
-        (-0.6 * MARGIN, "no effect"),
+        (MARGIN, "mixed"),
     ],
 )
 def test_answer_follows_the_margin(effect, answer):
@@ -176,32 +176,21 @@ def test_answer_follows_the_margin(effect, answer):
     assert verdict.low < effect < verdict.high
 
 
-def test_large_effect_of_wide_interval_is_no_effect():
-    assert judge(costs(0.05 + 40 * NOISE, np.zeros(16)), "eval").answer == "no effect"
-
-
-def test_interval_is_that_of_the_paired_t_test():
-    from scipy import stats
-
-    none, batch = 0.1 + NOISE, 0.05 + np.random.default_rng(1).normal(0, 0.02, 16)
-    verdict = judge(costs(none, batch), "train")
-    expected = stats.ttest_rel(none, batch).confidence_interval(0.95)
-    np.testing.assert_allclose([verdict.low, verdict.high], expected, rtol=1e-9)
-
-
 def test_identity_in_both_arms_has_no_effect(result):
     """The negative control of the design."""
-    assert judge(result, "train", treatment="none") == Verdict("no effect", 0.0, 0.0, 0.0)
+    for mode in MODES:
+        verdict = judge(result, mode, treatment="none")
+        assert (verdict.answer, verdict.low, verdict.high) == ("no effect", 0.0, 0.0)
 
 
 def test_one_seed_is_refused():
-    with pytest.raises(ValueError, match="at least 2 seeds, got 1"):
+    with pytest.raises(ValueError, match="k >= 2"):
         judge(costs([0.1], [0.0]), "train")
 
 
 def verdicts(*answers):
     cases = [(data, mode) for data in ("digits", "photos") for mode in ("train", "eval")]
-    return {c: Verdict(a, 0.0, 0.0, 0.0) for c, a in zip(cases, answers, strict=True)}
+    return {c: Verdict("", "", 0, 0, 0, 0, a) for c, a in zip(cases, answers, strict=True)}
 
 
 @pytest.mark.parametrize(
@@ -210,10 +199,12 @@ def verdicts(*answers):
         (["refuted"] * 4, "refuted"),
         (["supported", "refuted"] * 2, "mixed: depends on the mode"),
         (["supported"] * 2 + ["no effect"] * 2, "mixed: depends on the data set"),
+        (["supported", "refuted", "supported", "mixed"], "mixed: depends on the mode"),
         (
-            ["supported", "refuted", "supported", "no effect"],
+            ["supported", "refuted", "refuted", "no effect"],
             "mixed: depends on the data set and the mode",
         ),
+        (["refuted", "no effect"] * 2, "mixed"),
     ],
 )
 def test_overall_says_on_what_the_answer_depends(answers, expected):
