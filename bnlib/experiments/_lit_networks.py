@@ -81,6 +81,13 @@ class Standardize(layers.Layer):
         return dy / self.scale
 
 
+class FirstConv2d(layers.Conv2d):
+    """A convolution of the images themselves: nobody needs their gradient, which takes long."""
+
+    def _add_columns(self, dcolumns: Array, images: Array) -> Array:
+        return np.zeros_like(images)
+
+
 def build(arm: str, config: Config, data: datasets.Dataset) -> layers.Sequential:
     """Build the network of an arm, with one replica for each rate and seed.
 
@@ -91,15 +98,19 @@ def build(arm: str, config: Config, data: datasets.Dataset) -> layers.Sequential
     rngs = [rng for _ in config.rates for rng in _generators(config, purpose)]
     c, side = config.channels, 2  # 12 -> 5 -> 2 pixels
 
-    def block(c_in: int) -> Iterator[layers.Layer]:
-        yield layers.Conv2d(c_in, c, 3, stride=2, rng=rngs, dtype=DTYPE)
+    def block(convolution: type[layers.Conv2d], c_in: int) -> Iterator[layers.Layer]:
+        yield convolution(c_in, c, 3, stride=2, rng=rngs, dtype=DTYPE)
         if arm in NORMS:
             yield NORMS[arm](c, seeds=len(rngs), dtype=DTYPE)
         yield layers.ReLU()
 
     head = layers.Linear(c * side**2, int(data.y_train.max()) + 1, rng=rngs, dtype=DTYPE)
     return layers.Sequential(
-        Standardize(data.x_train), *block(1), *block(c), layers.Flatten(), head
+        Standardize(data.x_train),
+        *block(FirstConv2d, 1),
+        *block(layers.Conv2d, c),
+        layers.Flatten(),
+        head,
     )
 
 

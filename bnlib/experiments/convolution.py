@@ -57,7 +57,7 @@ class Config:
     arms: tuple[str, ...] = ARMS[:3]
     rates: tuple[float, ...] = (0.1, 0.3, 0.9)
     seeds: int = 16
-    steps: int = 150
+    steps: int = 120
     batch_size: int = 32
     channels: int = 8
     n_valid: int = 320
