@@ -56,6 +56,8 @@ class Mutant:
 
 KERNEL = "functional/standardize.py"
 BATCH = "functional/batch_norm.py"
+INFERENCE = "functional/batch_norm_inference.py"
+CHECK = "functional/_check.py"
 RUNNING = "functional/running_statistics.py"
 AFFINE = "functional/affine.py"
 
@@ -142,7 +144,7 @@ MUTANTS = [
     ),
     Mutant(
         "wrong axes",
-        BATCH,
+        CHECK,
         "axis >= seeds and axis != seeds + 1",
         "axis >= seeds and axis != seeds",
         ("forward", "images"),
@@ -150,14 +152,14 @@ MUTANTS = [
     ),
     Mutant(
         "seeds averaged over",
-        BATCH,
+        CHECK,
         "axis >= seeds and axis != seeds + 1",
         "axis != seeds + 1",
         ("seeds",),
     ),
     Mutant(
         "spatial axes not averaged over",
-        BATCH,
+        CHECK,
         "axis >= seeds and axis != seeds + 1",
         "axis == seeds",
         ("images",),
@@ -188,7 +190,7 @@ MUTANTS = [
     ),
     Mutant(
         "double backward without the path through s",
-        BATCH,
+        KERNEL,
         "dx = s_Pv - s * x_hat * (g * s_Pu).mean(axes, keepdims=True)",
         "dx = s_Pv",
         ("double_backward",),
@@ -197,13 +199,13 @@ MUTANTS = [
     Mutant(
         "double backward without ddgamma",
         BATCH,
-        "        v = v + ddgamma.reshape(shape) * dy\n",
+        "        dx = dx + standardize_backward(ddgamma.reshape(shape) * dy, z)\n",
         "",
         ("double_backward",),
     ),
     Mutant(
         "inference without beta",
-        BATCH,
+        INFERENCE,
         "return scale_and_shift(x_hat, gamma, beta, shape).astype",
         "return scale_and_shift(x_hat, gamma, None, shape).astype",
         ("inference",),
@@ -211,7 +213,7 @@ MUTANTS = [
     ),
     Mutant(
         "inference looks at the batch",
-        BATCH,
+        INFERENCE,
         "x_hat = (x - mean.astype(dtype).reshape(shape)) * inv_std",
         "x_hat = (x - x.mean(axes, keepdims=True)) * inv_std",
         ("inference", "consistent"),
@@ -219,7 +221,7 @@ MUTANTS = [
     ),
     Mutant(
         "backward of train mode in eval mode",
-        BATCH,
+        INFERENCE,
         "dx = (dx_hat * inv_std).astype",
         "dx = ((dx_hat - dx_hat.mean(0)) * inv_std).astype",
         ("inference_backward",),

@@ -1,1 +1,1 @@
-"""Experiments of the book: a module each, from a configuration to a result with many seeds."""
+"""The experiments of the book, one module each: a Config, run, a Result and a judge."""

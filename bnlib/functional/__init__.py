@@ -8,6 +8,8 @@ from bnlib.functional.batch_norm import (
     batch_norm_backward,
     batch_norm_double_backward,
     batch_norm_forward,
+)
+from bnlib.functional.batch_norm_inference import (
     batch_norm_inference,
     batch_norm_inference_backward,
 )
@@ -22,6 +24,7 @@ from bnlib.functional.standardize import (
     project,
     standardize,
     standardize_backward,
+    standardize_double_backward,
 )
 
 __all__ = [
@@ -46,4 +49,5 @@ __all__ = [
     "rms_norm_forward",
     "standardize",
     "standardize_backward",
+    "standardize_double_backward",
 ]

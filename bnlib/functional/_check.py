@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 FLOATS = (np.float16, np.float32, np.float64)
+Axes = int | Sequence[int] | None
 
 
 def float_array(name: str, value: np.ndarray) -> np.ndarray:
@@ -55,3 +56,19 @@ def seed_axes(x: np.ndarray, parameter: np.ndarray | None, own: int) -> int:
     shape = np.shape(parameter)
     seeds = 0 if parameter is None else max(len(shape) - own, 0)
     return seeds if shape[:seeds] == x.shape[:seeds] else 0
+
+
+def channel_axes(x: np.ndarray, axes: Axes, parameter: np.ndarray | None) -> tuple[int, ...]:
+    """Axes to average over: `axes`, or all but the seed axes of `parameter` and the channels."""
+    if axes is not None:
+        return normalized_axes(axes, x.ndim)
+    seeds = seed_axes(x, parameter, own=1)
+    if x.ndim < seeds + 2:
+        wanted = "(m, d)" if seeds == 0 else f"(k, m, d), as a parameter has {seeds} seed axes,"
+        raise ValueError(f"x: expected shape {wanted} or with spatial axes behind, got {x.shape}")
+    return tuple(axis for axis in range(x.ndim) if axis >= seeds and axis != seeds + 1)
+
+
+def kept_sizes(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes of the axes that are not averaged over."""
+    return tuple(size for axis, size in enumerate(shape) if axis not in axes)

@@ -6,7 +6,7 @@ import numpy as np
 
 from bnlib.functional._blocks import block_dot, block_sum, kept_shape, layout
 from bnlib.functional._check import float_array, same_shape
-from bnlib.functional.standardize import project, standardize
+from bnlib.functional.standardize import Standardized, standardize, standardize_backward
 
 Parameter = np.ndarray | None
 
@@ -97,11 +97,19 @@ def normalize_forward(
 
 def normalize_backward(dy: np.ndarray, cache: NormCache) -> tuple[np.ndarray, Parameter, Parameter]:
     """Gradients of x, gamma and beta; None for a parameter that the forward pass did not have."""
-    x_hat, gamma, beta, shape = cache.x_hat, cache.gamma, cache.beta, cache.parameter_shape
-    dx_hat, dgamma, dbeta = scale_and_shift_backward(dy, x_hat, gamma, shape)
-    inv_std = cache.inv_std.reshape(kept_shape(x_hat.shape, cache.axes))
-    dx, _, _ = project(dx_hat, x_hat, cache.axes, inv_std, center=cache.mean is not None)
-    return dx, like_parameter(dgamma, gamma), like_parameter(dbeta, beta)
+    dx_hat, dgamma, dbeta = scale_and_shift_backward(
+        dy, cache.x_hat, cache.gamma, cache.parameter_shape
+    )
+    dx = standardize_backward(dx_hat, standardized(cache))
+    return dx, like_parameter(dgamma, cache.gamma), like_parameter(dbeta, cache.beta)
+
+
+def standardized(cache: NormCache) -> Standardized:
+    """Return the part of `cache` that `standardize` made, as it made it."""
+    shape = kept_shape(cache.x_hat.shape, cache.axes)
+    mean = None if cache.mean is None else cache.mean.reshape(shape)
+    var, inv_std = cache.var.reshape(shape), cache.inv_std.reshape(shape)
+    return Standardized(cache.x_hat, mean, var, inv_std, cache.count, cache.axes)
 
 
 def like_parameter(gradient: np.ndarray, parameter: Parameter) -> Parameter:

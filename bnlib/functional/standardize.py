@@ -1,4 +1,4 @@
-r"""The one operation behind all activation normalizers, and its backward.
+r"""The one operation behind all activation normalizers, its backward and double backward.
 
 Standardize over some axes, then scale and shift. Batch, layer, instance and group norm differ
 in the axes alone; RMS norm leaves the mean where it is.
@@ -230,3 +230,56 @@ def standardize_backward(dx_hat: np.ndarray, cache: Standardized) -> np.ndarray:
     dx_hat = same_shape("dx_hat", dx_hat, cache.x_hat.shape, "the shape of x")
     center = cache.mean is not None
     return project(dx_hat, cache.x_hat, cache.axes, cache.inv_std, center=center)[0]
+
+
+def standardize_double_backward(
+    ddx: np.ndarray, dx_hat: np.ndarray, cache: Standardized
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Gradients of `standardize_backward` itself.
+
+    With :math:`u` the gradient with respect to dx, :math:`g = \partial L/\partial \hat x` and
+    :math:`s = 1/\sqrt{\sigma^2 + \epsilon}`:
+
+    .. math:: \frac{\partial}{\partial g} = s P u, \qquad
+        \frac{\partial}{\partial x} = s P v - s\, \hat x\, \overline{g\, s P u}, \qquad
+        v = -s\,(u\, \overline{g \hat x} + g\, \overline{u \hat x})
+
+    (:eq:`eq-backward-pass-double`).
+
+    Parameters
+    ----------
+    ddx : array, shape of x
+        u, the gradient with respect to what `standardize_backward` returned.
+    dx_hat : array, shape of x
+        g, the upstream gradient that it was called with.
+    cache : Standardized
+        What `standardize` returned.
+
+    Returns
+    -------
+    ddx_hat, dx : array, shape of x
+        Gradients with respect to `dx_hat` and to `x`, in the dtypes of `ddx` and `dx_hat`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `ddx` or `dx_hat` is not a float array of the shape of `x`.
+
+    Examples
+    --------
+    The backward pass is linear in `dx_hat`:
+
+    >>> cache = standardize(np.array([1.0, 2.0, 3.0, 6.0]), axes=0)
+    >>> u, g = np.array([1.0, 0.0, 2.0, 0.0]), np.array([0.0, 1.0, 0.0, 3.0])
+    >>> ddx_hat, _ = standardize_double_backward(u, g, cache)
+    >>> bool(np.isclose(ddx_hat @ g, u @ standardize_backward(g, cache)))
+    True
+    """
+    x_hat, s, axes = cache.x_hat, cache.inv_std, cache.axes
+    u = same_shape("ddx", ddx, x_hat.shape, "the shape of x")
+    g = same_shape("dx_hat", dx_hat, x_hat.shape, "the shape of x")
+    s_Pu, _, mean_u_x_hat = project(u, x_hat, axes, s, center=cache.mean is not None)
+    v = -s * (u * (g * x_hat).mean(axes, keepdims=True) + g * mean_u_x_hat)  # w.r.t. x_hat
+    s_Pv = standardize_backward(v, cache)
+    dx = s_Pv - s * x_hat * (g * s_Pu).mean(axes, keepdims=True)  # the second term through s
+    return s_Pu, dx.astype(g.dtype, copy=False)

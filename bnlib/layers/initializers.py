@@ -12,7 +12,7 @@ from bnlib.layers.base import Array, Initializer
 
 
 def he(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
-    r"""Draw normal weights with standard deviation :math:`\sqrt{2 / \text{fan_in}}`.
+    r"""Draw normal weights with standard deviation :math:`\sqrt{2 / n_{in}}`.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def he(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: i
 
 
 def xavier(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
-    r"""Draw normal weights of standard deviation :math:`\sqrt{2 / (\text{fan_in + fan_out})}`.
+    r"""Draw normal weights of standard deviation :math:`\sqrt{2 / (n_{in} + n_{out})}`.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ class LayerNorm(_LastAxes):
     Attributes
     ----------
     parameters : dict
-        ``gamma`` and ``beta``, normalized_shape or (k, *normalized_shape).
+        ``gamma`` and ``beta``, of shape normalized_shape, after (k,) with seeds.
 
     Raises
     ------
@@ -110,7 +110,7 @@ class RMSNorm(_LastAxes):
     Attributes
     ----------
     parameters : dict
-        ``gamma``, normalized_shape or (k, *normalized_shape).
+        ``gamma``, of shape normalized_shape, after (k,) with seeds.
 
     Raises
     ------

@@ -154,3 +154,18 @@ def test_running_statistics_equal_torch(momentum, rng):
     np.testing.assert_allclose(running.mean, module.running_mean, rtol=1e-12)
     np.testing.assert_allclose(running.var, module.running_var, rtol=1e-12)
     assert running.count == module.num_batches_tracked
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_double_backward_of_standardize_equals_torch(center, rng):
+    x, g, u = rng.normal(1, 2, (3, 5, 4, 6))
+    leaf, upstream = torch.tensor(x, requires_grad=True), torch.tensor(g, requires_grad=True)
+    d = leaf - leaf.mean((0, 2), keepdim=True) if center else leaf
+    x_hat = d / (d.square().mean((0, 2), keepdim=True) + EPS).sqrt()
+    (first,) = torch.autograd.grad(x_hat, leaf, upstream, create_graph=True)
+    wanted = torch.autograd.grad(first, (upstream, leaf), torch.tensor(u))
+
+    z = bn.standardize(x, (0, 2), eps=EPS, center=center)
+    np.testing.assert_allclose(bn.standardize_backward(g, z), first.detach(), atol=1e-12)
+    for gradient, want in zip(bn.standardize_double_backward(u, g, z), wanted, strict=True):
+        np.testing.assert_allclose(gradient, want, rtol=1e-9, atol=1e-11)
