@@ -199,8 +199,8 @@ def describes_every_figure(chapter, name):
             alt = values.get("alt")
             if alt is None or (isinstance(alt, ast.Constant) and not str(alt.value).strip()):
                 yield f"{label}: alternative text"
-            if "remove-output" not in cell.metadata.get("tags", []):
-                yield f"{label}: the cell carries the tag remove-output"
+            if missing := {"hide-input", "remove-output"} - {*cell.metadata.get("tags", [])}:
+                yield f"{label}: the cell carries the tags {sorted(missing)}"
             figure = re.search(
                 rf"^(```+)\{{glue:figure\}} {re.escape(str(label))}\n(.*?)^\1",
                 text,
@@ -279,7 +279,8 @@ def faultless():
             "rng = np.random.default_rng(0)\nnetwork = init(torch.Generator().manual_seed(0))"
         ),
         new_code_cell(
-            'show(fig, "fig-small-one", alt="A line.")', metadata={"tags": ["remove-output"]}
+            'show(fig, "fig-small-one", alt="A line.")',
+            metadata={"tags": ["hide-input", "remove-output"]},
         ),
         new_markdown_cell(CAPTION),
         new_markdown_cell("word " * WORDS.start),

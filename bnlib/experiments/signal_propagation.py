@@ -7,13 +7,12 @@ trained. :doc:`/book/motivation`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from bnlib.experiments.verdict import Verdict, paired_verdict
 from bnlib.layers import BatchNorm, Layer, Linear, ReLU, Sequential, Sigmoid, Tanh, scaled
 
 ACTIVATIONS = {"relu": (ReLU, 2.0), "sigmoid": (Sigmoid, 1.0), "tanh": (Tanh, 1.0)}
@@ -21,6 +20,9 @@ ACTIVATIONS = {"relu": (ReLU, 2.0), "sigmoid": (Sigmoid, 1.0), "tanh": (Tanh, 1.
 
 SATURATED = 0.05
 """A sigmoid counts as saturated when its output is nearer than this to 0 or 1."""
+
+CLAIM = "Batch norm keeps activations in a healthy range at initialization."
+SOURCE = "Ioffe and Szegedy (2015)"
 
 MARGIN = 1.0
 """Decades that count as an effect on the drift: a factor of 10 between first and last layer.
@@ -77,15 +79,6 @@ class Result:
     gradients: NDArray[np.float64]
     weight_gradients: NDArray[np.float64]
     saturated: NDArray[np.float64]
-
-
-class Verdict(NamedTuple):
-    """What `judge` found; the arrays have one entry a scale."""
-
-    verdict: str  # supported, refuted, no effect, or mixed
-    effect: NDArray[np.float64]  # decades of drift that batch norm takes away, mean over seeds
-    low: NDArray[np.float64]  # ends of the 95 % t-interval, paired by seed
-    high: NDArray[np.float64]
 
 
 def build(
@@ -176,49 +169,60 @@ def _log_rms(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return 0.5 * np.log10(mean_square).mean(axis=-1)
 
 
-def judge(result: Result, confidence: float = 0.95) -> Verdict:
+def judge(result: Result) -> Verdict:
     """Judge the claim that batch norm keeps activations in a healthy range at initialization.
-
-    The effect, for each scale, is how much smaller the drift of the activations is with the
-    second norm than with the first: the absolute difference of log10 of the root mean square
-    between the last and the first layer. `MARGIN` decides what counts.
 
     Parameters
     ----------
     result : Result
         Of two norms, the control first. Two equal norms are the negative control.
-    confidence : float
-        Coverage of the intervals.
 
     Returns
     -------
     Verdict
-        One word if all scales agree, else "mixed".
+        The effect is the mean over the scales of those of `judge_scales`; where the scales have
+        different answers, this one is "mixed".
 
     Raises
     ------
     ValueError
-        If the result is not of two norms or of fewer than two seeds.
+        If the result is not of two norms, or has one seed only.
     """
-    if result.activations.shape[0] != 2 or result.config.seeds < 2:
-        raise ValueError(
-            "result: expected two norms and at least two seeds, "
-            f"got {result.config.norms} and {result.config.seeds}"
-        )
-    drift = np.abs(result.activations[..., -1] - result.activations[..., 1])  # (2, s, k)
-    difference = drift[0] - drift[1]
-    k = result.config.seeds
-    effect = difference.mean(axis=-1)
-    quantile = stats.t.ppf((1 + confidence) / 2, k - 1)
-    half = quantile * difference.std(axis=-1, ddof=1) / np.sqrt(k)
-    low, high = effect - half, effect + half
-    words = {_word(*ends) for ends in zip(low, high, strict=True)}
-    return Verdict(words.pop() if len(words) == 1 else "mixed", effect, low, high)
+    control, treatment = (drift.mean(axis=0) for drift in _drifts(result))
+    verdict = paired_verdict(CLAIM, SOURCE, control, treatment, MARGIN)
+    answers = {each.answer for each in judge_scales(result)}
+    return replace(verdict, answer=answers.pop() if len(answers) == 1 else "mixed")
 
 
-def _word(low: float, high: float) -> str:
-    if low > MARGIN:
-        return "supported"
-    if high < -MARGIN:
-        return "refuted"
-    return "no effect" if low > -MARGIN and high < MARGIN else "mixed"
+def judge_scales(result: Result) -> list[Verdict]:
+    """Judge the claim of `judge` for each scale by itself.
+
+    Parameters
+    ----------
+    result : Result
+        As for `judge`.
+
+    Returns
+    -------
+    list of Verdict
+        The effect, in decades, is how much smaller the drift is with the second norm than with
+        the first. The drift is the absolute difference of log10 of the root mean square of the
+        activations between the first and the last layer.
+
+    Raises
+    ------
+    ValueError
+        As `judge`.
+    """
+    arms = zip(result.config.scales, *_drifts(result), strict=True)
+    return [
+        paired_verdict(f"{CLAIM[:-1]}, at scale {scale:g}.", SOURCE, control, treatment, MARGIN)
+        for scale, control, treatment in arms
+    ]
+
+
+def _drifts(result: Result) -> NDArray[np.float64]:
+    """Decades between the first and the last layer, (2, s, k)."""
+    if len(result.config.norms) != 2:
+        raise ValueError(f"result: expected two norms, got {result.config.norms}")
+    return np.abs(result.activations[..., -1] - result.activations[..., 1])

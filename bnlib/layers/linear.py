@@ -99,9 +99,7 @@ class Linear(Layer):
             self.gradients["bias"] = np.ones(dy.shape[-2], dy.dtype) @ dy  # faster than sum
         if not input_gradient:
             return None
-        # Many small products with a transposed right factor are slow: copy it.
-        transposed = np.ascontiguousarray(self.parameters["weight"].swapaxes(-1, -2))
-        return (dy @ transposed).reshape(shape)
+        return (dy @ self.parameters["weight"].swapaxes(-1, -2)).reshape(shape)
 
     def _describe(self) -> list[str]:
         return [str(self.d_in), str(self.d_out)] + ["bias=False"] * ("bias" not in self.parameters)
