@@ -14,19 +14,35 @@ Parameter = np.ndarray | None
 class NormCache(NamedTuple):
     """What a norm's forward pass leaves for its backward pass, in the symbols of the book.
 
-    The statistics have the shape of the axes that were kept. In group norm, `x_hat` and the
-    axes are those of the input seen as (..., n, num_groups, c / num_groups, ...).
+    Attributes
+    ----------
+    x_hat : array, shape of x
+        Standardized input. In group norm in the shape (..., n, num_groups, c / num_groups, ...).
+    inv_std : array, shape of the kept axes
+        1 / sqrt(var + eps).
+    gamma, beta : array, or None
+        Scale and shift, as given.
+    mean : array, shape of the kept axes, or None
+        Mean; None in RMS norm.
+    var : array, shape of the kept axes
+        Biased variance (divisor: `count`); mean square in RMS norm.
+    count : int
+        Values in each average.
+    axes : tuple of int
+        Axes of `x_hat` that were averaged over.
+    parameter_shape : tuple of int
+        The shape in which gamma and beta broadcast against `x_hat`.
     """
 
-    x_hat: np.ndarray  # standardized input
-    inv_std: np.ndarray  # 1 / sqrt(var + eps)
-    gamma: np.ndarray | None  # scale, as given
-    beta: np.ndarray | None  # shift, as given
-    mean: np.ndarray | None  # mean; None in RMS norm
-    var: np.ndarray  # biased variance; mean square in RMS norm
-    count: int  # values in each average
-    axes: tuple[int, ...]  # axes averaged over
-    parameter_shape: tuple[int, ...]  # gamma and beta in the shape that broadcasts against x
+    x_hat: np.ndarray
+    inv_std: np.ndarray
+    gamma: np.ndarray | None
+    beta: np.ndarray | None
+    mean: np.ndarray | None
+    var: np.ndarray
+    count: int
+    axes: tuple[int, ...]
+    parameter_shape: tuple[int, ...]
 
 
 def check_parameter(name: str, value: Parameter, shape: tuple[int, ...], like: str) -> Parameter:

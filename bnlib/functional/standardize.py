@@ -22,14 +22,30 @@ LARGE = 8  # standard deviations: a larger mean is corrected for what rounding l
 
 
 class Standardized(NamedTuple):
-    """What `standardize` returns. Statistics have length 1 on the axes averaged over."""
+    """What `standardize` returns. Statistics have length 1 on the axes averaged over.
 
-    x_hat: np.ndarray  # standardized values, shape of x
-    mean: np.ndarray | None  # mean; None if not centred
-    var: np.ndarray  # biased variance (divisor: the count); mean square if not centred
-    inv_std: np.ndarray  # 1 / sqrt(var + eps)
-    count: int  # values in each average
-    axes: tuple[int, ...]  # axes averaged over
+    Attributes
+    ----------
+    x_hat : array, shape of x
+        Standardized values.
+    mean : array, or None
+        Mean; None if not centred.
+    var : array
+        Biased variance (divisor: `count`); mean square if not centred.
+    inv_std : array
+        1 / sqrt(var + eps).
+    count : int
+        Values in each average.
+    axes : tuple of int
+        Axes averaged over.
+    """
+
+    x_hat: np.ndarray
+    mean: np.ndarray | None
+    var: np.ndarray
+    inv_std: np.ndarray
+    count: int
+    axes: tuple[int, ...]
 
 
 def standardize(

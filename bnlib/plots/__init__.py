@@ -4,6 +4,7 @@ from bnlib.plots.backward import check_table, local_derivatives
 from bnlib.plots.descent import descent_path
 from bnlib.plots.distributions import heat_map, layer_histograms, points
 from bnlib.plots.geometry import project, sphere_and_plane
+from bnlib.plots.images import image_rows
 from bnlib.plots.lines import Interval, band, label_ends, mean_interval, plot_bands
 from bnlib.plots.schematics import averaging_axes, batch_norm_graph, graph
 from bnlib.plots.show import ThemedFigure, render, show
@@ -23,6 +24,7 @@ __all__ = [
     "descent_path",
     "graph",
     "heat_map",
+    "image_rows",
     "label_ends",
     "layer_histograms",
     "line_style",

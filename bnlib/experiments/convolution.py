@@ -1,0 +1,215 @@
+"""A small convolutional network on images whose light changes from mini-batch to mini-batch.
+
+For :doc:`/book/convolution`. Every arm has another normalization after its two convolutions. It is
+trained under constant light, and again, from the same weights and on the same mini-batches, with a
+new brightness and contrast for every mini-batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnlib.experiments import _lit_networks as lit
+from bnlib.experiments.verdict import Verdict, paired_verdict
+
+CLAIM = "It copes with inputs whose distribution varies from batch to batch."
+SOURCE = "often said"
+MARGIN = 0.02
+"""The least effect on accuracy that counts.
+
+It is the standard error of the difference between two accuracies of 0.85 on 640 images each, so a
+smaller effect is one that nobody would see who tests one network of either kind.
+"""
+
+ARMS = ("none", "batch", "instance", "control")
+MODES = ("eval", "recalibrated", "train")  # in this order: the last two overwrite the statistics
+LIGHTS = ("constant", "batch", "example")  # one light for all, one a mini-batch, one an example
+TRAINED = LIGHTS[:2]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes, rates and light of one experiment.
+
+    Attributes
+    ----------
+    dataset : {"digits", "photos"}
+        The MNIST subset without its margin, 2 x 2 pixels averaged to one; or photo patches.
+    arms : tuple of str
+        Out of "none", "batch", "instance" and "control", which is "none" from other weights.
+    rates : tuple of float
+        Learning rates; every arm is trained with each of them.
+    seeds : int
+        Repetitions for every arm and rate, with their own weights, order and light.
+    steps, batch_size, channels : int
+        Steps of gradient descent, examples of a mini-batch, channels of each convolution.
+    n_valid, n_test : int
+        Images to choose the rate with and to test with: multiples of `batch_size`.
+    brightness, contrast : float
+        Range of the light, as in `bnlib.datasets.vary_lighting`, for pixels in [0, 1].
+    """
+
+    dataset: str = "digits"
+    arms: tuple[str, ...] = ARMS[:3]
+    rates: tuple[float, ...] = (0.1, 0.3, 0.9)
+    seeds: int = 16
+    steps: int = 120
+    batch_size: int = 32
+    channels: int = 8
+    n_valid: int = 320
+    n_test: int = 640
+    brightness: float = 0.5
+    contrast: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.dataset not in lit.DATASETS:
+            raise ValueError(f"dataset: expected one of {lit.DATASETS}, got {self.dataset!r}")
+        if not self.arms or not set(self.arms) <= set(ARMS):
+            raise ValueError(f"arms: expected some of {ARMS}, got {self.arms}")
+        for name in ("n_valid", "n_test"):
+            if getattr(self, name) % self.batch_size:
+                raise ValueError(
+                    f"{name}: expected a multiple of batch_size={self.batch_size}, "
+                    f"got {getattr(self, name)}"
+                )
+
+
+@dataclass(frozen=True)
+class Result:
+    """Accuracies of every seed; the seeds of different arms are paired.
+
+    Attributes
+    ----------
+    config : Config
+        What was run.
+    validation : mapping of (arm, trained, mode) to ndarray of shape (rates, seeds)
+        Accuracy under the light of training, by which the rate is chosen.
+    test : mapping of (arm, trained, mode, light) to ndarray of shape (seeds,)
+        Accuracy at the rate that is best on the validation images in the mean over seeds.
+
+    Notes
+    -----
+    An arm without batch norm is the same in every mode. It is stored under "eval"; the methods
+    find it under any mode.
+    """
+
+    config: Config
+    validation: Mapping[tuple[str, str, str], NDArray]
+    test: Mapping[tuple[str, str, str, str], NDArray]
+
+    def rate(self, arm: str, trained: str, mode: str) -> float:
+        """Return the learning rate that was chosen."""
+        return self.config.rates[_best(self.validation[arm, trained, _stored(arm, mode)])]
+
+    def accuracy(self, arm: str, trained: str, mode: str, light: str) -> NDArray:
+        """Return the test accuracy of each seed, (seeds,)."""
+        return self.test[arm, trained, _stored(arm, mode), light]
+
+    def cost(self, arm: str, mode: str) -> NDArray:
+        """Return the accuracy that varying light costs each seed, (seeds,).
+
+        This is the accuracy if training and test are under constant light, minus the accuracy if
+        the light of both varies from mini-batch to mini-batch.
+        """
+        constant = self.accuracy(arm, "constant", mode, "constant")
+        return constant - self.accuracy(arm, "batch", mode, "batch")
+
+
+def run(config: Config) -> Result:
+    """Train every arm under either light, choose its rate, and test it in every mode.
+
+    Parameters
+    ----------
+    config : Config
+        What to run.
+
+    Returns
+    -------
+    Result
+        The same for the same config on one machine.
+    """
+    data, x_valid, y_valid = lit.split(lit.load(config.dataset), config)
+    lit_valid = {light: lit.lit_batches(x_valid, light, config) for light in TRAINED}
+    lit_test = {light: lit.lit_batches(data.x_test, light, config) for light in LIGHTS}
+    validation, test = {}, {}
+    for trained in TRAINED:
+        for arm in config.arms:
+            network = lit.build(arm, config, data)
+            with np.errstate(over="ignore", invalid="ignore"):  # too large a rate may diverge
+                lit.train(network, data, trained, config)
+                for mode in MODES if arm == "batch" else MODES[:1]:
+                    lit.enter(mode, network, data, trained, config)
+                    case = arm, trained, mode
+                    validation[case] = lit.accuracy(network, lit_valid[trained], y_valid, config)
+                    chosen = lit.pick(_best(validation[case]), network, arm, config, data)
+                    for light, batches in lit_test.items():
+                        test[*case, light] = lit.accuracy(chosen, batches, data.y_test, config)[0]
+    return Result(config, validation, test)
+
+
+def judge(result: Result, mode: str, *, treatment: str = "batch", control: str = "none") -> Verdict:
+    """Judge the claim by how much less varying light costs the treatment than the control.
+
+    Parameters
+    ----------
+    result : Result
+        From `run`, with at least two seeds.
+    mode : {"train", "eval", "recalibrated"}
+        Mode in which batch norm is tested.
+    treatment, control : str
+        Arms that are compared, seed by seed. With twice the same arm, or with "control" for the
+        treatment, this is a negative control.
+
+    Returns
+    -------
+    Verdict
+        The effect is the cost of the control minus the cost of the treatment.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two seeds.
+    """
+    costs = result.cost(control, mode), result.cost(treatment, mode)
+    return paired_verdict(CLAIM, SOURCE, *costs, MARGIN)
+
+
+def overall(verdicts: Mapping[tuple[str, str], Verdict]) -> str:
+    """Put verdicts together.
+
+    Parameters
+    ----------
+    verdicts : mapping of (data set, mode) to Verdict
+        For every pair of them.
+
+    Returns
+    -------
+    str
+        The answer that all share, or "mixed: depends on ..." with what decides whether the claim
+        is supported.
+    """
+    answers = {verdict.answer for verdict in verdicts.values()}
+    if len(answers) == 1:
+        return answers.pop()
+    supported = {case for case, verdict in verdicts.items() if verdict.answer == "supported"}
+    factors = [
+        factor
+        for i, factor in enumerate(("the data set", "the mode"))
+        if any(
+            one[1 - i] == other[1 - i] for one in supported for other in verdicts.keys() - supported
+        )
+    ]
+    return f"mixed: depends on {' and '.join(factors)}" if factors else "mixed"
+
+
+def _best(validation: NDArray) -> int:
+    """Return the index of the rate with the best mean over seeds."""
+    return int(validation.mean(axis=1).argmax())
+
+
+def _stored(arm: str, mode: str) -> str:
+    return mode if arm == "batch" else MODES[0]

@@ -1,0 +1,246 @@
+"""The experiment of the chapter on convolution: what must hold for any numbers, and its judge."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bnlib.experiments import _lit_networks as lit
+from bnlib.experiments.convolution import (
+    ARMS,
+    LIGHTS,
+    MARGIN,
+    MODES,
+    Config,
+    Result,
+    judge,
+    overall,
+    run,
+)
+from bnlib.experiments.verdict import Verdict
+from bnlib.layers import Conv2d
+
+SMALL = Config(
+    dataset="photos",
+    arms=ARMS,
+    rates=(0.1, 0.3),
+    seeds=2,
+    steps=12,
+    batch_size=16,
+    channels=4,
+    n_valid=64,
+    n_test=64,
+)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return run(SMALL)
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[case], b[case]) for case in a)
+
+
+# ------------------------------------------------------------------ the run
+
+
+def test_same_config_gives_same_numbers(result):
+    again = run(SMALL)
+    assert same(result.validation, again.validation)
+    assert same(result.test, again.test)
+
+
+def test_result_holds_every_case_once_a_seed(result):
+    modes = {arm: MODES if arm == "batch" else MODES[:1] for arm in ARMS}
+    cases = {(a, t, m) for a in ARMS for t in LIGHTS[:2] for m in modes[a]}
+    assert result.validation.keys() == cases
+    assert result.test.keys() == {(*case, light) for case in cases for light in LIGHTS}
+    assert {v.shape for v in result.validation.values()} == {(2, 2)}
+    assert {v.shape for v in result.test.values()} == {(2,)}
+
+
+def test_digits_are_pooled_to_the_size_of_the_patches():
+    data = lit.load("digits")
+    assert data.x_train.shape[1:] == data.x_test.shape[1:] == (1, lit.SIZE, lit.SIZE)
+    assert data.x_train.min() >= 0
+    assert data.x_train.max() <= 1
+
+
+def test_validation_images_are_not_trained_on():
+    data = lit.load("photos")
+    rest, x_valid, y_valid = lit.split(data, SMALL)
+    assert len(x_valid) == len(y_valid) == SMALL.n_valid
+    assert np.array_equal(np.concatenate([x_valid, rest.x_train]), data.x_train)
+    assert len(rest.x_test) == SMALL.n_test
+
+
+def test_batch_norm_in_train_mode_does_not_see_the_light_of_a_mini_batch(result):
+    """The theorem on lighting: the positive control of the experiment."""
+    for trained in LIGHTS[:2]:
+        constant, varying = (
+            result.accuracy("batch", trained, "train", light) for light in LIGHTS[:2]
+        )
+        np.testing.assert_allclose(constant, varying, atol=0.04)
+    np.testing.assert_allclose(result.cost("batch", "train"), 0, atol=0.05)
+
+
+def test_instance_norm_does_not_see_the_light_of_an_example(result):
+    for light in LIGHTS[1:]:
+        np.testing.assert_allclose(
+            result.accuracy("instance", "constant", "eval", "constant"),
+            result.accuracy("instance", "constant", "eval", light),
+            atol=0.04,
+        )
+
+
+def test_light_changes_what_a_network_without_norm_answers(result):
+    constant, *varying = (result.accuracy("none", "constant", "eval", t) for t in LIGHTS)
+    for accuracy in varying:
+        assert np.abs(constant - accuracy).max() > 0.04
+
+
+def test_light_that_does_not_vary_costs_nothing():
+    config = replace(SMALL, arms=ARMS[:3], brightness=0.0, contrast=1.0, rates=(0.3,))
+    dark = run(config)
+    for arm in config.arms:
+        for mode in MODES:
+            assert np.array_equal(dark.cost(arm, mode), np.zeros(config.seeds)), (arm, mode)
+
+
+def test_control_differs_from_none_in_its_weights_alone():
+    data = lit.load("photos")
+    none, control = (lit.build(arm, SMALL, data) for arm in ("none", "control"))
+    weights = [network.parameters["1.weight"] for network in (none, control)]
+    assert weights[0].shape == weights[1].shape
+    assert not np.isclose(*weights).any()
+
+
+def test_first_convolution_has_the_gradients_of_any_other(rng):
+    x, dy = rng.standard_normal((2, 1, 6, 6)), rng.standard_normal((2, 3, 2, 2))
+    gradients = []
+    for convolution in (lit.FirstConv2d, Conv2d):
+        layer = convolution(1, 3, 3, stride=2, rng=np.random.default_rng(1))
+        layer(x)
+        layer.backward(dy)
+        gradients.append(layer.gradients)
+    for name in ("weight", "bias"):
+        np.testing.assert_array_equal(gradients[0][name], gradients[1][name])
+
+
+def test_every_rate_starts_from_the_same_weights():
+    network = lit.build("batch", SMALL, lit.load("photos"))
+    for name, parameter in network.parameters.items():
+        assert np.array_equal(parameter[: SMALL.seeds], parameter[SMALL.seeds :]), name
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_picked_replicas_answer_as_they_did(mode):
+    data, x, _ = lit.split(lit.load("photos"), SMALL)
+    network = lit.build("batch", SMALL, data)
+    lit.train(network, data, "batch", SMALL)
+    lit.enter(mode, network, data, "batch", SMALL)
+    picked = lit.pick(1, network, "batch", SMALL, data)
+    batch = np.broadcast_to(x[:16], (4, 16, *x.shape[1:]))
+    expected = network(batch)[2:]
+    np.testing.assert_allclose(picked(batch[2:]), expected, rtol=1e-5, atol=1e-5)
+    assert picked.training == (mode == "train")
+
+
+def test_recalibration_averages_all_mini_batches_alike():
+    data = lit.load("photos")
+    network = lit.build("batch", SMALL, data)
+    lit.enter("recalibrated", network, data, "constant", SMALL)
+    norm = network[2]
+    assert norm.running.count == lit.RECALIBRATION
+    maps = network[1](network[0](np.broadcast_to(data.x_train[None, :2000], (4, 2000, 1, 12, 12))))
+    np.testing.assert_allclose(norm.running.mean, maps.mean(axis=(1, 3, 4)), atol=0.3)
+
+
+# ------------------------------------------------------------------ the judge
+
+
+def costs(none, batch):
+    """A result in which varying light costs the two arms so much accuracy in either mode."""
+    test = {}
+    for arm, cost in (("none", none), ("batch", batch)):
+        for mode in MODES:
+            test[arm, "constant", mode, "constant"] = np.full(len(cost), 0.9)
+            test[arm, "batch", mode, "batch"] = 0.9 - np.asarray(cost)
+    return Result(Config(), {}, test)
+
+
+NOISE = np.random.default_rng(0).normal(0, 0.005, 16)
+
+
+@pytest.mark.parametrize(
+    ("effect", "answer"),
+    [
+        (2 * MARGIN, "supported"),
+        (-2 * MARGIN, "refuted"),
+        (0.0, "no effect"),
+        (0.6 * MARGIN, "no effect"),
+        (MARGIN, "mixed"),
+    ],
+)
+def test_answer_follows_the_margin(effect, answer):
+    verdict = judge(costs(effect + NOISE, np.zeros(16)), "train")
+    assert verdict.answer == answer
+    assert verdict.low < effect < verdict.high
+
+
+def test_identity_in_both_arms_has_no_effect(result):
+    """The negative control of the design."""
+    for mode in MODES:
+        verdict = judge(result, mode, treatment="none")
+        assert (verdict.answer, verdict.low, verdict.high) == ("no effect", 0.0, 0.0)
+
+
+def test_one_seed_is_refused():
+    with pytest.raises(ValueError, match="k >= 2"):
+        judge(costs([0.1], [0.0]), "train")
+
+
+def verdicts(*answers):
+    cases = [(data, mode) for data in ("digits", "photos") for mode in ("train", "eval")]
+    return {c: Verdict("", "", 0, 0, 0, 0, a) for c, a in zip(cases, answers, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (["refuted"] * 4, "refuted"),
+        (["supported", "refuted"] * 2, "mixed: depends on the mode"),
+        (["supported"] * 2 + ["no effect"] * 2, "mixed: depends on the data set"),
+        (["supported", "refuted", "supported", "mixed"], "mixed: depends on the mode"),
+        (
+            ["supported", "refuted", "refuted", "no effect"],
+            "mixed: depends on the data set and the mode",
+        ),
+        (["refuted", "no effect"] * 2, "mixed"),
+    ],
+)
+def test_overall_says_on_what_the_answer_depends(answers, expected):
+    assert overall(verdicts(*answers)) == expected
+
+
+# ------------------------------------------------------------------ bad configs
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "birds"}, "dataset: expected one of .* got 'birds'"),
+        ({"arms": ("layer",)}, r"arms: expected some of .* got \('layer',\)"),
+        ({"arms": ()}, r"arms: expected some of .* got \(\)"),
+        ({"n_test": 65}, "n_test: expected a multiple of batch_size=16, got 65"),
+    ],
+)
+def test_impossible_config_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(SMALL, **change)
+
+
+def test_more_images_than_there_are_are_refused():
+    with pytest.raises(ValueError, match="n_valid, n_test: expected at most 3984 and 1000"):
+        lit.split(lit.load("photos"), replace(SMALL, n_test=1600))
