@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -60,9 +61,8 @@ def _record(verdict: Verdict | Mapping[str, Verdict], answer: str | None) -> dic
 def _deliver(name: str, record: dict[str, Any]) -> None:
     try:
         from IPython import get_ipython
-        from IPython.display import JSON
         from myst_nb import glue
     except ImportError:
         return
     if get_ipython() is not None:
-        glue(name, JSON(record), display=False)
+        glue(name, json.dumps(record), display=False)

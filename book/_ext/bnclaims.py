@@ -9,6 +9,7 @@ delivered, or that no table shows, is a warning, which fails the build. After a 
 executed again, the pages that show a verdict are written again.
 """
 
+import ast
 import json
 import math
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def collect(env):
             name = key.removeprefix(PREFIX)
             if name in found:
                 LOGGER.warning("two chapters deliver the verdict %r", name, location=docname)
-            found[name] = glued[key]["data"]["application/json"]
+            found[name] = json.loads(ast.literal_eval(glued[key]["data"]["text/plain"]))
     return found
 
 
