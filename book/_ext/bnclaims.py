@@ -1,7 +1,7 @@
 """The ledger: what people say, with the verdicts that the chapters computed in this very build.
 
-* ```` ```{claims} claims.yml ```` makes a table of the claims in that file; with `:short:`, of
-  their verdicts only.
+* ```` ```{claims} claims.yml ```` makes a table of the claims in that file: all of them in short,
+  or with `:show: tested` and `:show: planned` one of the two kinds in full.
 * ``{verdict}`key` `` is the verdict alone, in a sentence.
 
 A chapter delivers a verdict with `bnlib.experiments.ledger.glue_verdict`. A verdict that no chapter
@@ -26,7 +26,6 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 LOGGER = logging.getLogger(__name__)
 PREFIX = "verdict-"  # of the glued names
-PLANNED = "planned"
 
 
 @dataclass(frozen=True)
@@ -50,20 +49,37 @@ def read_claims(path):
     return [Claim(**entry) for entry in yaml.safe_load(Path(path).read_text("utf8"))]
 
 
-def table(claims, short=False):
+def table(claims, show="short"):
     """Return the table in Markdown, with a role for each verdict."""
-    head = ["The claim", "Verdict", "Where it is tested"]
-    if not short:
-        head[1:1] = ["Who says so", "What was measured"]
-    rows = [head, ["---"] * len(head)]
+    columns = {name: COLUMNS[name] for name in VIEWS[show]}
+    rows = [columns, ["---"] * len(columns)]
     for claim in claims:
-        row = [claim.claim, f"{{verdict}}`{claim.verdict}`" if claim.verdict else PLANNED]
-        if not short:
-            unit = " %" if claim.percent else ""
-            numbers = f"{claim.measured}: {{verdict-numbers}}`{claim.verdict}{unit}`"
-            row[1:1] = [claim.source, numbers if claim.verdict else "not yet"]
-        rows.append([*row, claim.where])
+        if show == "short" or (show == "tested") == bool(claim.verdict):
+            rows.append([write(claim) for write in columns.values()])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _measured(claim):
+    unit = " %" if claim.percent else ""
+    return f"{claim.measured} {{verdict-numbers}}`{claim.verdict}{unit}`"
+
+
+def _verdict(claim):
+    return f"{{verdict}}`{claim.verdict}`" if claim.verdict else "planned"
+
+
+COLUMNS = {
+    "The claim": lambda claim: claim.claim,
+    "Who says so": lambda claim: claim.source,
+    "What was measured": _measured,
+    "Verdict": _verdict,
+    "Where": lambda claim: claim.where,
+}
+VIEWS = {
+    "short": ("The claim", "Verdict", "Where"),
+    "tested": tuple(COLUMNS),
+    "planned": ("The claim", "Who says so", "Where"),
+}
 
 
 def number(value, width):
@@ -72,18 +88,19 @@ def number(value, width):
 
 
 def numbers(record, percent=False):
-    """Put the effects of a verdict, with intervals, seeds and margin, into words."""
+    """Put a verdict's numbers into words: a line a case, and one that says how they came about."""
     factor, unit = (100, " %") if percent else (1, "")
-    cases, parts, shared = record["cases"], [], set()
-    for case, verdict in cases.items():
+    lines, designs = [], {}  # the keys of a dict keep their order
+    for case, verdict in record["cases"].items():
         width = factor * (verdict["high"] - verdict["low"])
         effect, low, high = (
             number(factor * verdict[name], width) for name in ("effect", "low", "high")
         )
-        text = f"{effect}{unit} ({low} to {high})"
-        parts.append(f"{case}: {text}, {verdict['answer']}" if case else text)
-        shared.add(f"{verdict['seeds']} seeds, margin {factor * verdict['margin']:g}{unit}")
-    return f"{'; '.join(parts)}. {'; '.join(sorted(shared))}"
+        line = f"{effect}{unit} ({low} to {high})"
+        lines.append(f"{case}: {line}, {verdict['answer']}" if case else line)
+        margin = f"{factor * verdict['margin']:g}{unit}"
+        designs[f"{verdict['seeds']} seeds, 95 % intervals, margin {margin}"] = None
+    return [*lines, *designs]
 
 
 class PendingVerdict(nodes.Inline, nodes.Element):
@@ -91,7 +108,7 @@ class PendingVerdict(nodes.Inline, nodes.Element):
 
 
 class VerdictRole(SphinxRole):
-    """A verdict, or with `show="numbers"` what it follows from; `key %` shows them in percent."""
+    """A verdict; or its numbers, in a cell of a table, where ``key %`` shows them in percent."""
 
     def __init__(self, show="answer"):
         self.show = show
@@ -109,7 +126,7 @@ class Claims(SphinxDirective):
     """The table of the claims in a file."""
 
     required_arguments = 1
-    option_spec = {"short": directives.flag}  # noqa: RUF012
+    option_spec = {"show": lambda view: directives.choice(view, tuple(VIEWS))}  # noqa: RUF012
 
     def run(self):
         """Write the table as Markdown and parse it."""
@@ -122,9 +139,11 @@ class Claims(SphinxDirective):
             raise self.error(f"claims: {error}") from error
         listed = {claim.verdict for claim in claims}
         self.env.metadata[self.env.docname]["bn_listed_verdicts"] = listed
-        lines = StringList(table(claims, "short" in self.options).splitlines(), path)
+        lines = StringList(table(claims, self.options.get("show", "short")).splitlines(), path)
         node = nodes.Element()
         self.state.nested_parse(lines, self.content_offset, node)
+        for each in node.findall(nodes.table):
+            each["classes"] += ["claims", *self.options.values()]
         return node.children
 
 
@@ -164,16 +183,16 @@ class ShowVerdicts(SphinxPostTransform):
     def run(self):
         """Replace each place, or warn."""
         for node in list(self.document.findall(PendingVerdict)):
-            key, shown = node["key"], nodes.inline(classes=["verdict"])
-            if record := self.env.bn_verdicts.get(key):
-                answer = nodes.strong if node["show"] == "answer" else nodes.inline
-                text = record["answer"]
-                if node["show"] == "numbers":
-                    text = numbers(record, node["percent"])
-                shown += answer(text, text)
-            else:
-                LOGGER.warning("no chapter delivered the verdict %r", key, location=node)
-            node.replace_self(shown)
+            record = self.env.bn_verdicts.get(node["key"])
+            if record is None:
+                LOGGER.warning("no chapter delivered the verdict %r", node["key"], location=node)
+                node.parent.remove(node)
+            elif node["show"] == "answer":
+                node.replace_self(nodes.strong("", record["answer"]))
+            else:  # lines of their own, below the paragraph
+                lines = numbers(record, node["percent"])
+                node.parent.parent += nodes.line_block("", *(nodes.line("", x) for x in lines))
+                node.parent.remove(node)
 
 
 def setup(app):
