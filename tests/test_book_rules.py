@@ -385,6 +385,7 @@ def sources():
     paths = [
         *(ROOT / "book").rglob("*.md"),
         *(ROOT / "book").rglob("*.ipynb"),
+        ROOT / "book" / "claims.yml",
         *ROOT.glob("bnlib/**/*.py"),
     ]
     return {
@@ -417,7 +418,7 @@ def paths_of_a_machine(text):
 
 
 def test_every_page_is_in_the_table_of_contents():
-    pages = [name for name in sources() if name.startswith("book/") and "/_" not in name]
+    pages = [name for name in sources() if re.match(r"book/(?!_).*\.(md|ipynb)$", name)]
     assert missing_pages(toc_entries(), pages) == []
 
 

@@ -153,3 +153,95 @@ def test_wrong_formula_fails_the_build(book):
     result = run(book, BUILD)
     assert result.returncode != 0
     assert "Undefined control sequence" in result.stderr
+
+
+# ------------------------------------------------------------------ the ledger of claims
+
+CLAIMS = """\
+- claim: More of it.
+  source: everybody
+  verdict: more
+  measured: difference
+  where: "{ref}`shown`"
+- {claim: Less of it., source: nobody, where: "planned: *Less*"}
+"""
+TABLES = "```{claims} claims.yml\n```\n\n```{claims} claims.yml\n:show: tested\n```"
+DELIVERED = """\
+import bnlib
+from bnlib.experiments.ledger import glue_verdict
+from bnlib.experiments.verdict import paired_verdict
+effect = FACTOR * bnlib.VALUE
+glue_verdict("more", paired_verdict("More.", "", [effect] * 16, [0] * 16, 0.5))
+"""
+
+
+@pytest.fixture
+def ledger(book):
+    """Return the book, with tables of claims on one page and their verdict on another."""
+    target = book / "bnlib" / "experiments"
+    target.mkdir()
+    for name in ("__init__.py", "verdict.py", "ledger.py"):
+        shutil.copy(ROOT / "bnlib" / "experiments" / name, target)
+    (book / "book" / "claims.yml").write_text(CLAIMS, "utf8")
+    add_text(book, TABLES)
+    deliver(book, DELIVERED.replace("FACTOR", "1"))
+    return book
+
+
+def deliver(folder, code):
+    write_page(folder, "other", code)
+    page = folder / "book" / "other.ipynb"
+    page.write_text(page.read_text("utf8").replace('"# other', '"(shown)=\\n# other'), "utf8")
+
+
+def rows_on_page(folder):
+    page = (folder / "_build" / "html" / "book" / "index.html").read_text("utf8")
+    for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL):
+        yield " ".join(re.sub(r"<[^>]+>", " ", row).split())
+
+
+def test_tables_of_claims_follow_the_chapter_and_the_library(ledger):
+    def built():
+        result = run(ledger, BUILD)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return list(rows_on_page(ledger))
+
+    design = "16 seeds, 95 % intervals, margin 0.5"
+    short, planned, full = (row for row in built() if not row.startswith("The claim"))
+    assert short == "More of it. supported other"
+    assert planned == "Less of it. planned planned: Less"
+    assert full == f"More of it. everybody difference 1.25 (1.25 to 1.25) {design} supported other"
+    page = (ledger / "_build" / "html" / "book" / "index.html").read_text("utf8")
+    assert 'href="other.html' in page
+
+    deliver(ledger, DELIVERED.replace("FACTOR", "0"))  # the page with the tables has not changed
+    assert built()[1] == "More of it. no effect other"
+    assert "1.25" not in built()[-1]
+
+    deliver(ledger, DELIVERED.replace("FACTOR", "-1"))
+    set_library(ledger, 2.5)
+    assert "-2.5 (-2.5 to -2.5)" in built()[-1]
+
+
+def test_missing_verdict_fails_the_build_every_time(ledger):
+    assert run(ledger, BUILD).returncode == 0
+    deliver(ledger, "1 + 1")
+    for _ in range(2):
+        result = run(ledger, BUILD)
+        assert result.returncode != 0
+        assert "no chapter delivered the verdict 'more'" in result.stderr
+
+
+def test_verdict_that_no_table_lists_fails_the_build(ledger):
+    deliver(ledger, DELIVERED.replace("FACTOR", "1").replace('"more"', '"other"'))
+    (ledger / "book" / "claims.yml").write_text(CLAIMS[CLAIMS.index("- {") :], "utf8")
+    result = run(ledger, BUILD)
+    assert result.returncode != 0
+    assert "the verdict 'other' is in no table of claims" in result.stderr
+
+
+def test_faulty_list_of_claims_fails_the_build(ledger):
+    (ledger / "book" / "claims.yml").write_text(CLAIMS.replace("measured", "mesured"), "utf8")
+    result = run(ledger, BUILD)
+    assert result.returncode != 0
+    assert "mesured" in result.stderr

@@ -28,6 +28,8 @@ class Verdict:
     answer : {"supported", "refuted", "mixed", "no effect"}
         Where the interval lies: above `margin`, below -`margin`, inside both, or (mixed) across
         one of them.
+    seeds : int
+        How many pairs the effect is the mean of.
     """
 
     claim: str
@@ -37,6 +39,7 @@ class Verdict:
     high: float
     margin: float
     answer: Answer
+    seeds: int
 
 
 def paired_verdict(
@@ -90,4 +93,4 @@ def paired_verdict(
         answer = "refuted"
     elif -margin <= low and high <= margin:
         answer = "no effect"
-    return Verdict(claim, source, effect, low, high, margin, answer)
+    return Verdict(claim, source, effect, low, high, margin, answer, k)

@@ -211,7 +211,7 @@ def test_one_seed_is_refused():
 
 def verdicts(*answers):
     cases = [(data, mode) for data in ("digits", "photos") for mode in ("train", "eval")]
-    return {c: Verdict("", "", 0, 0, 0, 0, a) for c, a in zip(cases, answers, strict=True)}
+    return {c: Verdict("", "", 0, 0, 0, 0, a, 2) for c, a in zip(cases, answers, strict=True)}
 
 
 @pytest.mark.parametrize(
