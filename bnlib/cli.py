@@ -125,7 +125,7 @@ def _report(experiment: registry.Experiment, config: Any, done: cache.Finished) 
     print(" ".join([experiment.name, *changed]))
     for verdict in verdicts.values():
         interval = f"95 % interval {verdict.low:.3g} to {verdict.high:.3g}"
-        print(f"    {verdict.claim} ({verdict.source})")
+        print(f"    {verdict.claim} Source: {verdict.source}.")
         print(f"    {verdict.answer}: effect {verdict.effect:.3g}, {interval}", end="")
         print(f", margin {verdict.margin:.3g}, {config.seeds} seeds")
     arrays = registry.to_json(done.result)

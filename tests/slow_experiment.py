@@ -1,5 +1,6 @@
 """An experiment that notes its calls and can be made to wait; as a script, its command line."""
 
+import os
 import sys
 import threading
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Result:
 def run(config: Config) -> Result:
     folder = Path(config.folder)
     with (folder / f"calls-{config.index}").open("a") as file:
-        file.write("x")
+        file.write(f"{os.getpid()}\n")
     if (folder / f"hold-{config.index}").exists():
         while not list((folder / "cache").glob("*.pickle")):  # until another one is stored
             threading.Event().wait(0.01)
@@ -44,10 +45,15 @@ def judge(result: Result):
     return paired_verdict("It learns.", "", result.loss[:, 0], result.loss[:, -1], 0.0)
 
 
+def processes(folder: Path) -> list[list[int]]:
+    """List the processes that called each of the indices 0 to 3."""
+    files = [folder / f"calls-{index}" for index in range(4)]
+    return [[*map(int, file.read_text().split())] if file.exists() else [] for file in files]
+
+
 def calls(folder: Path) -> list[int]:
     """Count the calls of the indices 0 to 3."""
-    files = [folder / f"calls-{index}" for index in range(4)]
-    return [len(file.read_text()) if file.exists() else 0 for file in files]
+    return [len(each) for each in processes(folder)]
 
 
 EXPERIMENT = registry.Experiment("slow", "It waits.", Config, run, judge)
