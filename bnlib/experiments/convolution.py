@@ -161,7 +161,9 @@ def run(config: Config) -> Result:
     return Result(config, validation, test)
 
 
-def judge(result: Result, mode: str, *, treatment: str = "batch", control: str = "none") -> Verdict:
+def judge(
+    result: Result, mode: str = "eval", *, treatment: str = "batch", control: str = "none"
+) -> Verdict:
     """Judge the claim by how much less varying light costs the treatment than the control.
 
     Parameters
