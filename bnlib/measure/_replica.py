@@ -26,15 +26,28 @@ def gradient_at(
     """Return loss and gradients; `parameters` replace those of the same names.
 
     Each call starts from a fresh copy with its generators, so all calls draw the same dropout
-    masks.
+    masks. The gradients are new arrays.
     """
     check_network(network)
-    replica = copy.deepcopy(network)
-    for name, value in ({} if parameters is None else parameters).items():
-        replica.parameters[name][...] = value
+    replaced = {} if parameters is None else parameters
+    memo = shared(network)
+    for name, p in network.parameters.items():  # the copy refers to these instead of a copy of p
+        memo[id(p)] = replaced[name].astype(p.dtype, copy=False) if name in replaced else p
+    replica = copy.deepcopy(network, memo)
     value, doutput = loss(replica(x), target)
     replica.backward(doutput, input_gradient=False)
     return value, replica.gradients
+
+
+def shared(network: Layer) -> dict[int, Any]:
+    """Return the memo of a deep copy that shares what no layer ever writes into.
+
+    This is what the layers remember of their last input, often more than all the rest, and their
+    gradients.
+    """
+    leaves = network._leaves() if hasattr(network, "_leaves") else [network]
+    kept = [*(leaf._cache for leaf in leaves), *network.gradients.values()]
+    return {id(each): each for each in kept}
 
 
 def check_network(network: Layer) -> None:

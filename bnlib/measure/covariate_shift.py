@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bnlib.layers import SGD, Adam, Sequential
 from bnlib.layers.base import Array
-from bnlib.measure._replica import Loss, check_network, cosine, flatten, gradient_at, norm
+from bnlib.measure._replica import Loss, check_network, cosine, flatten, gradient_at, norm, shared
 from bnlib.measure.activations import layer_numbers
 
 
@@ -126,8 +126,8 @@ def covariate_shift(
 def _after_step(
     network: Sequential, optimizer: SGD | Adam, loss: Loss, x: Array, target: ArrayLike
 ) -> Mapping[str, Array]:
-    """Parameters of step t + 1."""
-    replica, its_optimizer = copy.deepcopy((network, optimizer))
+    """Return the parameters of step t + 1."""
+    replica, its_optimizer = copy.deepcopy((network, optimizer), shared(network))
     replica.backward(loss(replica(x), target)[1], input_gradient=False)
     its_optimizer.step()
     return replica.parameters

@@ -40,7 +40,7 @@ class GradientPath(NamedTuple):
 
     @property
     def smoothness(self) -> NDArray[np.float64]:
-        """Effective beta-smoothness, () or (k,): maximum of gradient change over distance.
+        """Effective beta-smoothness, the maximum of gradient change over distance, () or (k,).
 
         A lower bound of the Lipschitz constant of the gradient. NaN where the gradient is zero.
         """

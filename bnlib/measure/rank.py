@@ -39,6 +39,9 @@ def participation_rank(x: Array) -> NDArray[np.float64]:
     :math:`(\sum_i \lambda_i)^2 \le r \sum_i \lambda_i^2` for r positive numbers, it is a lower
     bound of the rank. Also known as the participation ratio of the eigenvalues of M.
 
+    As nothing is centred, the common mean of the examples counts as a direction, and after a ReLU
+    it is the largest one.
+
     Examples
     --------
     >>> participation_rank(np.diag([1.0, 1.0, 0.0]))
