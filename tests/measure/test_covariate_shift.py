@@ -1,9 +1,24 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 from networks import Twin, batch, build, each_seed
 
-from bnlib.layers import SGD, Adam, Linear, ReLU, Sequential, softmax_cross_entropy
+from bnlib.layers import (
+    SGD,
+    Adam,
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    GroupNorm,
+    Linear,
+    ReLU,
+    Residual,
+    Sequential,
+    softmax_cross_entropy,
+)
 from bnlib.measure import capture_outputs, covariate_shift
 
 OPTIMIZERS = {
@@ -100,6 +115,35 @@ def test_a_block_is_one_layer():
     assert shift.layers == (0, 1, 2)
     expected = covariate_shift(flat, SGD(flat, 0.3), softmax_cross_entropy, x, labels, [6])
     np.testing.assert_array_equal(shift.difference[2], expected.difference[0])
+
+
+def test_convolutional_network_with_residual_branch(rng, unchanged):
+    rngs = np.random.default_rng(1).spawn(2)
+    branch = Sequential(Conv2d(3, 3, 3, rng=rngs, padding=1), GroupNorm(1, 3, seeds=2))
+    network = Sequential(
+        Conv2d(1, 3, 3, rng=rngs),
+        BatchNorm(3, seeds=2),
+        Residual(branch),
+        AvgPool2d(2),
+        Flatten(),
+        Linear(12, 4, rng=rngs),
+    )
+    x, labels = rng.standard_normal((2, 5, 1, 6, 6)), rng.integers(4, size=(2, 5))
+    network(x)
+
+    def gradients(net):
+        net.backward(softmax_cross_entropy(net(x), labels)[1])
+        return np.concatenate([g.reshape(2, -1) for g in net[2].gradients.values()], axis=1)
+
+    moved = copy.deepcopy(network)
+    g = gradients(moved)
+    SGD(moved, 0.3).step()
+    g_moved = gradients(Sequential(*copy.deepcopy(moved)[:2], *copy.deepcopy(network)[2:]))
+    with unchanged(network, x):
+        shift = covariate_shift(network, SGD(network, 0.3), softmax_cross_entropy, x, labels, [2])
+    np.testing.assert_allclose(shift.difference[0], np.linalg.norm(g - g_moved, axis=1))
+    cosine = (g * g_moved).sum(1) / np.linalg.norm(g, axis=1) / np.linalg.norm(g_moved, axis=1)
+    np.testing.assert_allclose(shift.cosine[0], cosine)
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
