@@ -141,14 +141,13 @@ def top_hessian_eigenvalue(
     _check(network, h)
     if not tol >= 0:
         raise ValueError(f"tol: expected a number >= 0, got {tol}")
-    zeros = np.zeros_like(flatten(network.parameters, network.seeds))
-    size = zeros.shape[-1]
+    shape = flatten(network.parameters, network.seeds).shape
+    size = shape[-1]
     start = np.random.default_rng(0).standard_normal(size)
 
     def top(seed: int | tuple[()]) -> float:
         def product(v: NDArray[np.float64]) -> NDArray[np.float64]:
-            vectors = zeros.copy()
-            vectors[seed] = v.ravel()
+            vectors = np.broadcast_to(v.ravel(), shape)  # the Hessians of the seeds are separate
             return _product(network, loss, x, target, vectors, h)[seed]
 
         if size == 1:  # ARPACK wants two dimensions
@@ -157,7 +156,7 @@ def top_hessian_eigenvalue(
         return eigsh(hessian, k=1, which="LA", v0=start, tol=tol, return_eigenvectors=False)[0]
 
     seeds = [()] if network.seeds is None else range(network.seeds)
-    return np.array([top(seed) for seed in seeds]).reshape(zeros.shape[:-1])[()]
+    return np.array([top(seed) for seed in seeds]).reshape(shape[:-1])[()]
 
 
 def _check(network: Layer, h: float) -> None:
