@@ -18,7 +18,6 @@ from bnlib.experiments.convolution import (
     run,
 )
 from bnlib.experiments.verdict import Verdict
-from bnlib.layers import Conv2d
 
 SMALL = Config(
     dataset="photos",
@@ -121,18 +120,6 @@ def test_control_differs_from_none_in_its_weights_alone():
     weights = [network.parameters["1.weight"] for network in (none, control)]
     assert weights[0].shape == weights[1].shape
     assert not np.isclose(*weights).any()
-
-
-def test_first_convolution_has_the_gradients_of_any_other(rng):
-    x, dy = rng.standard_normal((2, 1, 6, 6)), rng.standard_normal((2, 3, 2, 2))
-    gradients = []
-    for convolution in (lit.FirstConv2d, Conv2d):
-        layer = convolution(1, 3, 3, stride=2, rng=np.random.default_rng(1))
-        layer(x)
-        layer.backward(dy)
-        gradients.append(layer.gradients)
-    for name in ("weight", "bias"):
-        np.testing.assert_array_equal(gradients[0][name], gradients[1][name])
 
 
 def test_every_rate_starts_from_the_same_weights():
