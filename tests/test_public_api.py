@@ -5,7 +5,13 @@ import inspect
 
 import pytest
 
-PACKAGES = ["bnlib.functional", "bnlib.layers", "bnlib.datasets", "bnlib.plots"]
+PACKAGES = [
+    "bnlib.functional",
+    "bnlib.layers",
+    "bnlib.datasets",
+    "bnlib.measure",
+    "bnlib.plots",
+]
 
 
 def public():

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bnlib.experiments.verdict import Verdict, paired_verdict
 from bnlib.functional import standardize
 from bnlib.layers import SGD, Linear, mean_squared_error, scaled
 
 ARMS = ("raw", "standardized")
+MARGIN = float(np.log10(2))
+"""Decades of steps that count as an effect: training takes twice as long."""
+
 _MAX_STEPS = 10**6
 _DIVERGED = 1e6  # times the first loss
 
@@ -178,3 +182,23 @@ def run(config: Config) -> Result:
             steps[i, j] = train(features, t, 2 / (low + high), config.tolerance)
             condition[i, j] = high / low
     return Result(config, steps, condition)
+
+
+def judge(result: Result) -> Verdict:
+    """Judge the claim that standardized features make gradient descent faster.
+
+    Parameters
+    ----------
+    result : Result
+        Of any ratios. With ratio 1 alone there is nothing to repair: the negative control.
+
+    Returns
+    -------
+    Verdict
+        The effect, in decades, is log10 of the steps with the raw features minus log10 of those
+        with the standardized ones, at the largest ratio.
+    """
+    at = int(np.argmax(result.config.ratios))
+    raw, standardized = np.log10(result.steps[:, at])  # (k,)
+    claim = "Gradient descent is faster on standardized features than on features in unequal units."
+    return paired_verdict(claim, "LeCun et al. (2012)", raw, standardized, MARGIN)

@@ -109,14 +109,24 @@ class Result:
         """Return the test accuracy of each seed, (seeds,)."""
         return self.test[arm, trained, _stored(arm, mode), light]
 
+    def by_light(self, arm: str, mode: str) -> NDArray:
+        """Return the accuracy in three worlds, (seeds, 3), in the order of `LIGHTS`.
+
+        Training and test are under constant light; both are under light that varies from
+        mini-batch to mini-batch; and the same networks are tested with one light an example.
+        """
+        trained = ("constant", "batch", "batch")
+        cases = zip(trained, LIGHTS, strict=True)
+        return np.stack([self.accuracy(arm, t, mode, light) for t, light in cases], axis=1)
+
     def cost(self, arm: str, mode: str) -> NDArray:
         """Return the accuracy that varying light costs each seed, (seeds,).
 
         This is the accuracy if training and test are under constant light, minus the accuracy if
         the light of both varies from mini-batch to mini-batch.
         """
-        constant = self.accuracy(arm, "constant", mode, "constant")
-        return constant - self.accuracy(arm, "batch", mode, "batch")
+        constant, varying, _ = self.by_light(arm, mode).T
+        return constant - varying
 
 
 def run(config: Config) -> Result:
@@ -151,7 +161,9 @@ def run(config: Config) -> Result:
     return Result(config, validation, test)
 
 
-def judge(result: Result, mode: str, *, treatment: str = "batch", control: str = "none") -> Verdict:
+def judge(
+    result: Result, mode: str = "eval", *, treatment: str = "batch", control: str = "none"
+) -> Verdict:
     """Judge the claim by how much less varying light costs the treatment than the control.
 
     Parameters

@@ -10,15 +10,16 @@ with a unit vector v. The arms of a seed see the same mini-batches.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from bnlib.experiments.verdict import Answer, Verdict, paired_verdict
 from bnlib.functional import batch_norm_backward, batch_norm_forward
 
 ARMS = ("correct", "detached")
+SOURCE = "Ioffe and Szegedy (2015)"
 LOSS_MARGIN = 0.015  # 1 % of the loss at the end, see `Result.best_loss`
 BIAS_MARGIN = 1.0  # the offset of the target, which is all that a bias could be of use for
 LAST = 100  # steps at the end over which the loss is averaged
@@ -40,7 +41,7 @@ class Config:
     slope: float = 2.0
     offset: float = 1.0
     noise: float = 1.0
-    treatment: str = "detached"
+    treatment: Literal["correct", "detached"] = "detached"
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,14 @@ class Result:
         return ((c.slope - 1) ** 2 + c.offset**2 + c.noise**2) / 2
 
 
-class Judgement(NamedTuple):
-    """A difference of the arms and what it says about a claim "the detached arm has more"."""
+@dataclass(frozen=True)
+class Judgement(Verdict):
+    """A verdict on a claim "the detached arm has more"."""
 
-    effect: float  # mean over seeds of the difference, paired by seed
-    low: float  # ends of the 95 % t-interval
-    high: float
-    verdict: str  # "supported", "refuted", "no effect", or "mixed" across a margin
+    @property
+    def verdict(self) -> Answer:
+        """The answer, under the name by which the chapter asks for it."""
+        return self.answer
 
 
 def run(config: Config | None = None) -> Result:
@@ -118,23 +120,15 @@ def judge(result: Result) -> dict[str, Judgement]:
     bias = {arm: np.abs(rows[:, -1]) for arm, rows in result.bias.items()}
     loss = {arm: rows[:, -LAST:].mean(axis=1) for arm, rows in result.loss.items()}
     return {
-        "bias": _compare(bias["detached"] - bias["correct"], BIAS_MARGIN),
-        "loss": _compare(loss["detached"] - loss["correct"], LOSS_MARGIN),
+        "bias": _compare("makes the bias grow", bias, BIAS_MARGIN),
+        "loss": _compare("raises the loss", loss, LOSS_MARGIN),
     }
 
 
-def _compare(difference: NDArray[np.float64], margin: float) -> Judgement:
-    k = len(difference)
-    mean = difference.mean()
-    half_width = stats.t.ppf(0.975, k - 1) * difference.std(ddof=1) / np.sqrt(k)
-    low, high = mean - half_width, mean + half_width
-    if low > margin:
-        verdict = "supported"
-    elif high < -margin:
-        verdict = "refuted"
-    else:
-        verdict = "no effect" if -margin < low and high < margin else "mixed"
-    return Judgement(float(mean), float(low), float(high), verdict)
+def _compare(effect: str, arms: dict[str, NDArray[np.float64]], margin: float) -> Judgement:
+    claim = f"A backward pass that takes the statistics for constants {effect}."
+    verdict = paired_verdict(claim, SOURCE, arms["detached"], arms["correct"], margin)
+    return Judgement(**vars(verdict))
 
 
 def _train(config: Config, arm: str) -> NDArray[np.float64]:

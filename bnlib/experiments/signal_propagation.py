@@ -8,6 +8,7 @@ trained. :doc:`/book/motivation`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +48,8 @@ class Config:
         Layers, units in each, examples, and independent replicas.
     """
 
-    activation: str = "relu"
-    norms: tuple[str, ...] = ("none", "batch")
+    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
+    norms: tuple[Literal["none", "batch"], ...] = ("none", "batch")
     scales: tuple[float, ...] = (0.5, 0.9, 1.0, 1.1, 2.0)
     depth: int = 50
     width: int = 100

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,20 @@ def test_too_large_a_rate_is_reported():
     x, t = experiment.draw(SMALL, 1.0, 0)
     with pytest.raises(RuntimeError, match="no convergence"):
         experiment.train(x[None], t[None], np.array([10.0]), 1e-3)
+
+
+def test_judge_finds_that_standardized_features_need_fewer_steps(small):
+    verdict = experiment.judge(small)
+    assert verdict.answer == "supported"
+    steps = np.log10(small.steps)
+    np.testing.assert_allclose(verdict.effect, (steps[0, 1] - steps[1, 1]).mean())
+
+
+def test_judge_finds_nothing_where_the_units_are_equal():
+    result = experiment.run(experiment.Config(ratios=(1.0,)))
+    assert experiment.judge(result).answer == "no effect"
+
+
+def test_judge_of_swapped_arms_answers_the_opposite(small):
+    swapped = dataclasses.replace(small, steps=small.steps[::-1])
+    assert experiment.judge(swapped).answer == "refuted"

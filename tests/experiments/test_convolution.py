@@ -60,6 +60,13 @@ def test_result_holds_every_case_once_a_seed(result):
     assert {v.shape for v in result.test.values()} == {(2,)}
 
 
+def test_networks_of_varying_light_are_tested_under_two_lights(result):
+    columns = result.by_light("batch", "eval").T
+    cases = [("constant", "constant"), ("batch", "batch"), ("batch", "example")]
+    for column, (trained, light) in zip(columns, cases, strict=True):
+        assert np.array_equal(column, result.accuracy("batch", trained, "eval", light))
+
+
 def test_digits_are_pooled_to_the_size_of_the_patches():
     data = lit.load("digits")
     assert data.x_train.shape[1:] == data.x_test.shape[1:] == (1, lit.SIZE, lit.SIZE)
@@ -166,7 +173,8 @@ def costs(none, batch):
     for arm, cost in (("none", none), ("batch", batch)):
         for mode in MODES:
             test[arm, "constant", mode, "constant"] = np.full(len(cost), 0.9)
-            test[arm, "batch", mode, "batch"] = 0.9 - np.asarray(cost)
+            for light in LIGHTS[1:]:
+                test[arm, "batch", mode, light] = 0.9 - np.asarray(cost)
     return Result(Config(), {}, test)
 
 

@@ -55,8 +55,7 @@ def test_judge_finds_the_bias_and_no_change_of_the_loss(result):
     judgements = judge(result)
     assert judgements["bias"].verdict == "supported"
     assert judgements["loss"].verdict == "no effect"
-    low, effect, high = (judgements["bias"][i] for i in (1, 0, 2))
-    assert low < effect < high
+    assert judgements["bias"].low < judgements["bias"].effect < judgements["bias"].high
 
 
 def test_negative_control_has_no_effect():

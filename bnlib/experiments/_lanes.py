@@ -1,0 +1,50 @@
+"""Keep the lanes of a network apart when one of them diverges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnlib import layers
+from bnlib.functional import RunningStatistics
+
+
+class LaneStatistics(RunningStatistics):
+    """Running statistics, (k, d), of which each lane refuses non-finite values for itself.
+
+    `RunningStatistics` raises on the first such value. Here the lane that it occurs in keeps its
+    estimates, and the others are updated.
+    """
+
+    def update(self, mean: NDArray, var: NDArray, n: int, *args: Any, **options: Any) -> None:
+        """Take in the statistics of one mini-batch; as `RunningStatistics.update`."""
+        old_mean, old_var = self.mean, self.var
+        largest = np.finfo(old_var.dtype).max / 2  # var n / (n - 1) is finite too
+        fine = (np.abs(mean) <= largest) & (var <= largest)
+        fine = fine.all(axis=-1, keepdims=True)  # (k, 1)
+        super().update(np.where(fine, mean, 0), np.where(fine, var, 0), n, *args, **options)
+        self.mean = np.where(fine, self.mean, old_mean)
+        self.var = np.where(fine, self.var, old_var)
+
+
+def build_norm(name: str, width: int, groups: int, lanes: int) -> list[layers.Layer]:
+    """Build the normalization layer of this name, in a list; none for "none"."""
+    if name == "batch":
+        norm = layers.BatchNorm(width, seeds=lanes)
+        norm.running = LaneStatistics.initial(norm.running.mean.shape, norm.dtype)
+        return [norm]
+    if name == "layer":
+        return [layers.LayerNorm(width, seeds=lanes)]
+    if name == "rms":
+        return [layers.RMSNorm(width, seeds=lanes)]
+    return [layers.GroupNorm(groups, width, seeds=lanes)] if name == "group" else []
+
+
+def silence(network: layers.Layer, dead: NDArray[np.bool_]) -> None:
+    """Set the parameters and gradients of these lanes to 0, in place."""
+    if dead.any():
+        for arrays in (network.parameters, network.gradients):
+            for array in arrays.values():
+                array[dead] = 0

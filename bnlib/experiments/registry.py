@@ -1,0 +1,221 @@
+"""The experiments by name, their configs from text, and their results as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import math
+import pkgutil
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from bnlib import experiments
+from bnlib.experiments.verdict import Verdict
+
+
+class Experiment(NamedTuple):
+    """A module of `bnlib.experiments` that has the names `Config`, `run` and `judge`.
+
+    Attributes
+    ----------
+    name, summary : str
+        Name of the module, and the first line of its docstring.
+    config : type
+        The dataclass of its sizes.
+    run : callable
+        Config -> result.
+    judge : callable
+        Result -> verdict, or mapping of str to verdict.
+    """
+
+    name: str
+    summary: str
+    config: type
+    run: Callable[[Any], Any]
+    judge: Callable[[Any], Verdict | Mapping[str, Verdict]]
+
+    def verdicts(self, result: Any) -> dict[str, Verdict]:
+        """Judge a result; a single verdict has the name of the experiment."""
+        judged = self.judge(result)
+        return {self.name: judged} if isinstance(judged, Verdict) else dict(judged)
+
+
+def all_experiments() -> dict[str, Experiment]:
+    """Find the experiments.
+
+    Returns
+    -------
+    dict of str to Experiment
+        By name, in the order of the alphabet.
+
+    Examples
+    --------
+    >>> all_experiments()["conditioning"].config().seeds
+    16
+    """
+    found = {}
+    for name in sorted(m.name for m in pkgutil.iter_modules(experiments.__path__)):
+        module = importlib.import_module(f"{experiments.__name__}.{name}")
+        parts = [getattr(module, part, None) for part in ("Config", "run", "judge")]
+        if None not in parts:
+            found[name] = Experiment(name, module.__doc__.splitlines()[0], *parts)
+    return found
+
+
+def find(name: str) -> Experiment:
+    """Find an experiment by its name.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    Experiment
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
+    known = all_experiments()
+    if name not in known:
+        raise ValueError(_unknown("experiment", name, known))
+    return known[name]
+
+
+def parse_setting(config: type, text: str) -> tuple[str, Any]:
+    """Read ``key=value``, with the value in the type of that field of a config.
+
+    Parameters
+    ----------
+    config : type
+        A dataclass.
+    text : str
+        The entries of a tuple are separated by commas; None is ``none``.
+
+    Returns
+    -------
+    key : str
+    value : object
+
+    Raises
+    ------
+    ValueError
+        If the form is another, there is no such field, or the value is not of its type.
+
+    Examples
+    --------
+    >>> from bnlib.experiments.inference import Config
+    >>> parse_setting(Config, "momenta=0.1,none")
+    ('momenta', (0.1, None))
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r}: expected key=value")
+    hints = get_type_hints(config)
+    known = {field.name: hints[field.name] for field in dataclasses.fields(config)}
+    if key not in known:
+        raise ValueError(_unknown("key", key, known))
+    try:
+        return key, _parse(known[key], value)
+    except ValueError:
+        raise ValueError(f"{key}: expected {_describe(known[key])}, got {value!r}") from None
+
+
+def to_json(value: Any) -> Any:
+    """Turn a config, a result or a verdict into what JSON knows.
+
+    Parameters
+    ----------
+    value : object
+        Numbers, strings, None, arrays, and dataclasses, mappings and sequences of them.
+
+    Returns
+    -------
+    object
+        Arrays are nested lists, a key that is a tuple is joined by slashes, and numbers that are
+        not finite are None (null), as JSON has none.
+
+    Raises
+    ------
+    TypeError
+        If something else occurs.
+
+    Examples
+    --------
+    >>> to_json({("batch", None): np.array([[1.0], [np.nan]])})
+    {'batch/none': [[1.0], [None]]}
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {_json_key(key): to_json(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(entry) for entry in value]
+    raise TypeError(f"value: expected numbers, strings, arrays or a dataclass, got {value!r}")
+
+
+def _json_key(key: Any) -> str:
+    parts = key if isinstance(key, tuple) else (key,)
+    return "/".join("none" if part is None else str(part) for part in parts)
+
+
+def _parse(kind: Any, text: str) -> Any:
+    """Read a value of a type; raise ValueError if it is none."""
+    origin, members = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return _first(members, text)
+    if origin is tuple:
+        return tuple(_parse(members[0], entry.strip()) for entry in text.split(",") if entry)
+    if origin is Literal:
+        return text if text in members else _fail()
+    if kind is type(None):
+        return None if text.lower() == "none" else _fail()
+    if kind is bool:
+        return text.lower() == "true" if text.lower() in ("true", "false") else _fail()
+    return kind(text)  # int, float, str
+
+
+def _first(kinds: Iterable[Any], text: str) -> Any:
+    """Read a value of the first type that it fits."""
+    for kind in kinds:
+        try:
+            return _parse(kind, text)
+        except ValueError:
+            continue
+    return _fail()
+
+
+def _fail() -> Any:
+    raise ValueError
+
+
+def _describe(kind: Any) -> str:
+    origin, members = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_describe, members))
+    if origin is tuple:
+        return f"{_describe(members[0])}, and more of it after commas"
+    if origin is Literal:
+        return f"one of {', '.join(map(str, members))}"
+    if kind is bool:
+        return "true or false"
+    names = {int: "a whole number", float: "a number", str: "text", type(None): "none"}
+    return names.get(kind, str(kind))
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    guess = f" (did you mean {close[0]}?)" if close else ""
+    return f"unknown {what} {name!r}{guess}; there are: {', '.join(known)}"

@@ -1,0 +1,204 @@
+"""Train one plain network many times at once: every seed with every learning rate.
+
+The runs are the lanes of a leading axis, learning rates first: lane i has rate i // seeds and seed
+i % seeds. What a lane draws depends on its seed alone, so that all rates, and all configs with the
+same layer sizes, start from the same weights and see the same mini-batches: they are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnlib import datasets, layers
+from bnlib.experiments._lanes import silence
+from bnlib.experiments.networks import ORDER, Config, build, generators, load
+
+
+@dataclass(frozen=True)
+class State:
+    """What a recorder sees: the networks between the backward pass and the update.
+
+    Attributes
+    ----------
+    config : Config
+    step : int
+        Updates so far.
+    network : Sequential
+        In train mode, with the gradients of this mini-batch.
+    data : Dataset
+    x, labels : ndarray, (lanes, m, d) and (lanes, m)
+        The mini-batch of each lane.
+    logits, loss : ndarray, (lanes, m, c) and (lanes,)
+        The output for it; its mean cross-entropy, NaN in a lane that has diverged.
+    """
+
+    config: Config
+    step: int
+    network: layers.Sequential
+    data: datasets.Dataset
+    x: NDArray[np.floating]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.floating]
+    loss: NDArray[np.floating]
+
+
+Recorder = Callable[[State], NDArray]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was recorded; lane i has learning rate i // seeds and seed i % seeds.
+
+    Attributes
+    ----------
+    config : Config
+    loss : ndarray, (lanes, steps + 1)
+        Loss on the mini-batch of each step, before its update; after the last update one more.
+    steps : ndarray of int, (t,)
+        Steps of the records.
+    records : mapping of str to ndarray, (lanes, t, ...)
+        What each recorder returned.
+    diverged : ndarray of int, (lanes,)
+        The first step whose loss is not finite, or -1. From there on the loss and the records of
+        the lane are NaN.
+    """
+
+    config: Config
+    loss: NDArray[np.floating]
+    steps: NDArray[np.int64]
+    records: Mapping[str, NDArray[np.floating]]
+    diverged: NDArray[np.int64]
+
+    def by_rate(self, array: NDArray) -> NDArray:
+        """Split the lanes of an array, (lanes, ...) -> (rates, seeds, ...)."""
+        return array.reshape(len(self.config.rates), self.config.seeds, *array.shape[1:])
+
+
+def train(
+    config: Config,
+    record: Mapping[str, Recorder] | None = None,
+    *,
+    every: int = 1,
+    progress: bool = False,
+) -> Result:
+    """Train all lanes together, and record.
+
+    Parameters
+    ----------
+    config : Config
+    record : mapping of str to recorder, optional
+        A recorder is a function of the `State` that returns one number or array a lane,
+        (lanes, ...), of the same shape each time. It may run the networks, but must leave their
+        parameters and their mode as they were; in train mode a forward pass moves the running
+        statistics.
+    every : int
+        Record at step 0 and each `every` steps, up to and including `steps`.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Result
+        The same for the same config; a lane does not depend on the others, but for rounding.
+
+    Raises
+    ------
+    ValueError
+        If `every` is not positive, or a record does not have one entry a lane.
+
+    Notes
+    -----
+    A lane whose loss is not finite has diverged. Its parameters and gradients are set to 0, so
+    that recorders meet numbers, and the other lanes go on.
+
+    Examples
+    --------
+    >>> run = train(Config(steps=4, seeds=2, lr=(0.1, 1e9)), {"loss": lambda s: s.loss}, every=2)
+    >>> run.steps, run.records["loss"].shape
+    (array([0, 2, 4]), (4, 3))
+    """
+    if every < 1:
+        raise ValueError(f"every: expected at least 1, got {every}")
+    record = {} if record is None else record
+    network, data = build(config), load(config.dataset)
+    optimizer = _optimizer(config, network)
+    order = _order(config, len(data.x_train))
+    loss = np.full((config.lanes, config.steps + 1), np.nan)
+    diverged = np.full(config.lanes, -1)
+    steps = np.arange(0, config.steps + 1, every)
+    rows: dict[str, list[NDArray]] = {name: [] for name in record}
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for step in _range(config.steps + 1, progress):
+            i = next(order)
+            x, labels = data.x_train[i], data.y_train[i]
+            logits = network(x)
+            now, dlogits = layers.softmax_cross_entropy(logits, labels)
+            network.backward(dlogits, input_gradient=False)
+            diverged[(diverged < 0) & ~np.isfinite(now)] = step
+            dead = diverged >= 0
+            now[dead] = np.nan
+            loss[:, step] = now
+            silence(network, dead)
+            if step % every == 0:
+                state = State(config, step, network, data, x, labels, logits, now)
+                for name, recorder in record.items():
+                    rows[name].append(_entry(name, recorder(state), dead))
+            if step < config.steps:
+                optimizer.step()
+                silence(network, dead)
+    records = {name: np.stack(entries, axis=1) for name, entries in rows.items()}
+    return Result(config, loss, steps, records, diverged)
+
+
+def record_test_accuracy(state: State) -> NDArray[np.floating]:
+    """Compute the share of test examples that each lane classifies right in eval mode.
+
+    Parameters
+    ----------
+    state : State
+
+    Returns
+    -------
+    ndarray, (lanes,)
+    """
+    data, network = state.data, state.network
+    network.eval()
+    logits = network(np.broadcast_to(data.x_test, (state.config.lanes, *data.x_test.shape)))
+    network.train()
+    return (logits.argmax(axis=-1) == data.y_test).mean(axis=-1)
+
+
+def _optimizer(config: Config, network: layers.Sequential) -> layers.SGD | layers.Adam:
+    lr = np.repeat(np.asarray(config.rates, np.float64), config.seeds)
+    if config.optimizer == "adam":
+        return layers.Adam(network, lr, weight_decay=config.weight_decay)
+    return layers.SGD(network, lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def _order(config: Config, n: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the indices of the mini-batches, (lanes, m), the same for all learning rates."""
+    rngs = generators(config, ORDER)
+    while True:
+        for i in datasets.minibatches(n, config.batch_size, rngs, drop_last=True):
+            yield np.tile(i, (len(config.rates), 1))
+
+
+def _range(n: int, progress: bool) -> Iterator[int]:
+    if not progress:
+        return iter(range(n))
+    from tqdm.auto import trange
+
+    return iter(trange(n, unit="step", leave=False))
+
+
+def _entry(name: str, value: NDArray, dead: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """Check and copy what a recorder returned, with NaN in the lanes that have diverged."""
+    value = np.array(value, np.float64)
+    if value.ndim < 1 or len(value) != len(dead):
+        raise ValueError(f"record {name!r}: expected shape ({len(dead)}, ...), got {value.shape}")
+    value[dead] = np.nan
+    return value

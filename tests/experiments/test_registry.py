@@ -1,0 +1,125 @@
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from bnlib.experiments import convolution, registry, training
+from bnlib.experiments.registry import all_experiments, find, parse_setting, to_json
+from bnlib.experiments.verdict import Verdict
+
+# name -> smallest settings that a judge takes
+SMALL = {
+    "conditioning": {"ratios": (1.0, 3.0), "m": 10, "seeds": 2, "tolerance": 0.1},
+    "convolution": {
+        "rates": (0.1,),
+        "seeds": 2,
+        "steps": 1,
+        "channels": 2,
+        "n_valid": 32,
+        "n_test": 32,
+    },
+    "detached_statistics": {"seeds": 2, "steps": 3},
+    "inference": {"seeds": 2, "steps": 2, "checkpoints": (2,), "n_test": 128},
+    "signal_propagation": {"seeds": 2, "depth": 2, "width": 4, "m": 4},
+}
+
+
+@dataclass(frozen=True)
+class Fields:
+    number: float = 0.5
+    count: int = 3
+    switch: bool = False
+    word: str = ""
+    choice: Literal["batch", "none"] = "batch"
+    maybe: float | None = None
+    rates: float | tuple[float, ...] = 0.1
+    sizes: tuple[int, ...] = ()
+    momenta: tuple[float | None, ...] = ()
+
+
+def test_experiments_are_the_modules_with_config_run_and_judge():
+    assert {*SMALL} <= {*all_experiments()}
+    assert "training" not in all_experiments()
+    assert find("convolution").run is convolution.run
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_experiment_runs_is_judged_and_becomes_json(name):
+    experiment = find(name)
+    config = experiment.config(**SMALL[name])
+    result = experiment.run(config)
+    verdicts = experiment.verdicts(result)
+    assert verdicts
+    for verdict in verdicts.values():
+        assert isinstance(verdict, Verdict)
+        assert verdict.low <= verdict.effect <= verdict.high
+        assert verdict.claim
+        assert verdict.source
+    read = json.loads(json.dumps(to_json(result), allow_nan=False))
+    assert read["config"]["seeds"] == 2
+    assert len(read) > 1
+    assert {*json.loads(json.dumps(to_json(verdicts)))} == {*verdicts}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("number=1e-3", 0.001),
+        ("number=2", 2.0),
+        ("count=12", 12),
+        ("switch=True", True),
+        ("switch=false", False),
+        ("word=a=b", "a=b"),
+        ("choice=none", "none"),
+        ("maybe=none", None),
+        ("maybe=3", 3.0),
+        ("rates=0.5", 0.5),
+        ("rates=0.5,1", (0.5, 1.0)),
+        ("sizes=2,4", (2, 4)),
+        ("sizes=2", (2,)),
+        ("sizes=", ()),
+        ("momenta=0.1, None", (0.1, None)),
+    ],
+)
+def test_values_are_read_in_the_type_of_the_field(text, value):
+    key, parsed = parse_setting(Fields, text)
+    assert key == text.partition("=")[0]
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("number", r"'number': expected key=value"),
+        ("numbers=1", r"unknown key 'numbers' \(did you mean number\?\); there are: number, count"),
+        ("number=x", "number: expected a number, got 'x'"),
+        ("count=1.5", "count: expected a whole number, got '1.5'"),
+        ("switch=1", "switch: expected true or false, got '1'"),
+        ("choice=layer", "choice: expected one of batch, none, got 'layer'"),
+        ("maybe=x", "maybe: expected a number or none, got 'x'"),
+        ("sizes=1,x", "sizes: expected a whole number, and more of it after commas, got '1,x'"),
+    ],
+)
+def test_wrong_settings_are_named(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_setting(Fields, text)
+
+
+def test_an_unknown_experiment_is_named():
+    with pytest.raises(ValueError, match=r"unknown experiment 'inferense' \(did you mean infer"):
+        find("inferense")
+
+
+def test_settings_fit_the_training_config():
+    assert parse_setting(training.Config, "lr=0.1,0.2") == ("lr", (0.1, 0.2))
+    assert parse_setting(training.Config, "lr=1") == ("lr", 1.0)
+
+
+def test_json_of_what_json_does_not_know():
+    value = {("a", 1): np.float64(np.inf), None: (np.int64(2), np.array([np.nan, 1.0]))}
+    assert to_json(value) == {"a/1": None, "none": [2, [None, 1.0]]}
+    with pytest.raises(TypeError, match="value: expected numbers"):
+        to_json(registry)

@@ -1,0 +1,220 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bnlib import layers
+from bnlib.experiments import networks
+from bnlib.experiments.training import Config, build, record_test_accuracy, train
+from bnlib.functional import batch_norm_inference
+
+SMALL = Config(depth=2, width=8, batch_size=16, steps=6, seeds=3)
+NORMS = networks.NORMS
+
+
+def weights(state):
+    return np.concatenate(
+        [p.reshape(len(p), -1) for n, p in state.network.parameters.items() if "weight" in n], 1
+    )
+
+
+def change(**options):
+    return dataclasses.replace(SMALL, **options)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_lanes_together_give_what_each_gives_alone(norm, optimizer):
+    config = change(norm=norm, optimizer=optimizer, lr=(0.05, 0.2), weight_decay=0.01)
+    record = {"weights": weights, "accuracy": record_test_accuracy}
+    together = train(config, record)
+    for j, rate in enumerate(config.lr):
+        for seed in range(3):
+            one = dataclasses.replace(config, lr=rate, seeds=1, first_seed=seed)
+            alone = train(one, record)
+            lane = j * 3 + seed
+            np.testing.assert_allclose(together.loss[lane], alone.loss[0], rtol=1e-9)
+            for name in record:
+                np.testing.assert_allclose(
+                    together.records[name][lane], alone.records[name][0], rtol=1e-7, atol=1e-9
+                )
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_two_runs_of_one_config_give_the_same_numbers(norm):
+    one, two = (train(change(norm=norm), {"weights": weights}) for _ in range(2))
+    np.testing.assert_array_equal(one.loss, two.loss)
+    np.testing.assert_array_equal(one.records["weights"], two.records["weights"])
+
+
+def test_arms_of_a_seed_have_the_same_weights_and_order_and_seeds_do_not():
+    record = {"weights": weights, "x": lambda s: s.x, "labels": lambda s: s.labels}
+    arms = [train(change(norm=norm, lr=(0.1, 0.3)), record) for norm in NORMS]
+    for arm in arms:
+        first = arm.by_rate(arm.records["weights"])[:, :, 0]
+        np.testing.assert_array_equal(first, arms[0].by_rate(arms[0].records["weights"])[:, :, 0])
+        np.testing.assert_array_equal(first[0], first[1])
+        for name in ("x", "labels"):
+            np.testing.assert_array_equal(arm.records[name], arms[0].records[name])
+            by_rate = arm.by_rate(arm.records[name])
+            np.testing.assert_array_equal(by_rate[0], by_rate[1])
+            assert (by_rate[0, 0] != by_rate[0, 1]).any()
+        assert (first[0, 0] != first[0, 1]).any()
+
+
+def test_training_is_that_of_the_layers_written_out():
+    config = change(norm="batch", seeds=1, momentum=0.9, weight_decay=0.01)
+    run = train(config, {"x": lambda s: s.x, "labels": lambda s: s.labels})
+    rng = np.random.default_rng([networks.WEIGHTS, 0])
+    blocks, fan_in = [], 64
+    for _ in range(2):
+        blocks += [layers.Linear(fan_in, 8, rng=rng, bias=False), layers.BatchNorm(8)]
+        blocks.append(layers.ReLU())
+        fan_in = 8
+    network = layers.Sequential(*blocks, layers.Linear(8, 10, rng=rng))
+    optimizer = layers.SGD(network, 0.1, momentum=0.9, weight_decay=0.01)
+    for step in range(7):
+        x, labels = run.records["x"][0, step], run.records["labels"][0, step].astype(int)
+        loss, dlogits = layers.softmax_cross_entropy(network(x), labels)
+        np.testing.assert_allclose(run.loss[0, step], loss, rtol=1e-9)
+        network.backward(dlogits)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_training_learns(norm):
+    config = Config(norm=norm, depth=1, width=32, seeds=2, steps=150, lr=0.5)
+    run = train(config, {"accuracy": record_test_accuracy}, every=150)
+    assert (run.records["accuracy"][:, 0] < 0.3).all()
+    assert (run.records["accuracy"][:, -1] > 0.85).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_lane_that_diverges_leaves_the_others_alone(norm):
+    # Weight decay at a huge rate multiplies the weights by -1e3 a step: they overflow for sure.
+    config = change(norm=norm, lr=(0.05, 1e5), weight_decay=0.01, steps=150)
+    calm = train(dataclasses.replace(config, lr=0.05), {"weights": weights})
+    both = train(config, {"weights": weights, "accuracy": record_test_accuracy})
+    assert (both.diverged[:3] == -1).all()
+    assert (both.diverged[3:] > 0).all()
+    np.testing.assert_allclose(both.loss[:3], calm.loss, rtol=1e-9)
+    np.testing.assert_allclose(
+        both.records["weights"][:3], calm.records["weights"], rtol=1e-7, atol=1e-9
+    )
+    for lane, step in enumerate(both.diverged[3:], 3):
+        for rows in (both.loss, both.records["accuracy"], both.records["weights"][..., 0]):
+            assert np.isfinite(rows[lane, :step]).all()
+            assert np.isnan(rows[lane, step:]).all()
+
+
+def test_recorders_meet_finite_parameters_and_gradients_also_after_divergence():
+    def finite(state):
+        arrays = [*state.network.parameters.values(), *state.network.gradients.values()]
+        assert all(np.isfinite(a).all() for a in arrays)
+        return np.zeros(state.config.lanes)
+
+    config = change(norm="batch", lr=(0.05, 1e5), weight_decay=0.01, steps=150, seeds=1)
+    assert train(config, {"finite": finite}).diverged[1] > 0
+
+
+def test_running_statistics_of_a_good_lane_do_not_notice_a_bad_one():
+    x = np.random.default_rng(0).normal(size=(3, 8, 4))
+    bad = x.copy()
+    bad[1, 0, 0], bad[2, 0, 0] = np.nan, 1e200  # the variance of the last one overflows
+    (good_norm,), (bad_norm,) = (networks.build_norm("batch", 4, 1, 3) for _ in range(2))
+    with np.errstate(all="ignore"):
+        good_norm(x)
+        bad_norm(bad)
+    np.testing.assert_array_equal(bad_norm.running.mean[0], good_norm.running.mean[0])
+    np.testing.assert_array_equal(bad_norm.running.var[0], good_norm.running.var[0])
+    np.testing.assert_array_equal(bad_norm.running.mean[1:], 0)
+    np.testing.assert_array_equal(bad_norm.running.var[1:], 1)
+    expected = 0.9 + 0.1 * x.var(axis=1, ddof=1)
+    np.testing.assert_allclose(good_norm.running.var, expected)
+
+
+def test_accuracy_is_measured_in_eval_mode_and_changes_nothing():
+    config = change(norm="batch", seeds=2)
+    seen = []
+
+    def by_hand(state):
+        first, norm, *rest = state.network
+        h = batch_norm_inference(
+            first(np.stack([state.data.x_test] * 2)),
+            norm.running.mean,
+            norm.running.var,
+            *norm.parameters.values(),
+            axes=1,
+        )
+        rest = layers.Sequential(*rest).eval()
+        right = rest(h).argmax(axis=-1) == state.data.y_test
+        state.network.train()
+        seen.append(state.network.training)
+        return right.mean(axis=-1)
+
+    run = train(config, {"accuracy": record_test_accuracy, "by hand": by_hand})
+    np.testing.assert_array_equal(run.records["accuracy"], run.records["by hand"])
+    np.testing.assert_array_equal(run.loss, train(config).loss)
+
+
+def test_records_are_taken_at_the_steps_that_were_asked_for():
+    run = train(SMALL, {"step": lambda s: np.full((3, 2), s.step)}, every=4)
+    np.testing.assert_array_equal(run.steps, [0, 4])
+    np.testing.assert_array_equal(run.records["step"], np.tile([[[0, 0], [4, 4]]], (3, 1, 1)))
+    assert run.loss.shape == (3, 7)
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"),
+    [
+        ("batch", layers.BatchNorm),
+        ("layer", layers.LayerNorm),
+        ("group", layers.GroupNorm),
+        ("rms", layers.RMSNorm),
+    ],
+)
+def test_network_has_the_parts_of_the_config(norm, kind):
+    network = build(change(norm=norm, activation="tanh", lr=(0.1, 0.2)))
+    assert [type(layer) for layer in network] == [layers.Linear, kind, layers.Tanh] * 2 + [
+        layers.Linear
+    ]
+    assert network.seeds == 6
+
+
+@pytest.mark.parametrize(
+    ("init", "std"), [("he", (2 / 64) ** 0.5), ("xavier", (2 / 364) ** 0.5), ("normal", 1.0)]
+)
+def test_weights_have_the_standard_deviation_of_the_init(init, std):
+    network = build(change(init=init, init_scale=0.5, width=300, depth=1, seeds=1))
+    np.testing.assert_allclose(network.parameters["0.weight"].std(), 0.5 * std, rtol=0.02)
+
+
+@pytest.mark.parametrize("name", networks.DATASETS)
+def test_every_data_set_trains(name):
+    run = train(change(dataset=name, steps=1, seeds=1))
+    assert np.isfinite(run.loss).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"norm": "instance"}, "norm: expected one of .* got 'instance'"),
+        ({"dataset": "imagenet"}, "dataset: expected one of .* got 'imagenet'"),
+        ({"optimizer": "lion"}, "optimizer: expected one of .* got 'lion'"),
+        ({"width": 0}, "width: expected at least 1, got 0"),
+        ({"lr": ()}, "lr: expected a number or a tuple"),
+        ({"lr": [0.1]}, "lr: expected a number or a tuple"),
+        ({"norm": "group", "groups": 3}, "groups: expected a divisor of width=8, got 3"),
+        ({"optimizer": "adam", "momentum": 0.9}, "momentum: expected 0"),
+    ],
+)
+def test_impossible_configs_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        change(**options)
+
+
+def test_a_record_without_an_entry_a_lane_is_refused():
+    with pytest.raises(ValueError, match=r"record 'mean': expected shape \(3, ...\), got \(\)"):
+        train(SMALL, {"mean": lambda s: s.loss.mean()})
+    with pytest.raises(ValueError, match="every: expected at least 1, got 0"):
+        train(SMALL, every=0)
