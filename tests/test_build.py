@@ -243,7 +243,7 @@ def test_verdict_that_no_table_lists_fails_the_build(ledger):
 
 
 def test_faulty_list_of_claims_fails_the_build(ledger):
-    (ledger / "book" / "claims.yml").write_text(CLAIMS.replace("measured", "mesured"), "utf8")
+    (ledger / "book" / "claims.yml").write_text(CLAIMS.replace("measured", "unheard"), "utf8")
     result = run(ledger, BUILD)
     assert result.returncode != 0
-    assert "mesured" in result.stderr
+    assert "unheard" in result.stderr
