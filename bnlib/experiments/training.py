@@ -24,7 +24,7 @@ class State:
 
     Attributes
     ----------
-    config : Config
+    config : bnlib.experiments.networks.Config
     step : int
         Updates so far.
     network : Sequential
@@ -55,7 +55,7 @@ class Result:
 
     Attributes
     ----------
-    config : Config
+    config : bnlib.experiments.networks.Config
     loss : ndarray, (lanes, steps + 1)
         Loss on the mini-batch of each step, before its update; after the last update one more.
     steps : ndarray of int, (t,)
@@ -89,7 +89,7 @@ def train(
 
     Parameters
     ----------
-    config : Config
+    config : bnlib.experiments.networks.Config
     record : mapping of str to recorder, optional
         A recorder is a function of the `State` that returns one number or array a lane,
         (lanes, ...), of the same shape each time. It may run the networks, but must leave their
