@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-BLOCK = 2**19  # elements of a block: 2 MB in float32
+BLOCK = 2**20  # elements of a block: 4 MB in float32
 ROW, COLUMN = 4096, 256  # numbers added in their own precision before float64 takes over
 LONG_ROW = 2**12  # elements: from here on, broadcasting one number along a row costs nothing
 
