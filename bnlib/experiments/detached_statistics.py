@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments.verdict import Answer, Verdict, paired_verdict
+from bnlib.experiments.verdict import Verdict, paired_verdict
 from bnlib.functional import batch_norm_backward, batch_norm_forward
 
 ARMS = ("correct", "detached")
@@ -69,16 +69,6 @@ class Result:
         return ((c.slope - 1) ** 2 + c.offset**2 + c.noise**2) / 2
 
 
-@dataclass(frozen=True)
-class Judgement(Verdict):
-    """A verdict on a claim "the detached arm has more"."""
-
-    @property
-    def verdict(self) -> Answer:
-        """The answer, under the name by which the chapter asks for it."""
-        return self.answer
-
-
 def run(config: Config | None = None) -> Result:
     """Train both arms on the same data.
 
@@ -108,12 +98,12 @@ def run(config: Config | None = None) -> Result:
     return Result(config, *({arm: rows[i] for arm, rows in arms.items()} for i in range(4)))
 
 
-def judge(result: Result) -> dict[str, Judgement]:
+def judge(result: Result) -> dict[str, Verdict]:
     """Compare the arms, paired by seed: the size of the bias at the end, and the loss.
 
     Returns
     -------
-    dict of str to Judgement
+    dict of str to Verdict
         "bias" (its absolute value, in units of the target; margin `BIAS_MARGIN`) and "loss" (its
         mean over the last `LAST` steps; margin `LOSS_MARGIN`).
     """
@@ -125,10 +115,9 @@ def judge(result: Result) -> dict[str, Judgement]:
     }
 
 
-def _compare(effect: str, arms: dict[str, NDArray[np.float64]], margin: float) -> Judgement:
+def _compare(effect: str, arms: dict[str, NDArray[np.float64]], margin: float) -> Verdict:
     claim = f"A backward pass that takes the statistics for constants {effect}."
-    verdict = paired_verdict(claim, SOURCE, arms["detached"], arms["correct"], margin)
-    return Judgement(**vars(verdict))
+    return paired_verdict(claim, SOURCE, arms["detached"], arms["correct"], margin)
 
 
 def _train(config: Config, arm: str) -> NDArray[np.float64]:

@@ -16,9 +16,9 @@ def float_array(name: str, value: np.ndarray) -> np.ndarray:
     return array
 
 
-def working_dtype(*arrays: np.ndarray | None) -> np.dtype:
-    """Return the dtype to compute in: that of the arrays, but float32 at least."""
-    return np.result_type(np.float32, *(a.dtype for a in arrays if a is not None))
+def working_dtype(x: np.ndarray) -> np.dtype:
+    """Return the dtype to compute in: that of `x`, but float32 at least."""
+    return np.result_type(np.float32, x.dtype)
 
 
 def check_eps(eps: float) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bnlib.functional._blocks import block_dot, block_sum, kept_shape, layout
-from bnlib.functional._check import float_array, same_shape
+from bnlib.functional._check import kept_sizes, same_shape
 from bnlib.functional.standardize import Standardized, standardize, standardize_backward
 
 Parameter = np.ndarray | None
@@ -95,7 +95,7 @@ def normalize_forward(
     """Standardize over `axes`, then scale and shift: (y in the dtype of x, cache)."""
     z = standardize(x, axes, eps=eps, center=center)
     y = scale_and_shift(z.x_hat, gamma, beta, parameter_shape).astype(x.dtype, copy=False)
-    kept = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
+    kept = kept_sizes(x.shape, axes)
     mean = z.mean.reshape(kept) if center else None
     cache = NormCache(
         z.x_hat,
@@ -135,7 +135,7 @@ def like_parameter(gradient: np.ndarray, parameter: Parameter) -> Parameter:
 
 def upstream(dy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return `dy` as a float array; it must have the `shape` of the forward pass's result."""
-    return same_shape("dy", float_array("dy", dy), shape, "the shape of y")
+    return same_shape("dy", dy, shape, "the shape of y")
 
 
 def _shared_axes(shape: tuple[int, ...]) -> tuple[int, ...]:

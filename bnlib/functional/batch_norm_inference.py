@@ -10,6 +10,7 @@ from bnlib.functional._check import (
     float_array,
     kept_sizes,
     same_shape,
+    working_dtype,
 )
 from bnlib.functional.affine import (
     Parameter,
@@ -135,7 +136,7 @@ def _inference(
         raise ValueError(f"running_var: expected variances >= 0, got {var.min()}")
     if eps == 0 and not var.all():
         raise ValueError("eps: 0 needs a positive variance, but running_var has a 0")
-    dtype = np.result_type(x, np.float32)
+    dtype = working_dtype(x)
     inv_std = (1 / np.sqrt(var.astype(np.float64) + eps)).astype(dtype).reshape(shape)
     x_hat = (x - mean.astype(dtype).reshape(shape)) * inv_std
     return x, x_hat, inv_std, gamma, beta, shape

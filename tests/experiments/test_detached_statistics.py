@@ -53,14 +53,14 @@ def test_two_thirds_of_the_detached_gradient_are_error_at_the_end(result):
 
 def test_judge_finds_the_bias_and_no_change_of_the_loss(result):
     judgements = judge(result)
-    assert judgements["bias"].verdict == "supported"
-    assert judgements["loss"].verdict == "no effect"
+    assert judgements["bias"].answer == "supported"
+    assert judgements["loss"].answer == "no effect"
     assert judgements["bias"].low < judgements["bias"].effect < judgements["bias"].high
 
 
 def test_negative_control_has_no_effect():
     judgements = judge(run(dataclasses.replace(SMALL, treatment="correct")))
-    assert {j.verdict for j in judgements.values()} == {"no effect"}
+    assert {j.answer for j in judgements.values()} == {"no effect"}
     assert judgements["bias"].effect == 0
 
 
@@ -71,7 +71,7 @@ def test_negative_control_has_no_effect():
 def test_verdict_follows_from_the_interval_and_the_margin(result, shift, verdict):
     noise = np.linspace(-1e-4, 1e-4, SMALL.seeds)[:, None]
     loss = {"correct": result.loss["correct"], "detached": result.loss["correct"] + shift + noise}
-    assert judge(dataclasses.replace(result, loss=loss))["loss"].verdict == verdict
+    assert judge(dataclasses.replace(result, loss=loss))["loss"].answer == verdict
 
 
 def test_unknown_treatment_is_refused():
