@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from bnlib import layers
 from bnlib.functional import RunningStatistics
@@ -29,17 +29,21 @@ class LaneStatistics(RunningStatistics):
         self.var = np.where(fine, self.var, old_var)
 
 
-def build_norm(name: str, width: int, groups: int, lanes: int) -> list[layers.Layer]:
+def build_norm(
+    name: str, width: int, groups: int, lanes: int, dtype: DTypeLike = np.float64
+) -> list[layers.Layer]:
     """Build the normalization layer of this name, in a list; none for "none"."""
     if name == "batch":
-        norm = layers.BatchNorm(width, seeds=lanes)
+        norm = layers.BatchNorm(width, seeds=lanes, dtype=dtype)
         norm.running = LaneStatistics.initial(norm.running.mean.shape, norm.dtype)
         return [norm]
     if name == "layer":
-        return [layers.LayerNorm(width, seeds=lanes)]
+        return [layers.LayerNorm(width, seeds=lanes, dtype=dtype)]
     if name == "rms":
-        return [layers.RMSNorm(width, seeds=lanes)]
-    return [layers.GroupNorm(groups, width, seeds=lanes)] if name == "group" else []
+        return [layers.RMSNorm(width, seeds=lanes, dtype=dtype)]
+    if name == "group":
+        return [layers.GroupNorm(groups, width, seeds=lanes, dtype=dtype)]
+    return []
 
 
 def silence(network: layers.Layer, dead: NDArray[np.bool_]) -> None:

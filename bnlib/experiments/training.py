@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from bnlib import datasets, layers
 from bnlib.experiments._lanes import silence
-from bnlib.experiments.networks import ORDER, Config, build, generators, load
+from bnlib.experiments.networks import (
+    ORDER,
+    Config,
+    Data,
+    build,
+    build_optimizer,
+    generators,
+    load,
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class State:
         Updates so far.
     network : Sequential
         In train mode, with the gradients of this mini-batch.
-    data : Dataset
+    data : bnlib.experiments.networks.Data
     x, labels : ndarray, (lanes, m, d) and (lanes, m)
         The mini-batch of each lane.
     logits, loss : ndarray, (lanes, m, c) and (lanes,)
@@ -39,7 +47,7 @@ class State:
     config: Config
     step: int
     network: layers.Sequential
-    data: datasets.Dataset
+    data: Data
     x: NDArray[np.floating]
     labels: NDArray[np.int64]
     logits: NDArray[np.floating]
@@ -84,6 +92,8 @@ def train(
     *,
     every: int = 1,
     progress: bool = False,
+    build: Callable[[Config], layers.Sequential] = build,
+    optimizer: Callable[[Config, layers.Sequential], layers.SGD | layers.Adam] = build_optimizer,
 ) -> Result:
     """Train all lanes together, and record.
 
@@ -99,6 +109,10 @@ def train(
         Record at step 0 and each `every` steps, up to and including `steps`.
     progress : bool
         Whether to show a progress bar.
+    build : callable
+        Config -> network, with one entry a lane on its leading axis.
+    optimizer : callable
+        (config, network) -> optimizer.
 
     Returns
     -------
@@ -124,8 +138,8 @@ def train(
     if every < 1:
         raise ValueError(f"every: expected at least 1, got {every}")
     record = {} if record is None else record
-    network, data = build(config), load(config.dataset)
-    optimizer = _optimizer(config, network)
+    network, data = build(config), load(config.dataset, config.n_train, config.dtype)
+    updates = optimizer(config, network)
     order = _order(config, len(data.x_train))
     loss = np.full((config.lanes, config.steps + 1), np.nan)
     diverged = np.full(config.lanes, -1)
@@ -148,10 +162,29 @@ def train(
                 for name, recorder in record.items():
                     rows[name].append(_entry(name, recorder(state), dead))
             if step < config.steps:
-                optimizer.step()
+                updates.step()
                 silence(network, dead)
     records = {name: np.stack(entries, axis=1) for name, entries in rows.items()}
     return Result(config, loss, steps, records, diverged)
+
+
+def predict(state: State, x: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Compute the logits of each lane for the same examples, in eval mode.
+
+    Parameters
+    ----------
+    state : State
+        Its network is in train mode again afterwards.
+    x : ndarray, (n, d)
+
+    Returns
+    -------
+    ndarray, (lanes, n, c)
+    """
+    state.network.eval()
+    logits = state.network(np.broadcast_to(x, (state.config.lanes, *x.shape)))
+    state.network.train()
+    return logits
 
 
 def record_test_accuracy(state: State) -> NDArray[np.floating]:
@@ -165,18 +198,22 @@ def record_test_accuracy(state: State) -> NDArray[np.floating]:
     -------
     ndarray, (lanes,)
     """
-    data, network = state.data, state.network
-    network.eval()
-    logits = network(np.broadcast_to(data.x_test, (state.config.lanes, *data.x_test.shape)))
-    network.train()
-    return (logits.argmax(axis=-1) == data.y_test).mean(axis=-1)
+    return (predict(state, state.data.x_test).argmax(axis=-1) == state.data.y_test).mean(axis=-1)
 
 
-def _optimizer(config: Config, network: layers.Sequential) -> layers.SGD | layers.Adam:
-    lr = np.repeat(np.asarray(config.rates, np.float64), config.seeds)
-    if config.optimizer == "adam":
-        return layers.Adam(network, lr, weight_decay=config.weight_decay)
-    return layers.SGD(network, lr, momentum=config.momentum, weight_decay=config.weight_decay)
+def record_validation_accuracy(state: State) -> NDArray[np.floating]:
+    """Compute the share of validation examples that each lane classifies right in eval mode.
+
+    Parameters
+    ----------
+    state : State
+        Of a config that sets `n_train`.
+
+    Returns
+    -------
+    ndarray, (lanes,)
+    """
+    return (predict(state, state.data.x_valid).argmax(axis=-1) == state.data.y_valid).mean(axis=-1)
 
 
 def _order(config: Config, n: int) -> Iterator[NDArray[np.int64]]:

@@ -5,7 +5,13 @@ import pytest
 
 from bnlib import layers
 from bnlib.experiments import networks
-from bnlib.experiments.training import Config, build, record_test_accuracy, train
+from bnlib.experiments.training import (
+    Config,
+    build,
+    record_test_accuracy,
+    record_validation_accuracy,
+    train,
+)
 from bnlib.functional import batch_norm_inference
 
 SMALL = Config(depth=2, width=8, batch_size=16, steps=6, seeds=3)
@@ -220,3 +226,52 @@ def test_a_record_without_an_entry_a_lane_is_refused():
         train(SMALL, {"mean": lambda s: s.loss.mean()})
     with pytest.raises(ValueError, match="every: expected at least 1, got 0"):
         train(SMALL, every=0)
+
+
+def test_validation_examples_are_the_training_examples_that_are_left():
+    everything, part = networks.load("digits"), networks.load("digits", 1000)
+    np.testing.assert_array_equal(np.concatenate([part.x_train, part.x_valid]), everything.x_train)
+    np.testing.assert_array_equal(np.concatenate([part.y_train, part.y_valid]), everything.y_train)
+    np.testing.assert_array_equal(part.x_test, everything.x_test)
+    assert len(part.x_train) == 1000
+    assert len(everything.x_valid) == 0
+    with pytest.raises(ValueError, match="n_train: expected at most"):
+        networks.load("digits", 10**6)
+
+
+def test_training_sees_the_first_examples_only():
+    config = change(n_train=32, steps=8)
+    seen = train(config, {"x": lambda s: s.x, "valid": record_validation_accuracy})
+    assert len(np.unique(seen.records["x"].reshape(-1, 64), axis=0)) <= 32
+    assert (seen.records["valid"] >= 0).all()
+
+
+def test_single_precision_is_used_throughout_and_gives_nearly_the_same():
+    double = train(change(norm="batch"))
+    dtypes = set()
+
+    def collect(state):
+        arrays = [state.x, state.logits, *state.network.parameters.values()]
+        arrays += state.network.gradients.values()
+        dtypes.update(str(a.dtype) for a in arrays)
+        return state.loss
+
+    single = train(change(norm="batch", dtype="float32"), {"loss": collect})
+    assert dtypes == {"float32"}
+    np.testing.assert_allclose(single.loss, double.loss, rtol=1e-3)
+    assert (single.loss != double.loss).any()
+
+
+def test_networks_and_optimizers_of_ones_own_can_be_trained():
+    config = change(norm="batch", momentum=0.9)
+    frozen = {"names": ["1.gamma", "4.gamma"], "lr": 0.0}
+    run = train(
+        config,
+        {"gamma": lambda s: s.network.parameters["1.gamma"], "weights": weights},
+        build=lambda c: build(dataclasses.replace(c, activation="tanh")),
+        optimizer=lambda c, network: networks.build_optimizer(c, network, [frozen]),
+    )
+    np.testing.assert_array_equal(run.records["gamma"], 1)
+    tanh = train(dataclasses.replace(config, activation="tanh"))
+    np.testing.assert_allclose(run.loss[:, 0], tanh.loss[:, 0], rtol=1e-12)
+    assert (run.records["weights"][:, -1] != run.records["weights"][:, 0]).any()
