@@ -34,14 +34,6 @@ def test_shapes_have_a_row_for_each_seed(result):
     assert {c.shape for c in result.changed.values()} == {(4, 2)}
 
 
-def test_same_config_gives_the_same_result(result):
-    again = run(SMALL)
-    for name, accuracy in result.accuracy.items():
-        np.testing.assert_array_equal(accuracy, again.accuracy[name])
-    for name, changed in result.changed.items():
-        np.testing.assert_array_equal(changed, again.changed[name])
-
-
 def test_network_of_one_seed_does_not_depend_on_the_others(result):
     fewer = run(replace(SMALL, seeds=2))
     np.testing.assert_allclose(fewer.accuracy[0.1], result.accuracy[0.1][:2])
@@ -79,7 +71,6 @@ def test_stale_statistics_lower_the_accuracy(result):
 
 
 def test_negative_control_has_no_effect(control):
-    assert judge(control).answer == "no effect"
     assert judge_staleness(control, 0.001, step=24).answer == "no effect"
     for accuracy in control.accuracy.values():
         np.testing.assert_array_equal(accuracy, control.accuracy["train mode"])
