@@ -8,9 +8,10 @@ from bnlib.experiments.inference import Config, judge, judge_staleness, run
 SMALL = Config(
     seeds=4,
     steps=24,
-    hidden=(16,),
+    depth=1,
+    width=16,
     momenta=(0.1, 0.001, 1.0, None),
-    checkpoints=(1, 24),
+    checkpoints=(0, 24),
     recalibration_batches=10,
     test_sizes=(4, 16),
     shuffles=2,
@@ -88,9 +89,14 @@ def test_one_changed_prediction_in_eval_mode_refutes(result):
         ({"n_test": 100}, "divisors of n_test"),
         ({"test_sizes": (7,)}, "divisors of n_test"),
         ({"checkpoints": (25,)}, "checkpoints"),
-        ({"checkpoints": (0,)}, "checkpoints"),
+        ({"checkpoints": (-1,)}, "checkpoints"),
     ],
 )
 def test_impossible_config_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        run(replace(SMALL, **change))
+        replace(SMALL, **change)
+
+
+def test_more_test_images_than_there_are_are_refused():
+    with pytest.raises(ValueError, match="n_test: expected at most 397, got 400"):
+        run(replace(SMALL, n_test=400))
