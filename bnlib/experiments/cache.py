@@ -1,9 +1,8 @@
 """Results on disk, keyed by the config and the source of what computed them; sweeps over configs.
 
-A result is stored as soon as it is computed, under a name that depends on the function, the config,
-the source of the library and the versions it stands on: an edit makes old results unreachable. Each
-write is atomic. So a sweep that was stopped in any way can be started again and goes on where it
-was.
+A result is stored as soon as it is computed, with wall time and versions, under a name that depends
+on the function, its config, the source of the library and all versions: an edit makes old results
+unreachable. Each write is atomic. So a sweep that was stopped in any way goes on where it was.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ PACKAGES = ("numpy", "scipy", "scikit-learn", "mlxtend", "mnist1d")
 
 
 class Finished(NamedTuple):
-    """What is stored.
+    """What is stored: a result, and how it came about.
 
     Attributes
     ----------
@@ -41,10 +40,13 @@ class Finished(NamedTuple):
         What the function returned.
     seconds : float
         Wall time of the call.
+    versions : dict of str to str
+        What `versions` says in the process that computed it, perhaps on another machine.
     """
 
     result: Any
     seconds: float
+    versions: dict[str, str]
 
 
 def default_folder() -> Path:
@@ -211,7 +213,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def _timed(run: Callable[[Any], Any], path: Path, config: Any) -> tuple[Path, Finished]:
     start = time.perf_counter()
     result = run(config)
-    return path, Finished(result, time.perf_counter() - start)
+    return path, Finished(result, time.perf_counter() - start, versions())
 
 
 def _own_source(run: Callable[[Any], Any]) -> str:
@@ -232,9 +234,7 @@ def _load(path: Path) -> Finished | None:
     """Read a result; None if there is none, or it cannot be read."""
     try:
         entry = pickle.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except Exception:  # whatever a damaged file makes of pickle: compute it again
+    except Exception:  # no file, or whatever a damaged one makes of pickle: compute it again
         return None
     return entry if isinstance(entry, Finished) else None
 
