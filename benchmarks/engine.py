@@ -1,0 +1,118 @@
+"""Training many networks: the engine of the experiments against a plain PyTorch loop over them.
+
+Ours: `bnlib.experiments.training.train`, which trains all seeds and learning rates of a config at
+once. Peer: one network after the other, with PyTorch's layers, loss and optimizers. Both draw their
+mini-batches, take the step, and keep the loss. Before the clock starts, the peer must compute the
+engine's losses from the engine's weights on the engine's mini-batches, in float64.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.timing import compare
+from bnlib.experiments import networks, training
+
+STEPS, ROUNDS, CHECKED = 30, 7, 3
+SHALLOW = networks.Config(
+    depth=3, width=100, activation="sigmoid", norm="batch", batch_size=60, lr=0.5, dtype="float32"
+)
+DEEP = networks.Config(depth=8, width=100, norm="batch", lr=(0.03, 0.1, 0.3, 1.0), dtype="float32")
+CONFIGS = {
+    "3 x 100, sigmoid": SHALLOW,
+    "3 x 100, sigmoid, Adam": replace(SHALLOW, optimizer="adam", lr=0.001),
+    "3 x 100, ReLU": replace(SHALLOW, activation="relu"),
+    "8 x 100, ReLU, 4 rates": DEEP,
+    "32 x 64, ReLU": replace(DEEP, depth=32, width=64, lr=0.01),
+}
+ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+
+
+class Peer:
+    """The networks of a config as a list of PyTorch networks, each with its optimizer."""
+
+    def __init__(self, config: networks.Config) -> None:
+        ours, self.data = networks.build(config), networks.load(config.dataset, dtype=config.dtype)
+        rates = np.repeat(config.rates, config.seeds)
+        self.networks = [_network(config, ours.parameters, lane) for lane in range(config.lanes)]
+        self.optimizers = [
+            _optimizer(config, network, float(rate))
+            for network, rate in zip(self.networks, rates, strict=True)
+        ]
+
+    def step(self, lane: int, x: torch.Tensor, labels: torch.Tensor) -> float:
+        """Train one network on one mini-batch and return the loss before."""
+        loss = nn.functional.cross_entropy(self.networks[lane](x), labels)
+        self.optimizers[lane].zero_grad()
+        loss.backward()
+        self.optimizers[lane].step()
+        return loss.item()
+
+    def train(self, steps: int, batch_size: int) -> list[list[float]]:
+        """Train one network after the other, and go on where the last call stopped."""
+        x, labels = torch.tensor(self.data.x_train), torch.tensor(self.data.y_train)
+        losses = []
+        for lane in range(len(self.networks)):
+            batches = (torch.randint(len(x), (batch_size,)) for _ in range(steps))
+            losses.append([self.step(lane, x[i], labels[i]) for i in batches])
+        return losses
+
+
+def _network(config: networks.Config, parameters: dict, lane: int) -> nn.Sequential:
+    """Build one network with the weights of a lane of ours."""
+    if config.norm not in ("none", "batch"):
+        raise ValueError(f"norm: expected none or batch, got {config.norm!r}")
+    own = [torch.tensor(array[lane]) for array in parameters.values()]  # in the order of layers
+    d_in, modules = len(own[0]), []
+    for _ in range(config.depth):
+        modules.append(nn.Linear(d_in, config.width, bias=config.norm == "none"))
+        modules += [nn.BatchNorm1d(config.width)] * (config.norm == "batch")
+        modules.append(ACTIVATIONS[config.activation]())
+        d_in = config.width
+    network = nn.Sequential(*modules, nn.Linear(d_in, len(own[-1]))).to(own[0].dtype)
+    with torch.no_grad():
+        for theirs, ours in zip(network.parameters(), own, strict=True):
+            theirs.copy_(ours.T if ours.ndim == 2 else ours)
+    return network
+
+
+def _optimizer(config: networks.Config, network: nn.Module, lr: float) -> torch.optim.Optimizer:
+    options = {"lr": lr, "weight_decay": config.weight_decay}
+    if config.optimizer == "adam":
+        return torch.optim.Adam(network.parameters(), **options)
+    return torch.optim.SGD(network.parameters(), momentum=config.momentum, **options)
+
+
+def check(config: networks.Config) -> None:
+    """Raise AssertionError unless the peer's first losses are ours."""
+    config = replace(config, dtype="float64", steps=CHECKED)
+    ours = training.train(config, {"x": lambda s: s.x, "labels": lambda s: s.labels})
+    peer = Peer(config)
+    for lane, losses in enumerate(ours.loss):
+        x, labels = (torch.tensor(ours.records[name][lane]) for name in ("x", "labels"))
+        theirs = [peer.step(lane, *batch) for batch in zip(x, labels.long(), strict=True)]
+        np.testing.assert_allclose(theirs, losses, rtol=1e-6)
+
+
+def main() -> None:
+    """Print the table."""
+    torch.set_num_threads(1)
+    print(f"{'network':24} {'networks':>8} {'PyTorch loop / ours, per step and network':>44}")
+    for name, config in CONFIGS.items():
+        check(config)
+        peer = Peer(config)
+        config = replace(config, steps=STEPS - 1)  # and one last pass without an update
+        seconds = compare(
+            {
+                "ours": lambda config=config: training.train(config),
+                "peer": lambda config=config, peer=peer: peer.train(STEPS, config.batch_size),
+            },
+            rounds=ROUNDS,
+        )
+        print(f"{name:24} {config.lanes:8} {seconds['peer'] / seconds['ours']:44.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
