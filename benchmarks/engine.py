@@ -2,11 +2,14 @@
 
 Ours: `bnlib.experiments.training.train`, which trains all seeds and learning rates of a config at
 once. Peer: one network after the other, with PyTorch's layers, loss and optimizers. Both draw their
-mini-batches, take the step, and keep the loss. Before the clock starts, the peer must compute the
-engine's losses from the engine's weights on the engine's mini-batches, in float64.
+mini-batches, take the step, and keep the loss; each call goes on with the networks of the last one.
+Before that, the peer must compute the engine's losses from the engine's weights on the engine's
+mini-batches, in float64.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,7 +18,7 @@ from torch import nn
 from benchmarks.timing import compare
 from bnlib.experiments import networks, training
 
-STEPS, ROUNDS, CHECKED = 30, 7, 3
+STEPS, CHECKED = 10, 3  # of a call that is timed; whose losses are compared
 SHALLOW = networks.Config(
     depth=3, width=100, activation="sigmoid", norm="batch", batch_size=60, lr=0.5, dtype="float32"
 )
@@ -34,9 +37,8 @@ class Peer:
     """The networks of a config as a list of PyTorch networks, each with its optimizer."""
 
     def __init__(self, config: networks.Config) -> None:
-        ours, self.data = networks.build(config), networks.load(config.dataset, dtype=config.dtype)
-        rates = np.repeat(config.rates, config.seeds)
-        self.networks = [_network(config, ours.parameters, lane) for lane in range(config.lanes)]
+        rates, weights = np.repeat(config.rates, config.seeds), networks.build(config).parameters
+        self.networks = [_network(config, weights, lane) for lane in range(config.lanes)]
         self.optimizers = [
             _optimizer(config, network, float(rate))
             for network, rate in zip(self.networks, rates, strict=True)
@@ -50,14 +52,28 @@ class Peer:
         self.optimizers[lane].step()
         return loss.item()
 
-    def train(self, steps: int, batch_size: int) -> list[list[float]]:
-        """Train one network after the other, and go on where the last call stopped."""
-        x, labels = torch.tensor(self.data.x_train), torch.tensor(self.data.y_train)
+
+def ours(config: networks.Config) -> Callable[[], training.Result]:
+    """Return a function that trains all networks together."""
+    network = networks.build(config)
+    config = replace(config, steps=STEPS - 1)  # and one last pass without an update
+    return partial(training.train, config, build=lambda _: network)
+
+
+def peer(config: networks.Config) -> Callable[[], list[list[float]]]:
+    """Return a function that trains one network after the other."""
+    torch.set_num_threads(1)
+    data, runs = networks.load(config.dataset, config.n_train, config.dtype), Peer(config)
+    x, labels = torch.tensor(data.x_train), torch.tensor(data.y_train)
+
+    def train() -> list[list[float]]:
         losses = []
-        for lane in range(len(self.networks)):
-            batches = (torch.randint(len(x), (batch_size,)) for _ in range(steps))
-            losses.append([self.step(lane, x[i], labels[i]) for i in batches])
+        for lane in range(config.lanes):
+            batches = (torch.randint(len(x), (config.batch_size,)) for _ in range(STEPS))
+            losses.append([runs.step(lane, x[i], labels[i]) for i in batches])
         return losses
+
+    return train
 
 
 def _network(config: networks.Config, parameters: dict, lane: int) -> nn.Sequential:
@@ -88,29 +104,21 @@ def _optimizer(config: networks.Config, network: nn.Module, lr: float) -> torch.
 def check(config: networks.Config) -> None:
     """Raise AssertionError unless the peer's first losses are ours."""
     config = replace(config, dtype="float64", steps=CHECKED)
-    ours = training.train(config, {"x": lambda s: s.x, "labels": lambda s: s.labels})
-    peer = Peer(config)
-    for lane, losses in enumerate(ours.loss):
-        x, labels = (torch.tensor(ours.records[name][lane]) for name in ("x", "labels"))
-        theirs = [peer.step(lane, *batch) for batch in zip(x, labels.long(), strict=True)]
+    run = training.train(config, {"x": lambda s: s.x, "labels": lambda s: s.labels})
+    runs = Peer(config)
+    for lane, losses in enumerate(run.loss):
+        x, labels = (torch.tensor(run.records[name][lane]) for name in ("x", "labels"))
+        theirs = [runs.step(lane, *batch) for batch in zip(x, labels.long(), strict=True)]
         np.testing.assert_allclose(theirs, losses, rtol=1e-6)
 
 
 def main() -> None:
     """Print the table."""
-    torch.set_num_threads(1)
     print(f"{'network':24} {'networks':>8} {'PyTorch loop / ours, per step and network':>44}")
     for name, config in CONFIGS.items():
         check(config)
-        peer = Peer(config)
-        config = replace(config, steps=STEPS - 1)  # and one last pass without an update
-        seconds = compare(
-            {
-                "ours": lambda config=config: training.train(config),
-                "peer": lambda config=config, peer=peer: peer.train(STEPS, config.batch_size),
-            },
-            rounds=ROUNDS,
-        )
+        functions = {"ours": partial(ours, config), "peer": partial(peer, config)}
+        seconds = compare(functions, rounds=2)
         print(f"{name:24} {config.lanes:8} {seconds['peer'] / seconds['ours']:44.2f}", flush=True)
 
 
