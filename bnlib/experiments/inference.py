@@ -212,11 +212,11 @@ def _accuracy(config: Config, state: training.State) -> Array:
     batches = datasets.minibatches(len(state.data.x_train), config.batch_size, rngs, drop_last=True)
     batches = islice(cycle(batches), config.recalibration_batches)
     recalibrated = modes.recalibrate(state.network, (state.data.x_train[i] for i in batches))
-    versions = [deepcopy(state.network), recalibrated]
-    versions += [modes.in_eval_mode(state.network, momentum) for momentum in config.momenta]
+    copies = [deepcopy(state.network), recalibrated]
+    copies += [modes.in_eval_mode(state.network, momentum) for momentum in config.momenta]
     x, y = state.data.x_test[: config.n_test], state.data.y_test[: config.n_test]
     (partition,) = _partitions(config, state, config.batch_size, 1)
-    right = [modes.predict(network, x, partition) == y for network in versions]
+    right = [modes.predict(network, x, partition) == y for network in copies]
     return np.mean(right, axis=-1).T
 
 
@@ -226,10 +226,10 @@ def _changed(config: Config, state: training.State) -> Array:
     if state.step < config.steps:
         return shares
     x = state.data.x_test[: config.n_test]
-    versions = deepcopy(state.network), modes.in_eval_mode(state.network, config.momenta[0])
+    copies = deepcopy(state.network), modes.in_eval_mode(state.network, config.momenta[0])
     for j, size in enumerate(config.test_sizes):
         partitions = _partitions(config, state, size, config.shuffles)
-        for i, network in enumerate(versions):
+        for i, network in enumerate(copies):
             runs = [modes.predict(network, x, partition) for partition in partitions]
             changes = [(one != other).mean(axis=1) for one, other in pairwise(runs)]
             shares[:, i, j] = np.mean(changes, axis=0)
