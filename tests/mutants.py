@@ -68,7 +68,7 @@ MUTANTS = [
         "np.multiply(x_view[i, j], -b[i], out=d)",
         "d[...] = 0",
         ("backward", "numeric_gradient"),
-        ("backward_pass",),
+        ("backward_pass", "learning_rate_and_convergence"),
     ),
     Mutant(
         "mean path dropped",
@@ -171,7 +171,7 @@ MUTANTS = [
         "scale = cache.inv_std if cache.gamma is None else cache.gamma * cache.inv_std",
         "scale = cache.inv_std",
         ("backward", "numeric_gradient"),
-        ("backward_pass",),
+        ("backward_pass", "learning_rate_and_convergence"),
     ),
     Mutant(
         "dgamma is a mean",
