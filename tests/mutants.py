@@ -93,7 +93,7 @@ MUTANTS = [
         "        d *= s[i]\n",
         "        d *= 0\n",
         ("backward", "numeric_gradient"),
-        ("backward_pass",),
+        ("backward_pass", "learning_rate_and_convergence"),
     ),
     Mutant(
         "projector of a norm without mean",
@@ -171,7 +171,7 @@ MUTANTS = [
         "scale = cache.inv_std if cache.gamma is None else cache.gamma * cache.inv_std",
         "scale = cache.inv_std",
         ("backward", "numeric_gradient"),
-        ("backward_pass", "learning_rate_and_convergence"),
+        ("backward_pass",),
     ),
     Mutant(
         "dgamma is a mean",

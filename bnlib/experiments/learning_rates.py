@@ -31,11 +31,12 @@ LAST, WINDOW = 20, 10
 RATE_MARGIN = 0.5
 """Decades of the largest rate: one step of the default grid, which cannot tell less."""
 
-SPEED_MARGIN = float(np.log10(1.5))
-"""Decades of steps: a step with BN costs more, so half as many again must be saved to matter."""
+SPEED_MARGIN = 0.18
+"""Decades of steps, a factor of 1.5: a step with BN costs more, so a gain must be larger than
+that to matter."""
 
-SPREAD_MARGIN = float(np.log10(2))
-"""Decades of the final loss: a factor of 2 that the choice of the first weights makes."""
+SPREAD_MARGIN = 0.3
+"""Decades of the final loss, a factor of 2 that the choice of the first weights makes."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Config:
 
     norms: tuple[Literal["none", "batch", "layer"], ...] = ("none", "batch")
     scales: tuple[float, ...] = (0.5, 0.71, 1.0, 1.41, 2.0)
-    rates: tuple[float, ...] = (0.01, 0.032, 0.1, 0.32, 1.0, 3.2, 10.0)
+    rates: tuple[float, ...] = (0.01, 0.032, 0.1, 0.32, 1.0, 3.2)
     depth: int = 6
     width: int = 32
     batch_size: int = 32

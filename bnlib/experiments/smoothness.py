@@ -19,7 +19,7 @@ from bnlib.measure import gradient_path
 
 MEASURES = ("loss range", "gradient change", "smoothness")
 
-MARGIN = float(np.log10(2))
+MARGIN = 0.3
 """Decades that count as an effect: a factor of 2 in the range of the loss or in beta."""
 
 
