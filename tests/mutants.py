@@ -69,7 +69,7 @@ MUTANTS = [
         "np.multiply(x_view[i, j], -b[i], out=d)",
         "d[...] = 0",
         ("backward", "numeric_gradient"),
-        ("backward_pass",),
+        ("backward_pass", "learning_rate_and_convergence"),
     ),
     Mutant(
         "mean path dropped",
@@ -94,7 +94,7 @@ MUTANTS = [
         "        d *= s[i]\n",
         "        d *= 0\n",
         ("backward", "numeric_gradient"),
-        ("backward_pass",),
+        ("backward_pass", "learning_rate_and_convergence"),
     ),
     Mutant(
         "projector of a norm without mean",
