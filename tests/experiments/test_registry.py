@@ -21,8 +21,11 @@ SMALL = {
         "n_test": 32,
     },
     "detached_statistics": {"seeds": 2, "steps": 3},
+    "gradient_growth": {"seeds": 2, "depth": 2, "width": 4, "m": 4},
     "inference": {"seeds": 2, "steps": 2, "checkpoints": (2,), "n_test": 128},
+    "rank_collapse": {"seeds": 2, "layers": (1, 2), "width": 4, "m": 4},
     "signal_propagation": {"seeds": 2, "depth": 2, "width": 4, "m": 4},
+    "trainable_depth": {"seeds": 2, "depths": (1, 2), "rates": (0.1,), "width": 4, "steps": 1},
 }
 
 
