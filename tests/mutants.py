@@ -68,7 +68,7 @@ MUTANTS = [
         "np.multiply(x_view[i, j], -b[i], out=d)",
         "d[...] = 0",
         ("backward", "numeric_gradient"),
-        ("backward_pass",),
+        ("backward_pass", "depth_and_signal_propagation"),
     ),
     Mutant(
         "mean path dropped",
@@ -303,6 +303,6 @@ MUTANTS = [
         "return dy * (y > 0)",
         "return dy",
         ("relu",),
-        ("motivation",),
+        ("motivation", "depth_and_signal_propagation"),
     ),
 ]
