@@ -60,6 +60,7 @@ INFERENCE = "functional/batch_norm_inference.py"
 CHECK = "functional/_check.py"
 RUNNING = "functional/running_statistics.py"
 AFFINE = "functional/affine.py"
+VERDICT = "experiments/verdict.py"
 
 MUTANTS = [
     Mutant(
@@ -304,5 +305,33 @@ MUTANTS = [
         "return dy",
         ("relu",),
         ("motivation", "depth_and_signal_propagation"),
+    ),
+    Mutant(
+        "interval of the normal distribution",
+        VERDICT,
+        "stats.t.ppf((1 + CONFIDENCE) / 2, k - 1)",
+        "stats.norm.ppf((1 + CONFIDENCE) / 2)",
+        ("coverage",),
+    ),
+    Mutant(
+        "one-sided interval",
+        VERDICT,
+        "stats.t.ppf((1 + CONFIDENCE) / 2, k - 1)",
+        "stats.t.ppf(CONFIDENCE, k - 1)",
+        ("coverage",),
+    ),
+    Mutant(
+        "interval from the biased standard deviation",
+        VERDICT,
+        "difference.std(ddof=1)",
+        "difference.std()",
+        ("coverage",),
+    ),
+    Mutant(
+        "arms not paired",
+        VERDICT,
+        "difference.std(ddof=1)",
+        "np.hypot(treatment.std(ddof=1), control.std(ddof=1))",
+        ("coverage",),
     ),
 ]
