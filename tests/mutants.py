@@ -69,7 +69,7 @@ MUTANTS = [
         "np.multiply(x_view[i, j], -b[i], out=d)",
         "d[...] = 0",
         ("backward", "numeric_gradient"),
-        ("backward_pass", "learning_rate_and_convergence"),
+        ("backward_pass", "learning_rate_and_convergence", "depth_and_signal_propagation"),
     ),
     Mutant(
         "mean path dropped",
@@ -304,7 +304,7 @@ MUTANTS = [
         "return dy * (y > 0)",
         "return dy",
         ("relu",),
-        ("motivation",),
+        ("motivation", "depth_and_signal_propagation"),
     ),
     Mutant(
         "interval of the normal distribution",

@@ -2,7 +2,7 @@ r"""Activations and gradients of deep networks at initialization, over many seed
 
 A plain network of equally wide layers, :math:`h_l = \phi(h_{l-1} W_l)`, or with batch
 normalization before :math:`\phi`, gets random inputs and a random upstream gradient. Nothing is
-trained. :doc:`/book/motivation`.
+trained. :doc:`/book/motivation`, :doc:`/book/depth_and_signal_propagation`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bnlib import layers
 from bnlib.experiments.verdict import Verdict, paired_verdict
-from bnlib.layers import BatchNorm, Layer, Linear, ReLU, Sequential, Sigmoid, Tanh, scaled
 
-ACTIVATIONS = {"relu": (ReLU, 2.0), "sigmoid": (Sigmoid, 1.0), "tanh": (Tanh, 1.0)}
+ACTIVATIONS = {
+    "relu": (layers.ReLU, 2.0),
+    "sigmoid": (layers.Sigmoid, 1.0),
+    "tanh": (layers.Tanh, 1.0),
+    "linear": (layers.Sequential, 1.0),  # no layer at all: the identity
+}
 """Name -> layer, and the variance of a weight times the width at scale 1 (He, or Xavier)."""
 
 SATURATED = 0.05
@@ -39,22 +44,26 @@ class Config:
 
     Attributes
     ----------
-    activation : {"relu", "sigmoid", "tanh"}
+    activation : {"relu", "sigmoid", "tanh", "linear"}
     norms : tuple of {"none", "batch"}
         Networks to compare; all have the same weights and see the same inputs.
     scales : tuple of float
         Factors on the standard deviation of the weights, relative to He (relu) or Xavier.
     depth, width, m, seeds : int
         Layers, units in each, examples, and independent replicas.
+    residual : bool
+        Whether each layer is a branch that is added to its input. The branch is the norm, the
+        activation function and then the weights.
     """
 
-    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
+    activation: Literal["relu", "sigmoid", "tanh", "linear"] = "relu"
     norms: tuple[Literal["none", "batch"], ...] = ("none", "batch")
     scales: tuple[float, ...] = (0.5, 0.9, 1.0, 1.1, 2.0)
     depth: int = 50
     width: int = 100
     m: int = 32
     seeds: int = 16
+    residual: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ class Result:
 
 def build(
     config: Config, scale: float, norm: str, rngs: list[np.random.Generator]
-) -> list[Sequential]:
+) -> list[layers.Sequential | layers.Residual]:
     """Build one network a generator, as a list of its `depth` layers.
 
     Parameters
@@ -98,8 +107,9 @@ def build(
 
     Returns
     -------
-    list of Sequential
-        Linear without bias, batch norm if asked for, activation function.
+    list of Sequential or Residual
+        Linear without bias, batch norm if asked for, activation function. With `residual`, a
+        `Residual` of batch norm, activation function, linear.
 
     Raises
     ------
@@ -111,12 +121,17 @@ def build(
     if norm not in ("none", "batch"):
         raise ValueError(f"norm: expected none or batch, got {norm!r}")
     activation, gain = ACTIVATIONS[config.activation]
-    init = scaled(scale * np.sqrt(gain / config.width))
+    init = layers.scaled(scale * np.sqrt(gain / config.width))
 
-    def block() -> Sequential:
-        layers: list[Layer] = [Linear(config.width, config.width, rng=rngs, init=init, bias=False)]
-        layers += [BatchNorm(config.width, seeds=len(rngs))] * (norm == "batch")
-        return Sequential(*layers, activation())
+    def block() -> layers.Sequential | layers.Residual:
+        linear = layers.Linear(config.width, config.width, rng=rngs, init=init, bias=False)
+        rest: list[layers.Layer] = []
+        if norm == "batch":
+            rest.append(layers.BatchNorm(config.width, seeds=len(rngs)))
+        rest.append(activation())
+        if config.residual:
+            return layers.Residual(layers.Sequential(*rest, linear))
+        return layers.Sequential(linear, *rest)
 
     return [block() for _ in range(config.depth)]
 
@@ -158,8 +173,8 @@ def _measure(config: Config, scale_index: int, norm: str) -> tuple[NDArray[np.fl
     for block in reversed(blocks):
         g = block.backward(g)
         gradients.append(_log_rms(g))
-        per_weight = block.gradients["0.weight"].reshape(config.seeds, 1, -1)
-        weight_gradients.append(_log_rms(per_weight))
+        (dw,) = (dp for name, dp in block.gradients.items() if name.endswith("weight"))
+        weight_gradients.append(_log_rms(dw.reshape(config.seeds, 1, -1)))
     columns = (activations, gradients[::-1], weight_gradients[::-1], saturated)
     return tuple(np.stack(column, axis=1) for column in columns)
 

@@ -71,6 +71,11 @@ CASES = {
             loss={"correct": result.loss["detached"], "detached": result.loss["correct"]},
         ),
     ),
+    "gradient_growth": Case(
+        {"depth": 24, "width": 40, "m": 12, "seeds": 4},
+        control={"norms": ("none", "none")},
+        swapped={"norms": ("batch", "none")},
+    ),
     "inference": Case(
         {"seeds": 4, "steps": 24, "checkpoints": (24,), "test_sizes": (4, 16), "n_test": 96},
         control={"norm": "none"},
@@ -82,8 +87,25 @@ CASES = {
             },
         ),
     ),
+    "rank_collapse": Case(
+        {"layers": (1, 20), "seeds": 4},
+        control={"norms": ("none", "none")},
+        swapped={"norms": ("batch", "none")},
+    ),
     "signal_propagation": Case(
         {"depth": 6, "width": 40, "m": 5, "seeds": 4, "scales": (0.25,)},
+        control={"norms": ("none", "none")},
+        swapped={"norms": ("batch", "none")},
+    ),
+    "trainable_depth": Case(
+        {
+            "case": "sigmoid",
+            "depths": (1, 4),
+            "rates": (1.0,),
+            "width": 24,
+            "steps": 100,
+            "seeds": 4,
+        },
         control={"norms": ("none", "none")},
         swapped={"norms": ("batch", "none")},
     ),

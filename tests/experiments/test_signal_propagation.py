@@ -127,3 +127,16 @@ def test_judge_refuses_one_norm():
 def test_unknown_names_are_refused(change, message):
     with pytest.raises(ValueError, match=f"{message}: expected"):
         experiment.run(dataclasses.replace(SMALL, **change))
+
+
+def test_linear_networks_keep_the_activations():
+    config = dataclasses.replace(SMALL, activation="linear", norms=("none",), scales=(1.0,))
+    np.testing.assert_allclose(experiment.run(config).activations, 0, atol=0.3)
+
+
+def test_residual_blocks_add_a_branch_of_the_same_size():
+    config = dataclasses.replace(SMALL, residual=True, width=100, scales=(1.0,), m=16)
+    activations = experiment.run(config).activations[:, 0].mean(axis=1)  # (norms, depth + 1)
+    blocks = np.arange(config.depth + 1)
+    np.testing.assert_allclose(activations[0], blocks * np.log10(2) / 2, atol=0.05)
+    np.testing.assert_allclose(activations[1], np.log10(1 + blocks) / 2, atol=0.05)

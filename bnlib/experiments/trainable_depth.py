@@ -1,0 +1,249 @@
+"""How deep a network may be and still be trained, at each arm's own best learning rate.
+
+Digits, plain SGD. For each depth and norm the learning rate is the one of the best accuracy on
+validation examples; what is judged is the accuracy on test examples.
+:doc:`/book/depth_and_signal_propagation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnlib import layers
+from bnlib.experiments import networks
+from bnlib.experiments._lanes import build_norm
+from bnlib.experiments.training import record_test_accuracy, record_validation_accuracy, train
+from bnlib.experiments.verdict import Verdict, paired_verdict
+
+TARGET = 0.75
+"""Accuracy at which a network counts as trained: far from chance (0.1) and from the best (0.97).
+
+Chosen, like `MARGIN` and the rates, after a pilot with four of the seeds.
+"""
+
+CLAIM = "With batch norm, deeper networks can be trained."
+SOURCE = "He et al. (2016)"
+
+MARGIN = 0.5
+"""Doublings of the depth that count as an effect.
+
+Half a step of a grid of powers of two: less would rest on the interpolation between its points.
+"""
+
+VALIDATION = 297
+"""Training examples that are not trained on, but choose the learning rate."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the experiment.
+
+    Attributes
+    ----------
+    case : {"relu", "sigmoid", "residual", "residual scaled"}
+        Plain networks with He's or, for sigmoids, Xavier's weights; residual networks with He's
+        weights, or with those divided by the root of the depth.
+    norms : tuple of {"none", "batch"}
+        Networks to compare, the control first; both have the same weights and data.
+    depths : tuple of int
+        Numbers of hidden layers or of residual blocks, increasing.
+    rates : tuple of float
+        Learning rates to choose from.
+    width, batch_size, steps, seeds, first_seed : int
+        As in `networks.Config`.
+    """
+
+    case: Literal["relu", "sigmoid", "residual", "residual scaled"] = "relu"
+    norms: tuple[Literal["none", "batch"], ...] = ("none", "batch")
+    depths: tuple[int, ...] = (2, 4, 8, 16, 32)
+    rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
+    width: int = 32
+    batch_size: int = 32
+    steps: int = 200
+    seeds: int = 16
+    first_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `run` measured; n is the number of norms, t of depths, r of rates, k of seeds.
+
+    Attributes
+    ----------
+    config : Config
+    accuracy : ndarray, (n, t, r, k)
+        On the test examples in eval mode, after the last step; 0 where the training diverged.
+    validation : ndarray, (n, t, r, k)
+        The same on the validation examples.
+    """
+
+    config: Config
+    accuracy: NDArray[np.float64]
+    validation: NDArray[np.float64]
+
+    @property
+    def best(self) -> NDArray[np.int64]:
+        """Index of the rate of the best mean validation accuracy, (n, t)."""
+        return self.validation.mean(axis=-1).argmax(axis=-1)
+
+    @property
+    def at_best(self) -> NDArray[np.float64]:
+        """Test accuracy at the rate that `best` names, (n, t, k)."""
+        chosen = np.take_along_axis(self.accuracy, self.best[..., None, None], axis=2)
+        return chosen[:, :, 0]
+
+    @property
+    def doublings(self) -> NDArray[np.float64]:
+        """log2 of the depth at which each seed's accuracy falls below `TARGET`, (n, k).
+
+        Interpolated between depths; the ends of the grid where it is always or never below.
+        """
+        return np.stack([_crossing(self.config.depths, arm) for arm in self.at_best])
+
+
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
+    """Train the networks of every norm, depth, rate and seed.
+
+    Parameters
+    ----------
+    config : Config
+    progress : bool
+        Whether to show a progress bar for each norm and depth.
+
+    Returns
+    -------
+    Result
+        In single precision: the last digits depend on the processor.
+
+    Raises
+    ------
+    ValueError
+        If there is no such case or norm, or the depths do not increase.
+    """
+    if config.case not in BUILDERS:
+        raise ValueError(f"case: expected one of {[*BUILDERS]}, got {config.case!r}")
+    if sorted({*config.depths}) != [*config.depths] or config.depths[0] < 1:
+        raise ValueError(f"depths: expected increasing numbers from 1 on, got {config.depths}")
+    measured = np.array(
+        [[_measure(config, norm, depth, progress) for depth in config.depths]
+         for norm in config.norms]
+    )  # fmt: skip
+    return Result(config, measured[:, :, 0], measured[:, :, 1])
+
+
+def judge(result: Result) -> Verdict:
+    """Judge the claim that with batch norm deeper networks can be trained.
+
+    Parameters
+    ----------
+    result : Result
+        Of two norms, the control first. Two equal norms are the negative control.
+
+    Returns
+    -------
+    Verdict
+        The effect, in doublings of the depth, is `Result.doublings` of the second norm minus of
+        the first. Where an arm reaches an end of the grid, it is a lower bound of its size.
+
+    Raises
+    ------
+    ValueError
+        If the result is not of two norms, or has one seed only.
+    """
+    if len(result.config.norms) != 2:
+        raise ValueError(f"result: expected two norms, got {result.config.norms}")
+    control, treatment = result.doublings
+    claim = f"{CLAIM[:-1]}: {result.config.case}."
+    return paired_verdict(claim, SOURCE, treatment, control, MARGIN)
+
+
+def _measure(
+    config: Config, norm: str, depth: int, progress: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    data = networks.load("digits")
+    sizes = ("width", "batch_size", "steps", "seeds", "first_seed")
+    sigmoid = config.case == "sigmoid"
+    trained = train(
+        networks.Config(
+            depth=depth,
+            norm=norm,
+            activation="sigmoid" if sigmoid else "relu",
+            init="xavier" if sigmoid else "he",
+            init_scale=depth**-0.5 if config.case == "residual scaled" else 1.0,
+            lr=config.rates,
+            n_train=len(data.x_train) - VALIDATION,
+            dtype="float32",
+            **{name: getattr(config, name) for name in sizes},
+        ),
+        {"test": record_test_accuracy, "validation": record_validation_accuracy},
+        every=config.steps,
+        progress=progress,
+        build=BUILDERS[config.case],
+    )
+    last = (trained.by_rate(trained.records[name][:, -1]) for name in ("test", "validation"))
+    return tuple(np.nan_to_num(accuracy, nan=0.0) for accuracy in last)
+
+
+def build_residual(config: networks.Config) -> layers.Sequential:
+    """Build residual networks: each block adds norm, ReLU and linear to its input.
+
+    Parameters
+    ----------
+    config : bnlib.experiments.networks.Config
+        Its initial scale is that of the weights in the blocks; the first and the last layer have
+        He's.
+
+    Returns
+    -------
+    Sequential
+        Linear, `depth` blocks, norm, ReLU, linear.
+    """
+    data, dtype = networks.load(config.dataset), np.dtype(config.dtype)
+    rngs = [rng for _ in config.rates for rng in networks.generators(config, networks.WEIGHTS)]
+    d, classes = config.width, int(data.y_train.max()) + 1
+
+    def normalized() -> list[layers.Layer]:
+        norm = build_norm(config.norm, d, config.groups, config.lanes, dtype)
+        return [*norm, networks.ACTIVATIONS[config.activation]()]
+
+    def block() -> layers.Residual:
+        init = networks.initializer(config)
+        linear = layers.Linear(d, d, rng=rngs, init=init, dtype=dtype)
+        return layers.Residual(layers.Sequential(*normalized(), linear))
+
+    first = layers.Linear(data.x_train.shape[1], d, rng=rngs, dtype=dtype)
+    blocks = [block() for _ in range(config.depth)]
+    last = layers.Linear(d, classes, rng=rngs, dtype=dtype)
+    return layers.Sequential(first, *blocks, *normalized(), last)
+
+
+def _crossing(depths: tuple[int, ...], accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """log2 of the depth where accuracies, (t, k), first fall below the target, (k,)."""
+    x = np.log2(depths)
+    crossings = []
+    for y in accuracy.T:
+        below = np.flatnonzero(y < TARGET)
+        if len(below) == 0 or below[0] == 0:
+            crossings.append(x[0] if len(below) else x[-1])
+            continue
+        i = below[0]
+        share = (y[i - 1] - TARGET) / (y[i - 1] - y[i])
+        crossings.append(x[i - 1] + share * (x[i] - x[i - 1]))
+    return np.array(crossings)
+
+
+BUILDERS: Mapping[str, Callable[[networks.Config], layers.Sequential]] = MappingProxyType(
+    {
+        "relu": networks.build,
+        "sigmoid": networks.build,
+        "residual": build_residual,
+        "residual scaled": build_residual,
+    }
+)
+"""Case -> builder of its networks."""
