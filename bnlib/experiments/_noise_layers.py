@@ -53,7 +53,7 @@ class AddPopulation(layers.Layer):
     through them: they are functions of the weights, and a backward pass that takes them for
     constants does not minimize the loss (:mod:`bnlib.experiments.detached_statistics`). The m
     examples of the mini-batch take part in the statistics too: what is left of the noise of their
-    mean has (m / (n + m))^2 of its variance, 1.3 % for m = 64 and n = 500.
+    mean has (m / (n + m))^2 of its variance, 4 % for m = 64 and n = 256.
     """
 
     def __init__(self, x: Array) -> None:

@@ -23,7 +23,7 @@ Array = NDArray[np.floating]
 
 LOSS, ACCURACY, CALIBRATION = range(3)  # the scores of a network
 PARTS = {"train": 500, "valid": 500, "test": 1000}  # examples that are scored, at most
-POPULATION = 500  # training examples whose statistics take the place of the mini-batch's, at most
+POPULATION = 256  # training examples with whose statistics the arm "population" normalizes, at most
 TUNING = 1000  # first seed of the networks that the options are chosen with
 _DROPOUT = 2  # a stream of random numbers beside WEIGHTS and ORDER
 PLACES = ("every", "before", "last")

@@ -45,8 +45,8 @@ class Config:
 
     norms: tuple[str, ...] = ("none", "batch")
     sizes: tuple[int, ...] = (8, 32, 128)
-    steps: int = 256
-    epochs: int = 8
+    steps: int = 128
+    epochs: int = 4
     dataset: str = "mnist1d"
     n_train: int = 1024
     depth: int = 2

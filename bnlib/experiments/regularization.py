@@ -1,4 +1,4 @@
-"""Does batch norm regularize, and is it the noise of its mini-batches that does it?
+"""Batch norm as a regularizer: as a whole, and the noise of its mini-batches by itself.
 
 For :doc:`/book/regularization`. The arms differ in the norm alone. Each has the learning rate that
 is best for it on validation data, and each network is read at its own least validation loss.
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib.experiments import networks
-from bnlib.experiments._regularizers import LOSS, Curves, build, decay_gamma, tuned
+from bnlib.experiments._regularizers import Curves, build, decay_gamma, tuned
 from bnlib.experiments.verdict import Verdict, paired_verdict
 
 CLAIM = "It regularizes mildly"
@@ -23,7 +23,12 @@ SOURCE = "Ioffe and Szegedy (2015); Luo et al. (2019)"
 MARGIN = 0.05
 """Smallest difference of cross-entropies that counts: the true class gets 5 % more probability."""
 
-CASES = ("BN, stopped early", "BN, equal training loss", "its noise, stopped early", "its noise")
+CASES = (
+    "BN, stopped early",
+    "BN, equal training loss",
+    "its noise, stopped early",
+    "its noise, equal training loss",
+)
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ class Config:
     """Sizes of the experiment.
 
     An arm is "none", "layer", "batch", "ghost-8" (BN over parts of 8 examples, or another divisor
-    of `batch_size`), "population" (statistics of half of the training set), "decay" (the same with
-    a decay of gamma), or "control": "none" again, from other seeds.
+    of `batch_size`), "population" (statistics of 256 fixed training examples), "decay" (the same
+    with a decay of gamma), or "control": "none" again, from other seeds.
 
     Attributes
     ----------
@@ -45,8 +50,8 @@ class Config:
     decays : tuple of float
         Decay of gamma, of which the arm "decay" takes the best.
     level : float
-        Training cross-entropy at which the arms of `norms` are compared, about where a network
-        without norm is best.
+        Training cross-entropy at which arms are compared, about that of a network without norm at
+        its least validation loss.
     dataset, n_train, depth, width, batch_size, steps, momentum, seeds, first_seed
         As in :class:`bnlib.experiments.networks.Config`.
     rates : tuple of float
@@ -69,7 +74,7 @@ class Config:
         "control",
     )
     decays: tuple[float, ...] = (0.01, 0.03, 0.1)
-    level: float = 1.0
+    level: float = 1.1
     dataset: str = "mnist1d"
     n_train: int = 1000
     depth: int = 2
@@ -174,9 +179,9 @@ def judge(result: Result) -> dict[str, Verdict]:
     Returns
     -------
     dict of str to Verdict
-        By `CASES`. The effect is how much smaller the test cross-entropy is with the treatment:
-        at the least validation loss of each network, at the same training loss, and after the
-        last step.
+        By `CASES`. The effect is how much smaller the test cross-entropy is with the treatment, at
+        the least validation loss of each network or where its training loss falls to
+        `config.level`.
 
     Raises
     ------
@@ -184,16 +189,39 @@ def judge(result: Result) -> dict[str, Verdict]:
         If a network does not reach the training loss `config.level`.
     """
     config, curves = result.config, result.curves
-    (control, treatment), (silent, noisy) = (
-        [curves[arm] for arm in pair] for pair in (config.norms, config.noise)
-    )
-    pairs = {
-        "BN, stopped early": (control.stopped(), treatment.stopped()),
-        "BN, equal training loss": (control.at_loss(config.level), treatment.at_loss(config.level)),
-        "its noise, stopped early": (silent.stopped(), noisy.stopped()),
-        "its noise": (silent.test[:, -1, LOSS], noisy.test[:, -1, LOSS]),
-    }
-    return {case: _verdict(case, *pair) for case, pair in pairs.items()}
+    verdicts = {}
+    for name, pair in (("BN", config.norms), ("its noise", config.noise)):
+        arms = [curves[arm] for arm in pair]
+        for case, losses in (
+            (f"{name}, stopped early", [arm.stopped() for arm in arms]),
+            (f"{name}, equal training loss", [arm.at_loss(config.level) for arm in arms]),
+        ):
+            verdicts[case] = _verdict(case, *losses)
+    return verdicts
+
+
+def overall(verdicts: Mapping[str, Verdict]) -> str:
+    """Put the answers for BN and for its noise into one.
+
+    Parameters
+    ----------
+    verdicts : mapping of str to Verdict
+        From `judge`.
+
+    Returns
+    -------
+    str
+        The answer that all cases share; or that of the two cases of BN, with a word on its noise;
+        or "mixed".
+    """
+    whole = {v.answer for case, v in verdicts.items() if case.startswith("BN")}
+    noise = {v.answer for case, v in verdicts.items() if not case.startswith("BN")}
+    if len(whole) > 1:
+        return "mixed"
+    (answer,) = whole
+    if noise == whole:
+        return answer
+    return f"{answer}: BN as a whole, not the noise of its mini-batches by itself"
 
 
 def compare(result: Result, control: str, treatment: str) -> Verdict:
