@@ -311,7 +311,6 @@ MUTANTS = [
         "        mask *= 1 / (1 - self.p)\n",
         "",
         ("dropout",),
-        ("regularization",),
     ),
     Mutant(
         "calibration error without absolute values",

@@ -50,8 +50,7 @@ class Config:
     decays : tuple of float
         Decay of gamma, of which the arm "decay" takes the best.
     level : float
-        Training cross-entropy at which arms are compared, about that of a network without norm at
-        its least validation loss.
+        Training cross-entropy at which arms are compared; every network has to reach it.
     dataset, n_train, depth, width, batch_size, steps, momentum, seeds, first_seed
         As in :class:`bnlib.experiments.networks.Config`.
     rates : tuple of float
@@ -74,7 +73,7 @@ class Config:
         "control",
     )
     decays: tuple[float, ...] = (0.01, 0.03, 0.1)
-    level: float = 1.1
+    level: float = 1.2
     dataset: str = "mnist1d"
     n_train: int = 1000
     depth: int = 2
