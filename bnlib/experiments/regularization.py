@@ -72,7 +72,7 @@ class Config:
         "decay",
         "control",
     )
-    decays: tuple[float, ...] = (0.01, 0.03, 0.1)
+    decays: tuple[float, ...] = (0.03, 0.1, 0.3)
     level: float = 1.2
     dataset: str = "mnist1d"
     n_train: int = 1000
