@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from bnlib.experiments import _regularizers as regularizers
+from bnlib.experiments import training
 from bnlib.experiments._noise_layers import AddPopulation, DropPopulation, GhostBatchNorm
 from bnlib.experiments.networks import Config
 from bnlib.functional import numerical_gradient, relative_error
@@ -161,6 +162,33 @@ def test_tuning_takes_the_best_rate_and_strength_on_validation_data():
     assert (chosen.lr, chosen.strength) == (0.1, 0.1)
     assert arms == [0.98, 0.1, 0.1]
     assert chosen.test.shape == (2, 2, 3)
+
+
+def test_test_data_decide_nothing(monkeypatch):
+    config = Config(steps=60, seeds=2, lr=(1e-6, 0.1), n_train=500, width=16, depth=1)
+    seeds = []
+
+    def arm(strength):
+        def build(c):
+            seeds.append((c.first_seed, c.seeds))
+            return regularizers.build(c, "none")
+
+        return {"build": build}
+
+    looked_at = {regularizers.TUNING: set(), 0: set()}
+    predict = training.predict
+
+    def watched(state, x):
+        parts = [
+            p for p in regularizers.PARTS if np.shares_memory(x, getattr(state.data, f"x_{p}"))
+        ]
+        looked_at[state.config.first_seed].update(parts)
+        return predict(state, x)
+
+    monkeypatch.setattr(training, "predict", watched)
+    assert regularizers.tuned(config, arm, tuning_seeds=3, every=30).lr == 0.1
+    assert seeds == [(regularizers.TUNING, 3), (0, 2)]
+    assert looked_at == {regularizers.TUNING: {"valid"}, 0: {"train", "valid", "test"}}
 
 
 def test_gamma_decays_alone():

@@ -81,6 +81,16 @@ def test_harm_is_the_loss_with_dropout_minus_that_without():
     assert result.best_place() == "before"
 
 
+def test_gap_is_the_test_loss_minus_that_of_training():
+    """Its growth from the smallest to the largest mini-batch is compared."""
+    key = [(norm, regime) for norm in GAP.norms for regime in batch_size.REGIMES]
+    losses = dict.fromkeys(key, batch_size.Losses(*np.zeros((3, 2, 4))))
+    grown = batch_size.Losses(np.zeros(2), np.zeros((2, 4)), np.array([[1.0] * 4, [3.0] * 4]))
+    result = batch_size.Result(GAP, {**losses, ("batch", "equal steps"): grown})
+    effects = {regime: v.effect for regime, v in batch_size.judge(result).items()}
+    assert effects == {"equal steps": 2.0, "equal epochs": 0.0}
+
+
 def verdict(answer):
     return regularization.paired_verdict(
         "",
