@@ -5,6 +5,8 @@ line by line in NumPy.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -48,34 +50,36 @@ def peer(x, gamma, beta, dy):
     return y, *torch.autograd.grad(y, (x, gamma, beta), dy)
 
 
-def arguments(shape: tuple[int, ...]) -> tuple[list[np.ndarray], list[torch.Tensor]]:
-    """Draw x, gamma, beta and dy, for NumPy and for torch."""
+IMPLEMENTATIONS = {"torch": peer, "ours": ours, "textbook": textbook}
+
+
+def prepare(name: str, shape: tuple[int, ...]) -> Callable[[], tuple]:
+    """Return a call of an implementation with x, gamma, beta and dy of this shape."""
     rng = np.random.default_rng(0)
     shapes = (shape, shape[1:2], shape[1:2], shape)
-    arrays = [rng.standard_normal(s, dtype=np.float32) for s in shapes]
-    tensors = [torch.tensor(a, requires_grad=i < 3) for i, a in enumerate(arrays)]
-    return arrays, tensors
+    arguments = [rng.standard_normal(s, dtype=np.float32) for s in shapes]
+    if name == "torch":
+        torch.set_num_threads(1)
+        arguments = [torch.tensor(a, requires_grad=i < 3) for i, a in enumerate(arguments)]
+    return partial(IMPLEMENTATIONS[name], *arguments)
+
+
+def check(shape: tuple[int, ...]) -> None:
+    """See that all implementations give the same."""
+    expected, *others = (prepare(name, shape)() for name in IMPLEMENTATIONS)
+    for results in others:
+        for want, got in zip(expected, results, strict=True):
+            np.testing.assert_allclose(got, want.detach(), rtol=1e-3, atol=1e-2)
 
 
 def main() -> None:
     """Print the table."""
-    torch.set_num_threads(1)
     print(f"{'shape':20} {'ours / torch':>12} {'textbook / ours':>16}")
     ratios = []
     for shape in SHAPES:
-        arrays, tensors = arguments(shape)
-        expected, results, plain = peer(*tensors), ours(*arrays), textbook(*arrays)
-        for want, got, same in zip(expected, results, plain, strict=True):
-            np.testing.assert_allclose(got, want.detach(), rtol=1e-3, atol=1e-2)
-            np.testing.assert_allclose(same, want.detach(), rtol=1e-3, atol=1e-2)
-        seconds = compare(
-            {
-                "torch": lambda tensors=tensors: peer(*tensors),
-                "ours": lambda arrays=arrays: ours(*arrays),
-                "textbook": lambda arrays=arrays: textbook(*arrays),
-            },
-            rounds=max(20, 2**27 // math.prod(shape) // 10),
-        )
+        check(shape)
+        functions = {name: partial(prepare, name, shape) for name in IMPLEMENTATIONS}
+        seconds = compare(functions, rounds=min(max(6, 2**23 // math.prod(shape)), 60))
         ratios.append(seconds["ours"] / seconds["torch"])
         print(
             f"{shape!s:20} {ratios[-1]:12.2f} {seconds['textbook'] / seconds['ours']:16.2f}",

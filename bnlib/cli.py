@@ -97,8 +97,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     runs = [_report(experiment, *each) for each in zip(configs, done, strict=True)]
     if options.out:
-        head = {"experiment": experiment.name, "versions": cache.versions()}
-        text = json.dumps({**head, "runs": runs}, indent=1, allow_nan=False)
+        text = json.dumps({"experiment": experiment.name, "runs": runs}, indent=1, allow_nan=False)
         cache.write_atomically(options.out, text.encode() + b"\n")
     return DONE
 
@@ -133,6 +132,7 @@ def _report(experiment: registry.Experiment, config: Any, done: cache.Finished) 
         "config": arrays.pop("config"),
         "verdicts": registry.to_json(verdicts),
         "seconds": done.seconds,
+        "versions": done.versions,
         "result": arrays,
     }
 

@@ -60,6 +60,7 @@ INFERENCE = "functional/batch_norm_inference.py"
 CHECK = "functional/_check.py"
 RUNNING = "functional/running_statistics.py"
 AFFINE = "functional/affine.py"
+VERDICT = "experiments/verdict.py"
 
 MUTANTS = [
     Mutant(
@@ -68,7 +69,7 @@ MUTANTS = [
         "np.multiply(x_view[i, j], -b[i], out=d)",
         "d[...] = 0",
         ("backward", "numeric_gradient"),
-        ("backward_pass",),
+        ("backward_pass", "learning_rate_and_convergence"),
     ),
     Mutant(
         "mean path dropped",
@@ -93,7 +94,7 @@ MUTANTS = [
         "        d *= s[i]\n",
         "        d *= 0\n",
         ("backward", "numeric_gradient"),
-        ("backward_pass",),
+        ("backward_pass", "learning_rate_and_convergence"),
     ),
     Mutant(
         "projector of a norm without mean",
@@ -304,6 +305,34 @@ MUTANTS = [
         "return dy",
         ("relu",),
         ("motivation",),
+    ),
+    Mutant(
+        "interval of the normal distribution",
+        VERDICT,
+        "stats.t.ppf((1 + CONFIDENCE) / 2, k - 1)",
+        "stats.norm.ppf((1 + CONFIDENCE) / 2)",
+        ("coverage",),
+    ),
+    Mutant(
+        "one-sided interval",
+        VERDICT,
+        "stats.t.ppf((1 + CONFIDENCE) / 2, k - 1)",
+        "stats.t.ppf(CONFIDENCE, k - 1)",
+        ("coverage",),
+    ),
+    Mutant(
+        "interval from the biased standard deviation",
+        VERDICT,
+        "difference.std(ddof=1)",
+        "difference.std()",
+        ("coverage",),
+    ),
+    Mutant(
+        "arms not paired",
+        VERDICT,
+        "difference.std(ddof=1)",
+        "np.hypot(treatment.std(ddof=1), control.std(ddof=1))",
+        ("coverage",),
     ),
     Mutant(
         "dropout does not rescale what it keeps",

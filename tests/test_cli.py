@@ -47,8 +47,8 @@ def test_run_prints_the_verdict_and_writes_everything(main, tmp_path, capsys):
     assert "3 seeds" in printed
     read = json.loads(out.read_text())
     assert read["experiment"] == "conditioning"
-    assert read["versions"] == cache.versions()
     (entry,) = read["runs"]
+    assert entry["versions"] == cache.versions()
     assert entry["config"]["ratios"] == [1.0, 5.0]
     assert entry["verdicts"]["conditioning"]["effect"] == verdict.effect
     assert entry["seconds"] > 0

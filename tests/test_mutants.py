@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import simulations
 import torch
 import torch.nn.functional as F  # noqa: N812
 from mutants import MUTANTS
@@ -174,6 +175,13 @@ def check_relu():
     layer = layers.ReLU()
     layer(X)
     same(layer.backward(DY), gradients(F.relu, X)[0])
+
+
+def check_coverage():
+    simulate = simulations.simulate.__wrapped__  # what a mutant judged is not for other tests
+    verdicts = simulate("normal", 4, 0.5, 0.5)
+    low, high = simulations.expected_share(0.95)
+    assert low <= simulations.coverage(verdicts, 0.5) <= high
 
 
 def check_dropout():

@@ -1,9 +1,8 @@
 """Results on disk, keyed by the config and the source of what computed them; sweeps over configs.
 
-A result is stored as soon as it is computed, under a name that depends on the function, the config,
-the source of the library and the versions it stands on: an edit makes old results unreachable. Each
-write is atomic. So a sweep that was stopped in any way can be started again and goes on where it
-was.
+A result is stored as soon as it is computed, with wall time and versions, under a name that depends
+on the function, its config, the source of the library and all versions: an edit makes old results
+unreachable. Each write is atomic. So a sweep that was stopped in any way goes on where it was.
 """
 
 from __future__ import annotations
@@ -15,25 +14,21 @@ import inspect
 import json
 import os
 import pickle
-import platform
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import bnlib
-
-PACKAGES = ("numpy", "scipy", "scikit-learn", "mlxtend", "mnist1d")
-"""What the numbers of an experiment depend on, beside the library and Python."""
+from bnlib.experiments.provenance import library_source, versions
 
 
 class Finished(NamedTuple):
-    """What is stored.
+    """What is stored: a result, and how it came about.
 
     Attributes
     ----------
@@ -41,10 +36,13 @@ class Finished(NamedTuple):
         What the function returned.
     seconds : float
         Wall time of the call.
+    versions : dict of str to str
+        Of Python and packages in the process that computed it, perhaps on another machine.
     """
 
     result: Any
     seconds: float
+    versions: dict[str, str]
 
 
 def default_folder() -> Path:
@@ -107,7 +105,8 @@ def sweep(
     paths = [folder / f"{key(run, config)}.pickle" for config in configs]
     done = {path: _load(path) for path in paths}
     missing = {p: c for p, c in zip(paths, configs, strict=True) if done[p] is None}
-    tasks = (joblib.delayed(_timed)(run, path, config) for path, config in missing.items())
+    task, caller = joblib.delayed(_timed), os.getpid()
+    tasks = (task(run, path, config, caller) for path, config in missing.items())
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
     with (
         _bar(len(done), len(missing), progress) as advance,
@@ -155,37 +154,6 @@ def key(run: Callable[[Any], Any], config: Any) -> str:
     return f"{module.rpartition('.')[2]}-{digest}"
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that numbers depend on.
-
-    Returns
-    -------
-    dict of str to str
-        Of Python, bnlib, and each of `PACKAGES` that is installed.
-    """
-    found = {"python": platform.python_version(), "bnlib": bnlib.__version__}
-    for package in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
-
-
-@lru_cache(maxsize=1)
-def library_source() -> str:
-    """Hash the source of all modules of `bnlib`.
-
-    Returns
-    -------
-    str
-        SHA-256, in hexadecimal digits; computed once in a process, as modules are imported once.
-    """
-    root, digest = Path(bnlib.__file__).parent, hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
-
-
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that at any time it is absent, or the old one, or the new one.
 
@@ -208,10 +176,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def _timed(run: Callable[[Any], Any], path: Path, config: Any) -> tuple[Path, Finished]:
+def _timed(
+    run: Callable[[Any], Any], path: Path, config: Any, caller: int
+) -> tuple[Path, Finished]:
+    if os.getpid() != caller:  # Ctrl-C reaches all processes: the caller alone answers it
+        with contextlib.suppress(ValueError):  # a thread may not say so
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
     start = time.perf_counter()
     result = run(config)
-    return path, Finished(result, time.perf_counter() - start)
+    return path, Finished(result, time.perf_counter() - start, versions())
 
 
 def _own_source(run: Callable[[Any], Any]) -> str:
@@ -232,9 +205,7 @@ def _load(path: Path) -> Finished | None:
     """Read a result; None if there is none, or it cannot be read."""
     try:
         entry = pickle.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except Exception:  # whatever a damaged file makes of pickle: compute it again
+    except Exception:  # no file, or whatever a damaged one makes of pickle: compute it again
         return None
     return entry if isinstance(entry, Finished) else None
 

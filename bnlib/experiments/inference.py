@@ -7,26 +7,28 @@ so that all of them see the same weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from functools import partial
+from itertools import cycle, islice, pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import datasets, layers
+from bnlib.experiments import _modes as modes
+from bnlib.experiments import networks, training
 from bnlib.experiments.verdict import Verdict, paired_verdict
-from bnlib.functional import RunningStatistics
 
 Array = NDArray[np.floating]
-TRAIN, RECALIBRATED = "train mode", "recalibrated"
+TRAIN, EVAL, RECALIBRATED = "train mode", "eval mode", "recalibrated"
 
 MARGIN = 0.01
 """Smallest share of changed predictions that counts: a hundredth, about 4 of 384 images."""
 
-_WEIGHTS, _ORDER, _RECALIBRATION, _TEST = range(4)  # what a stream of random numbers is for
+_RECALIBRATION, _TEST = 2, 3  # streams of random numbers beside those of the training
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,15 @@ class Config:
         "none" leaves batch normalization out: the negative control.
     seeds, steps, batch_size : int
         Networks, steps of gradient descent, examples of a mini-batch in training.
-    hidden : tuple of int
-        Units of each hidden layer.
+    depth, width : int
+        Hidden layers, and units in each.
     lr : float
         Learning rate of plain gradient descent.
     momenta : tuple of float or None
         Momenta of the running statistics, as in PyTorch; None is the cumulative average.
     checkpoints : tuple of int
-        Steps after which the accuracy is measured, at most `steps`.
+        Steps at which the accuracy is measured, 0 to `steps`: after so many updates. The running
+        statistics have then taken in one mini-batch more.
     recalibration_batches : int
         Training mini-batches that recalibrated statistics average.
     test_sizes : tuple of int
@@ -55,13 +58,20 @@ class Config:
         Partitions of the test images into mini-batches, for each size.
     n_test : int
         Test images; a multiple of `batch_size`.
+
+    Raises
+    ------
+    ValueError
+        A test size or the batch size does not divide `n_test`, or a checkpoint is not in
+        0 ... `steps`.
     """
 
     norm: Literal["batch", "none"] = "batch"
     seeds: int = 16
     steps: int = 300
     batch_size: int = 16
-    hidden: tuple[int, ...] = (64, 64)
+    depth: int = 2
+    width: int = 64
     lr: float = 0.1
     momenta: tuple[float | None, ...] = (0.1, 0.01, 0.001, 0.99, None)
     checkpoints: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200, 300)
@@ -69,6 +79,13 @@ class Config:
     test_sizes: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128)
     shuffles: int = 3
     n_test: int = 384
+
+    def __post_init__(self) -> None:
+        for size in (self.batch_size, *self.test_sizes):
+            if self.n_test % size:
+                raise ValueError(f"test_sizes, batch_size: expected divisors of n_test, got {size}")
+        if not all(0 <= step <= self.steps for step in self.checkpoints):
+            raise ValueError(f"checkpoints: expected steps of 0 ... {self.steps}")
 
 
 @dataclass(frozen=True)
@@ -79,7 +96,7 @@ class Result:
     ----------
     config : Config
     accuracy : mapping of str, float or None to ndarray of shape (k, t)
-        Test accuracy after each checkpoint: in "train mode" (mini-batches of the training size),
+        Test accuracy at each checkpoint: in "train mode" (mini-batches of the training size),
         and in eval mode with "recalibrated" statistics and with those of each momentum.
     changed : mapping of str to ndarray of shape (k, s)
         Share of the test images whose predicted class differs between two partitions of the test
@@ -92,12 +109,14 @@ class Result:
     changed: Mapping[str, Array]
 
 
-def run(config: Config = Config()) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Train the networks and measure both modes.
 
     Parameters
     ----------
     config : Config
+    progress : bool
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -107,39 +126,27 @@ def run(config: Config = Config()) -> Result:
     Raises
     ------
     ValueError
-        A test size or the batch size does not divide `n_test`, or a checkpoint is not in
-        1 ... `steps`.
+        There are fewer than `n_test` test images.
     """
-    _check(config)
-    data = datasets.digits(n_test=config.n_test)
-    network = _network(config)
-    normalizers = [layer for layer in network if isinstance(layer, layers.BatchNorm)]
-    optimizer = layers.SGD(network, config.lr)
-    averages = {momentum: _initial(normalizers) for momentum in config.momenta}
-    order, rngs = _batches(config, len(data.x_train), _ORDER), _generators(config, _TEST)
-    accuracy: dict[str | float | None, list[Array]] = {
-        name: [] for name in (TRAIN, RECALIBRATED, *averages)
-    }
-    for step in range(1, config.steps + 1):
-        i = next(order)
-        _, dlogits = layers.softmax_cross_entropy(network(data.x_train[i]), data.y_train[i])
-        network.backward(dlogits)
-        optimizer.step()
-        for momentum, statistics in averages.items():
-            _average(statistics, normalizers, config.batch_size, momentum)
-        if step in config.checkpoints:
-            partition = _partition(config, config.batch_size, rngs)
-            predicted = _predict(network, data.x_test, partition)
-            accuracy[TRAIN].append((predicted == data.y_test).mean(axis=-1))
-            recalibrated = _recalibrate(network, normalizers, data.x_train, config)
-            for name, statistics in {RECALIBRATED: recalibrated, **averages}.items():
-                with _eval_mode(network, normalizers, statistics):
-                    predicted = network(_shared(data.x_test, config)).argmax(axis=-1)
-                accuracy[name].append((predicted == data.y_test).mean(axis=-1))
-    changed = {TRAIN: _changed(network, data.x_test, config)}
-    with _eval_mode(network, normalizers, averages[config.momenta[0]]):
-        changed["eval mode"] = _changed(network, data.x_test, config)
-    return Result(config, {name: np.stack(a, axis=-1) for name, a in accuracy.items()}, changed)
+    available = len(networks.load("digits").x_test)
+    if config.n_test > available:
+        raise ValueError(f"n_test: expected at most {available}, got {config.n_test}")
+    same = ("norm", "depth", "width", "lr", "batch_size", "steps", "seeds")
+    record = {"accuracy": partial(_accuracy, config), "changed": partial(_changed, config)}
+    trained = training.train(
+        networks.Config("digits", **{name: getattr(config, name) for name in same}),
+        record,
+        progress=progress,
+        build=partial(_build, config),
+    )
+    accuracy = trained.records["accuracy"][:, config.checkpoints]  # (k, t, modes)
+    changed = trained.records["changed"][:, -1]  # (k, 2, s)
+    names = (TRAIN, RECALIBRATED, *config.momenta)
+    return Result(
+        config,
+        {name: accuracy[..., i] for i, name in enumerate(names)},
+        {name: changed[:, i] for i, name in enumerate((TRAIN, EVAL))},
+    )
 
 
 def judge(result: Result) -> Verdict:
@@ -159,10 +166,10 @@ def judge(result: Result) -> Verdict:
     """
     config = result.config
     at = int(np.argmin(np.abs(np.subtract(config.test_sizes, config.batch_size))))
-    train, evaluation = result.changed[TRAIN][:, at], result.changed["eval mode"][:, at]
+    train, evaluation = result.changed[TRAIN][:, at], result.changed[EVAL][:, at]
     claim = "Running averages make predictions consistent."
     verdict = paired_verdict(claim, "Ioffe and Szegedy (2015)", train, evaluation, MARGIN)
-    if result.changed["eval mode"].any():
+    if result.changed[EVAL].any():
         verdict = replace(verdict, answer="refuted")
     return verdict
 
@@ -193,109 +200,45 @@ def judge_staleness(
     return paired_verdict(claim, "Wu and Johnson (2021)", recalibrated, other, margin)
 
 
-def _check(config: Config) -> None:
-    for size in (config.batch_size, *config.test_sizes):
-        if config.n_test % size:
-            raise ValueError(f"test_sizes, batch_size: expected divisors of n_test, got {size}")
-    if not all(1 <= step <= config.steps for step in config.checkpoints):
-        raise ValueError(f"checkpoints: expected steps of 1 ... {config.steps}")
+def _build(config: Config, trained: networks.Config) -> layers.Sequential:
+    return modes.track(networks.build(trained), config.momenta)
 
 
-def _generators(config: Config, purpose: int) -> list[np.random.Generator]:
-    return [np.random.default_rng([purpose, seed]) for seed in range(config.seeds)]
+def _accuracy(config: Config, state: training.State) -> Array:
+    """Measure the test accuracy in every mode at the checkpoints, (k, modes)."""
+    if state.step not in config.checkpoints:
+        return np.full((config.seeds, 2 + len(config.momenta)), np.nan)
+    rngs = networks.generators(state.config, _RECALIBRATION)
+    batches = datasets.minibatches(len(state.data.x_train), config.batch_size, rngs, drop_last=True)
+    batches = islice(cycle(batches), config.recalibration_batches)
+    recalibrated = modes.recalibrate(state.network, (state.data.x_train[i] for i in batches))
+    copies = [deepcopy(state.network), recalibrated]
+    copies += [modes.in_eval_mode(state.network, momentum) for momentum in config.momenta]
+    x, y = state.data.x_test[: config.n_test], state.data.y_test[: config.n_test]
+    (partition,) = _partitions(config, state, config.batch_size, 1)
+    right = [modes.predict(network, x, partition) == y for network in copies]
+    return np.mean(right, axis=-1).T
 
 
-def _network(config: Config) -> layers.Sequential:
-    """Build the networks; momentum 1 keeps the statistics of the last mini-batch, for all uses."""
-    rngs, blocks, width = _generators(config, _WEIGHTS), [], 64
-    for units in config.hidden:
-        blocks.append(layers.Linear(width, units, rng=rngs))
-        if config.norm == "batch":
-            blocks.append(layers.BatchNorm(units, momentum=1.0, unbiased=False, seeds=config.seeds))
-        blocks.append(layers.ReLU())
-        width = units
-    return layers.Sequential(*blocks, layers.Linear(width, 10, rng=rngs))
+def _changed(config: Config, state: training.State) -> Array:
+    """Measure the share of changed predictions after the last step, (k, 2, sizes)."""
+    shares = np.full((config.seeds, 2, len(config.test_sizes)), np.nan)
+    if state.step < config.steps:
+        return shares
+    x = state.data.x_test[: config.n_test]
+    copies = deepcopy(state.network), modes.in_eval_mode(state.network, config.momenta[0])
+    for j, size in enumerate(config.test_sizes):
+        partitions = _partitions(config, state, size, config.shuffles)
+        for i, network in enumerate(copies):
+            runs = [modes.predict(network, x, partition) for partition in partitions]
+            changes = [(one != other).mean(axis=1) for one, other in pairwise(runs)]
+            shares[:, i, j] = np.mean(changes, axis=0)
+    return shares
 
 
-def _batches(config: Config, n: int, purpose: int) -> Iterator[NDArray[np.int64]]:
-    rngs = _generators(config, purpose)
-    while True:
-        yield from datasets.minibatches(n, config.batch_size, rngs, drop_last=True)
-
-
-def _initial(normalizers: Sequence[layers.BatchNorm]) -> list[RunningStatistics]:
-    return [RunningStatistics.initial(layer.running.mean.shape) for layer in normalizers]
-
-
-def _average(
-    statistics: list[RunningStatistics],
-    normalizers: Sequence[layers.BatchNorm],
-    m: int,
-    momentum: float | None,
-) -> None:
-    for average, layer in zip(statistics, normalizers, strict=True):
-        average.update(layer.running.mean, layer.running.var, m, momentum=momentum)
-
-
-def _recalibrate(
-    network: layers.Sequential,
-    normalizers: Sequence[layers.BatchNorm],
-    x: Array,
-    config: Config,
-) -> list[RunningStatistics]:
-    """Average the batch statistics of training mini-batches at fixed weights."""
-    statistics, order = _initial(normalizers), _batches(config, len(x), _RECALIBRATION)
-    for _ in range(config.recalibration_batches):
-        network(x[next(order)])
-        _average(statistics, normalizers, config.batch_size, None)
-    return statistics
-
-
-@contextmanager
-def _eval_mode(
-    network: layers.Sequential,
-    normalizers: Sequence[layers.BatchNorm],
-    statistics: list[RunningStatistics],
-) -> Iterator[None]:
-    """Switch to eval mode with these statistics, and back: training must not update them."""
-    own = [layer.running for layer in normalizers]
-    for average, layer in zip(statistics, normalizers, strict=True):
-        layer.running = average
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train()
-        for running, layer in zip(own, normalizers, strict=True):
-            layer.running = running
-
-
-def _shared(x: Array, config: Config) -> Array:
-    return np.broadcast_to(x, (config.seeds, *x.shape))
-
-
-def _partition(
-    config: Config, size: int, rngs: Sequence[np.random.Generator]
-) -> list[NDArray[np.int64]]:
-    return datasets.minibatches(config.n_test, size, rngs, drop_last=True)
-
-
-def _predict(
-    network: layers.Sequential, x: Array, partition: list[NDArray[np.int64]]
-) -> NDArray[np.int64]:
-    """Return the predicted classes (k, n), mini-batch by mini-batch."""
-    predicted = np.concatenate([network(x[i]).argmax(axis=-1) for i in partition], axis=1)
-    back = np.argsort(np.concatenate(partition, axis=1), axis=1)
-    return np.take_along_axis(predicted, back, axis=1)
-
-
-def _changed(network: layers.Sequential, x: Array, config: Config) -> Array:
-    rngs, shares = _generators(config, _TEST), []
-    for size in config.test_sizes:
-        runs = [
-            _predict(network, x, _partition(config, size, rngs)) for _ in range(config.shuffles)
-        ]
-        shares.append(
-            np.mean([(one != other).mean(axis=1) for one, other in pairwise(runs)], axis=0)
-        )
-    return np.stack(shares, axis=-1)
+def _partitions(
+    config: Config, state: training.State, size: int, number: int
+) -> list[list[NDArray[np.int64]]]:
+    """Split the test images at random into mini-batches, so many times."""
+    rngs = networks.generators(state.config, _TEST)
+    return [datasets.minibatches(config.n_test, size, rngs, drop_last=True) for _ in range(number)]

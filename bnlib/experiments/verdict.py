@@ -65,6 +65,13 @@ def paired_verdict(
     ValueError
         The shapes are not one (k,) with k >= 2, a value is not finite, or the margin is negative.
 
+    Notes
+    -----
+    The interval contains the true effect in 95 % of all experiments if the differences are normal,
+    and at least about as often if they are symmetric, as the differences of two equally skewed
+    arms are. Skewed differences make it miss more often, and on one side: at 16 seeds it contains
+    the mean of exponentially distributed differences in 91 %.
+
     Examples
     --------
     >>> paired_verdict("More.", "", [0.9, 0.8, 0.9], [0.2, 0.1, 0.3], margin=0.1).answer

@@ -88,7 +88,7 @@ def test_results_come_in_the_order_of_the_configs_and_equal_ones_run_once(tmp_pa
     finished = sweep(run, [two, one, two], folder=tmp_path / "cache")
     assert [entry.result.config.index for entry in finished] == [1, 0, 1]
     assert slow_experiment.calls(tmp_path) == [1, 1, 0, 0]
-    assert all(entry.seconds > 0 for entry in finished)
+    assert all(entry.seconds > 0 and entry.versions == cache.versions() for entry in finished)
 
 
 def test_loky_gives_what_one_process_gives(tmp_path):

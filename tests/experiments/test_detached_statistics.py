@@ -19,12 +19,6 @@ def test_shapes(result):
         assert {row.shape for row in rows.values()} == {(4, 200)}
 
 
-def test_the_same_config_gives_the_same_numbers(result):
-    again = run(SMALL)
-    for arm in ARMS:
-        np.testing.assert_array_equal(result.weight_norm[arm], again.weight_norm[arm])
-
-
 def test_the_correct_backward_moves_no_bias(result):
     np.testing.assert_allclose(result.bias["correct"], 0, atol=1e-12)
 
@@ -56,12 +50,6 @@ def test_judge_finds_the_bias_and_no_change_of_the_loss(result):
     assert judgements["bias"].answer == "supported"
     assert judgements["loss"].answer == "no effect"
     assert judgements["bias"].low < judgements["bias"].effect < judgements["bias"].high
-
-
-def test_negative_control_has_no_effect():
-    judgements = judge(run(dataclasses.replace(SMALL, treatment="correct")))
-    assert {j.answer for j in judgements.values()} == {"no effect"}
-    assert judgements["bias"].effect == 0
 
 
 @pytest.mark.parametrize(

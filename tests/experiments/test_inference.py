@@ -8,9 +8,10 @@ from bnlib.experiments.inference import Config, judge, judge_staleness, run
 SMALL = Config(
     seeds=4,
     steps=24,
-    hidden=(16,),
+    depth=1,
+    width=16,
     momenta=(0.1, 0.001, 1.0, None),
-    checkpoints=(1, 24),
+    checkpoints=(0, 24),
     recalibration_batches=10,
     test_sizes=(4, 16),
     shuffles=2,
@@ -32,14 +33,6 @@ def test_shapes_have_a_row_for_each_seed(result):
     assert set(result.accuracy) == {"train mode", "recalibrated", 0.1, 0.001, 1.0, None}
     assert {a.shape for a in result.accuracy.values()} == {(4, 2)}
     assert {c.shape for c in result.changed.values()} == {(4, 2)}
-
-
-def test_same_config_gives_the_same_result(result):
-    again = run(SMALL)
-    for name, accuracy in result.accuracy.items():
-        np.testing.assert_array_equal(accuracy, again.accuracy[name])
-    for name, changed in result.changed.items():
-        np.testing.assert_array_equal(changed, again.changed[name])
 
 
 def test_network_of_one_seed_does_not_depend_on_the_others(result):
@@ -79,7 +72,6 @@ def test_stale_statistics_lower_the_accuracy(result):
 
 
 def test_negative_control_has_no_effect(control):
-    assert judge(control).answer == "no effect"
     assert judge_staleness(control, 0.001, step=24).answer == "no effect"
     for accuracy in control.accuracy.values():
         np.testing.assert_array_equal(accuracy, control.accuracy["train mode"])
@@ -97,9 +89,14 @@ def test_one_changed_prediction_in_eval_mode_refutes(result):
         ({"n_test": 100}, "divisors of n_test"),
         ({"test_sizes": (7,)}, "divisors of n_test"),
         ({"checkpoints": (25,)}, "checkpoints"),
-        ({"checkpoints": (0,)}, "checkpoints"),
+        ({"checkpoints": (-1,)}, "checkpoints"),
     ],
 )
 def test_impossible_config_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        run(replace(SMALL, **change))
+        replace(SMALL, **change)
+
+
+def test_more_test_images_than_there_are_are_refused():
+    with pytest.raises(ValueError, match="n_test: expected at most 397, got 400"):
+        run(replace(SMALL, n_test=400))

@@ -1,4 +1,3 @@
-import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,23 +6,6 @@ import pytest
 
 from bnlib.experiments import convolution, registry, training
 from bnlib.experiments.registry import all_experiments, find, parse_setting, to_json
-from bnlib.experiments.verdict import Verdict
-
-# name -> smallest settings that a judge takes
-SMALL = {
-    "conditioning": {"ratios": (1.0, 3.0), "m": 10, "seeds": 2, "tolerance": 0.1},
-    "convolution": {
-        "rates": (0.1,),
-        "seeds": 2,
-        "steps": 1,
-        "channels": 2,
-        "n_valid": 32,
-        "n_test": 32,
-    },
-    "detached_statistics": {"seeds": 2, "steps": 3},
-    "inference": {"seeds": 2, "steps": 2, "checkpoints": (2,), "n_test": 128},
-    "signal_propagation": {"seeds": 2, "depth": 2, "width": 4, "m": 4},
-}
 
 
 @dataclass(frozen=True)
@@ -40,27 +22,9 @@ class Fields:
 
 
 def test_experiments_are_the_modules_with_config_run_and_judge():
-    assert {*SMALL} <= {*all_experiments()}
+    assert {"conditioning", "convolution", "inference"} <= {*all_experiments()}
     assert "training" not in all_experiments()
     assert find("convolution").run is convolution.run
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_every_experiment_runs_is_judged_and_becomes_json(name):
-    experiment = find(name)
-    config = experiment.config(**SMALL[name])
-    result = experiment.run(config)
-    verdicts = experiment.verdicts(result)
-    assert verdicts
-    for verdict in verdicts.values():
-        assert isinstance(verdict, Verdict)
-        assert verdict.low <= verdict.effect <= verdict.high
-        assert verdict.claim
-        assert verdict.source
-    read = json.loads(json.dumps(to_json(result), allow_nan=False))
-    assert read["config"]["seeds"] == 2
-    assert len(read) > 1
-    assert {*json.loads(json.dumps(to_json(verdicts)))} == {*verdicts}
 
 
 @pytest.mark.parametrize(

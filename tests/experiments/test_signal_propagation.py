@@ -15,12 +15,6 @@ def small():
     return experiment.run(SMALL)
 
 
-def test_same_config_gives_the_same_numbers(small):
-    again = experiment.run(SMALL)
-    for field in ("activations", "gradients", "weight_gradients", "saturated"):
-        np.testing.assert_array_equal(getattr(again, field), getattr(small, field))
-
-
 def test_shapes(small):
     assert small.activations.shape == small.gradients.shape == (2, 3, 4, 7)
     assert small.weight_gradients.shape == small.saturated.shape == (2, 3, 4, 6)
@@ -83,10 +77,8 @@ def test_batch_norm_does_not_see_the_scale_of_the_weights():
     np.testing.assert_allclose(*outputs, atol=1e-2)
 
 
-def test_judge_answers_no_effect_for_the_negative_control():
+def test_judge_of_each_scale_answers_no_effect_for_the_negative_control():
     control = experiment.run(dataclasses.replace(SMALL, norms=("none", "none")))
-    verdict = experiment.judge(control)
-    assert (verdict.answer, verdict.effect) == ("no effect", 0.0)
     assert {each.answer for each in experiment.judge_scales(control)} == {"no effect"}
 
 

@@ -1,0 +1,126 @@
+"""Training many networks: the engine of the experiments against a plain PyTorch loop over them.
+
+Ours: `bnlib.experiments.training.train`, which trains all seeds and learning rates of a config at
+once. Peer: one network after the other, with PyTorch's layers, loss and optimizers. Both draw their
+mini-batches, take the step, and keep the loss; each call goes on with the networks of the last one.
+Before that, the peer must compute the engine's losses from the engine's weights on the engine's
+mini-batches, in float64.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.timing import compare
+from bnlib.experiments import networks, training
+
+STEPS, CHECKED = 10, 3  # of a call that is timed; whose losses are compared
+SHALLOW = networks.Config(
+    depth=3, width=100, activation="sigmoid", norm="batch", batch_size=60, lr=0.5, dtype="float32"
+)
+DEEP = networks.Config(depth=8, width=100, norm="batch", lr=(0.03, 0.1, 0.3, 1.0), dtype="float32")
+CONFIGS = {
+    "3 x 100, sigmoid": SHALLOW,
+    "3 x 100, sigmoid, Adam": replace(SHALLOW, optimizer="adam", lr=0.001),
+    "3 x 100, ReLU": replace(SHALLOW, activation="relu"),
+    "8 x 100, ReLU, 4 rates": DEEP,
+    "32 x 64, ReLU": replace(DEEP, depth=32, width=64, lr=0.01),
+}
+ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+
+
+class Peer:
+    """The networks of a config as a list of PyTorch networks, each with its optimizer."""
+
+    def __init__(self, config: networks.Config) -> None:
+        rates, weights = np.repeat(config.rates, config.seeds), networks.build(config).parameters
+        self.networks = [_network(config, weights, lane) for lane in range(config.lanes)]
+        self.optimizers = [
+            _optimizer(config, network, float(rate))
+            for network, rate in zip(self.networks, rates, strict=True)
+        ]
+
+    def step(self, lane: int, x: torch.Tensor, labels: torch.Tensor) -> float:
+        """Train one network on one mini-batch and return the loss before."""
+        loss = nn.functional.cross_entropy(self.networks[lane](x), labels)
+        self.optimizers[lane].zero_grad()
+        loss.backward()
+        self.optimizers[lane].step()
+        return loss.item()
+
+
+def ours(config: networks.Config) -> Callable[[], training.Result]:
+    """Return a function that trains all networks together."""
+    network = networks.build(config)
+    config = replace(config, steps=STEPS - 1)  # and one last pass without an update
+    return partial(training.train, config, build=lambda _: network)
+
+
+def peer(config: networks.Config) -> Callable[[], list[list[float]]]:
+    """Return a function that trains one network after the other."""
+    torch.set_num_threads(1)
+    data, runs = networks.load(config.dataset, config.n_train, config.dtype), Peer(config)
+    x, labels = torch.tensor(data.x_train), torch.tensor(data.y_train)
+
+    def train() -> list[list[float]]:
+        losses = []
+        for lane in range(config.lanes):
+            batches = (torch.randint(len(x), (config.batch_size,)) for _ in range(STEPS))
+            losses.append([runs.step(lane, x[i], labels[i]) for i in batches])
+        return losses
+
+    return train
+
+
+def _network(config: networks.Config, parameters: dict, lane: int) -> nn.Sequential:
+    """Build one network with the weights of a lane of ours."""
+    if config.norm not in ("none", "batch"):
+        raise ValueError(f"norm: expected none or batch, got {config.norm!r}")
+    own = [torch.tensor(array[lane]) for array in parameters.values()]  # in the order of layers
+    d_in, modules = len(own[0]), []
+    for _ in range(config.depth):
+        modules.append(nn.Linear(d_in, config.width, bias=config.norm == "none"))
+        modules += [nn.BatchNorm1d(config.width)] * (config.norm == "batch")
+        modules.append(ACTIVATIONS[config.activation]())
+        d_in = config.width
+    network = nn.Sequential(*modules, nn.Linear(d_in, len(own[-1]))).to(own[0].dtype)
+    with torch.no_grad():
+        for theirs, ours in zip(network.parameters(), own, strict=True):
+            theirs.copy_(ours.T if ours.ndim == 2 else ours)
+    return network
+
+
+def _optimizer(config: networks.Config, network: nn.Module, lr: float) -> torch.optim.Optimizer:
+    options = {"lr": lr, "weight_decay": config.weight_decay}
+    if config.optimizer == "adam":
+        return torch.optim.Adam(network.parameters(), **options)
+    return torch.optim.SGD(network.parameters(), momentum=config.momentum, **options)
+
+
+def check(config: networks.Config) -> None:
+    """Raise AssertionError unless the peer's first losses are ours."""
+    config = replace(config, dtype="float64", steps=CHECKED)
+    run = training.train(config, {"x": lambda s: s.x, "labels": lambda s: s.labels})
+    runs = Peer(config)
+    for lane, losses in enumerate(run.loss):
+        x, labels = (torch.tensor(run.records[name][lane]) for name in ("x", "labels"))
+        theirs = [runs.step(lane, *batch) for batch in zip(x, labels.long(), strict=True)]
+        np.testing.assert_allclose(theirs, losses, rtol=1e-6)
+
+
+def main() -> None:
+    """Print the table."""
+    print(f"{'network':24} {'networks':>8} {'PyTorch loop / ours, per step and network':>44}")
+    for name, config in CONFIGS.items():
+        check(config)
+        functions = {"ours": partial(ours, config), "peer": partial(peer, config)}
+        seconds = compare(functions, rounds=2)
+        print(f"{name:24} {config.lanes:8} {seconds['peer'] / seconds['ours']:44.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Copies of trained networks in train mode, and in eval mode with one of several statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnlib import layers
+from bnlib.experiments._lanes import LaneStatistics
+
+Array = NDArray[np.floating]
+Momentum = float | None
+
+
+class Averages:
+    """Running statistics of several momenta, from the same mini-batches."""
+
+    def __init__(self, shape: tuple[int, ...], momenta: Sequence[Momentum]) -> None:
+        self.of = {momentum: LaneStatistics.initial(shape) for momentum in momenta}
+
+    def update(self, mean: Array, var: Array, n: int, **_: Any) -> None:
+        """Take in the statistics of one mini-batch; as `RunningStatistics.update`."""
+        for momentum, running in self.of.items():
+            running.update(mean, var, n, momentum=momentum)
+
+
+def track(network: layers.Sequential, momenta: Sequence[Momentum]) -> layers.Sequential:
+    """Let the norms of a network start running statistics of several momenta, and return it."""
+    for norm in _norms(network):
+        norm.running = Averages(norm.parameters["gamma"].shape, momenta)
+    return network
+
+
+def in_eval_mode(network: layers.Sequential, momentum: Momentum) -> layers.Sequential:
+    """Return a copy in eval mode, with the running statistics of one momentum."""
+    network = deepcopy(network)
+    for norm in _norms(network):
+        norm.running = norm.running.of[momentum]
+    return network.eval()
+
+
+def recalibrate(network: layers.Sequential, batches: Iterable[Array]) -> layers.Sequential:
+    """Return a copy in eval mode, with the average of mini-batches at the weights as they are."""
+    network = track(deepcopy(network), (None,))
+    for x in batches:
+        network(x)
+    return in_eval_mode(network, None)
+
+
+def predict(
+    network: layers.Sequential, x: Array, partition: list[NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    """Return the predicted classes of (n, d), mini-batch by mini-batch, (k, n)."""
+    predicted = np.concatenate([network(x[i]).argmax(axis=-1) for i in partition], axis=1)
+    back = np.argsort(np.concatenate(partition, axis=1), axis=1)
+    return np.take_along_axis(predicted, back, axis=1)
+
+
+def _norms(network: layers.Sequential) -> list[layers.BatchNorm]:
+    return [layer for layer in network if isinstance(layer, layers.BatchNorm)]

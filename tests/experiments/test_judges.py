@@ -1,0 +1,154 @@
+"""What every experiment must do: repeat its numbers, and judge by the sign of the effect.
+
+The judge answers "no effect" where both arms are the control, and the opposite where the arms are
+swapped. A new experiment goes into `CASES`.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import pytest
+
+from bnlib.experiments.registry import all_experiments, to_json
+from bnlib.experiments.verdict import Verdict
+
+OPPOSITE = {"supported": "refuted", "refuted": "supported", "no effect": "no effect"}
+
+
+class Case(NamedTuple):
+    """How one experiment is made small, and its arms equal or swapped.
+
+    `control` and `swapped` change the config (a dict of fields) or, where no field chooses the
+    arms, the result (a function). `settings` make a run that takes a second, and whose effects
+    differ from 0.
+    """
+
+    settings: dict[str, Any]
+    control: dict[str, Any] | Callable[[Any], Any]  # both arms are the control
+    swapped: dict[str, Any] | Callable[[Any], Any]  # treatment and control are exchanged
+
+
+def lit_arms(batch, none):
+    """Give the arms "batch" and "none" of the convolutional networks the accuracies of others."""
+    source = {"batch": batch, "none": none}
+
+    def change(result):
+        test = {(arm, *case): result.accuracy(source[arm], *case) for arm, *case in result.test}
+        return replace(result, test=test)
+
+    return change
+
+
+CASES = {
+    "conditioning": Case(
+        {"ratios": (1.0, 5.0), "seeds": 4, "tolerance": 1e-4},
+        control={"ratios": (1.0,)},  # equal units: standardization changes next to nothing
+        swapped=lambda result: replace(result, steps=result.steps[::-1]),
+    ),
+    "convolution": Case(
+        {
+            "arms": ("none", "batch"),
+            "rates": (0.1,),
+            "seeds": 2,
+            "steps": 12,
+            "batch_size": 16,
+            "channels": 2,
+            "n_valid": 32,
+            "n_test": 64,
+        },
+        control=lit_arms(batch="none", none="none"),
+        swapped=lit_arms(batch="none", none="batch"),
+    ),
+    "detached_statistics": Case(
+        {"seeds": 4, "steps": 200},
+        control={"treatment": "correct"},
+        swapped=lambda result: replace(
+            result,
+            bias={"correct": result.bias["detached"], "detached": result.bias["correct"]},
+            loss={"correct": result.loss["detached"], "detached": result.loss["correct"]},
+        ),
+    ),
+    "inference": Case(
+        {"seeds": 4, "steps": 24, "checkpoints": (24,), "test_sizes": (4, 16), "n_test": 96},
+        control={"norm": "none"},
+        swapped=lambda result: replace(
+            result,
+            changed={
+                "train mode": result.changed["eval mode"],
+                "eval mode": result.changed["train mode"],
+            },
+        ),
+    ),
+    "signal_propagation": Case(
+        {"depth": 6, "width": 40, "m": 5, "seeds": 4, "scales": (0.25,)},
+        control={"norms": ("none", "none")},
+        swapped={"norms": ("batch", "none")},
+    ),
+}
+
+EXPERIMENTS = all_experiments()
+
+
+@lru_cache
+def result(name):
+    return EXPERIMENTS[name].run(EXPERIMENTS[name].config(**CASES[name].settings))
+
+
+def judged(name, change):
+    experiment = EXPERIMENTS[name]
+    if callable(change):
+        return experiment.verdicts(change(result(name)))
+    config = replace(result(name).config, **change)
+    return experiment.verdicts(experiment.run(config))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_has_a_case(name):
+    assert name in CASES, (
+        f"{__file__}: add to CASES {name!r}: Case(settings of a small config, control=what makes "
+        "both arms the control, swapped=what exchanges treatment and control)"
+    )
+
+
+def test_every_case_has_an_experiment():
+    assert CASES.keys() <= EXPERIMENTS.keys()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_control_in_both_arms_has_no_effect(name):
+    for key, verdict in judged(name, CASES[name].control).items():
+        assert verdict.answer == "no effect", key
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_swapped_arms_change_the_sign_and_the_answer(name):
+    swapped = judged(name, CASES[name].swapped)
+    for key, verdict in EXPERIMENTS[name].verdicts(result(name)).items():
+        assert verdict.effect != 0, key
+        mirrored = [-swapped[key].effect, -swapped[key].high, -swapped[key].low]
+        assert mirrored == pytest.approx([verdict.effect, verdict.low, verdict.high]), key
+        assert swapped[key].answer == OPPOSITE.get(verdict.answer, verdict.answer), key
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_same_config_gives_the_same_numbers(name):
+    first = result(name)
+    assert to_json(EXPERIMENTS[name].run(first.config)) == to_json(first)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_verdicts_and_result_become_json(name):
+    verdicts = EXPERIMENTS[name].verdicts(result(name))
+    assert verdicts
+    for verdict in verdicts.values():
+        assert isinstance(verdict, Verdict)
+        assert verdict.low <= verdict.effect <= verdict.high
+        assert verdict.claim
+        assert verdict.source
+    read = json.loads(json.dumps(to_json(result(name)), allow_nan=False))
+    assert read["config"]["seeds"] == verdict.seeds
+    assert len(read) > 1
+    assert {*json.loads(json.dumps(to_json(verdicts)))} == {*verdicts}
