@@ -134,7 +134,7 @@ MUTANTS = [
         "inv_std = 1 / np.sqrt(var + eps)",
         "inv_std = 1 / np.sqrt(var * count / max(count - 1, 1) + eps)",
         ("forward", "group_forward"),
-        ("forward_pass", "motivation", "convolution"),
+        ("forward_pass", "motivation", "convolution", "regularization"),
     ),
     Mutant(
         "a constant channel is centred only almost",
@@ -333,5 +333,20 @@ MUTANTS = [
         "difference.std(ddof=1)",
         "np.hypot(treatment.std(ddof=1), control.std(ddof=1))",
         ("coverage",),
+    ),
+    Mutant(
+        "dropout does not rescale what it keeps",
+        "layers/dropout.py",
+        "        mask *= 1 / (1 - self.p)\n",
+        "",
+        ("dropout",),
+    ),
+    Mutant(
+        "calibration error without absolute values",
+        "measure/calibration.py",
+        "np.abs(sums.reshape(*z.shape[:-2], bins)).sum(axis=-1)",
+        "sums.reshape(*z.shape[:-2], bins).sum(axis=-1)",
+        ("calibration",),
+        ("regularization",),
     ),
 ]

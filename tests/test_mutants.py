@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from mutants import MUTANTS
 
 from bnlib import functional as bn
-from bnlib import layers
+from bnlib import layers, measure
 
 EPS = 0.1  # large, so that a misplaced eps shows
 RNG = np.random.default_rng(1)
@@ -182,6 +182,16 @@ def check_coverage():
     verdicts = simulate("normal", 4, 0.5, 0.5)
     low, high = simulations.expected_share(0.95)
     assert low <= simulations.coverage(verdicts, 0.5) <= high
+
+
+def check_dropout():
+    dropped = layers.Dropout(0.5, rng=np.random.default_rng(0))(np.ones((50, 40)))
+    assert set(np.unique(dropped)) == {0.0, 2.0}
+
+
+def check_calibration():
+    logits = np.log([[3.0, 1.0], [9.0, 1.0]])  # right with 0.75, wrong with 0.9: bins 8 and 10
+    same(measure.expected_calibration_error(logits, np.array([0, 1])), (0.25 + 0.9) / 2)
 
 
 CHECKS = {

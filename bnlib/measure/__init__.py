@@ -11,6 +11,7 @@ from bnlib.measure.activations import (
     activation_percentiles,
     capture_outputs,
 )
+from bnlib.measure.calibration import expected_calibration_error
 from bnlib.measure.covariate_shift import CovariateShift, covariate_shift
 from bnlib.measure.curvature import hessian_vector_product, top_hessian_eigenvalue
 from bnlib.measure.distance import moment_difference, symmetric_kl, wasserstein_distance
@@ -29,6 +30,7 @@ __all__ = [
     "count_traffic",
     "covariate_shift",
     "entropy_rank",
+    "expected_calibration_error",
     "gradient_path",
     "hessian_vector_product",
     "moment_difference",

@@ -1,0 +1,197 @@
+"""Networks whose normalization is more or less noisy, tuned on validation data.
+
+Shared by :mod:`bnlib.experiments.regularization` and :mod:`bnlib.experiments.dropout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnlib import layers
+from bnlib.experiments import networks, training
+from bnlib.experiments._lanes import LaneStatistics, build_norm
+from bnlib.experiments._noise_layers import AddPopulation, DropPopulation, GhostBatchNorm
+from bnlib.measure import expected_calibration_error
+
+Array = NDArray[np.floating]
+
+LOSS, ACCURACY, CALIBRATION = range(3)  # the scores of a network
+PARTS = {"train": 500, "valid": 500, "test": 1000}  # examples that are scored, at most
+POPULATION = 256  # training examples with whose statistics the arm "population" normalizes, at most
+TUNING = 1000  # first seed of the networks that the options are chosen with
+_DROPOUT = 2  # a stream of random numbers beside WEIGHTS and ORDER
+PLACES = ("every", "before", "last")
+
+
+def build(
+    config: networks.Config, norm: str = "none", p: float = 0.0, place: str = "every"
+) -> layers.Sequential:
+    """Build Linear, norm, ReLU for each hidden layer, and Linear; with dropout if p > 0.
+
+    Parameters
+    ----------
+    config : bnlib.experiments.networks.Config
+        Its own `norm` is not used.
+    norm : str
+        "none", "layer", "batch", "population", or "ghost-8" for parts of 8 examples.
+    p : float
+        Probability that dropout sets an activation to 0.
+    place : {"every", "before", "last"}
+        Dropout behind each ReLU, before each norm, or behind the last ReLU only.
+    """
+    data = networks.load(config.dataset, config.n_train, config.dtype)
+    rngs = _streams(config, networks.WEIGHTS)
+    options = {"rng": rngs, "init": networks.initializer(config), "dtype": np.dtype(config.dtype)}
+
+    def dropout(where: bool) -> list[layers.Layer]:
+        return [layers.Dropout(p, rng=_streams(config, _DROPOUT))] if where and p > 0 else []
+
+    blocks: list[layers.Layer] = []
+    fan_in = data.x_train.shape[1]
+    for i in range(config.depth):
+        bias = norm in ("none", "layer")  # BN takes it away
+        blocks.append(layers.Linear(fan_in, config.width, bias=bias, **options))
+        blocks += dropout(place == "before")
+        blocks += _norm(norm, config)
+        blocks.append(layers.ReLU())
+        blocks += dropout(place == "every" or (place == "last" and i == config.depth - 1))
+        fan_in = config.width
+    blocks.append(layers.Linear(fan_in, int(data.y_train.max()) + 1, **options))
+    if norm == "population":
+        population = data.x_train[:POPULATION]
+        blocks = [AddPopulation(population), *blocks, DropPopulation(len(population))]
+    return layers.Sequential(*blocks)
+
+
+def decay_gamma(
+    config: networks.Config, network: layers.Sequential, decay: float
+) -> layers.SGD | layers.Adam:
+    """Build the optimizer of the config, with weight decay for the scales of the norms alone."""
+    names = [name for name in network.parameters if name.endswith("gamma")]
+    return networks.build_optimizer(config, network, [{"names": names, "weight_decay": decay}])
+
+
+class Curves(NamedTuple):
+    """What became of one arm, over k seeds and t records, with the options chosen for it.
+
+    Attributes
+    ----------
+    lr, strength : float
+        Learning rate; probability of dropout or decay of gamma, 0 if there is none.
+    steps : ndarray of int, (t,)
+    train, valid, test : ndarray, (k, t, 3)
+        Cross-entropy, accuracy and expected calibration error in eval mode.
+    """
+
+    lr: float
+    strength: float
+    steps: NDArray[np.int64]
+    train: Array
+    valid: Array
+    test: Array
+
+    def stopped(self, score: int = LOSS, part: str = "test") -> Array:
+        """Return the score of each seed at its least validation loss, (k,)."""
+        best = self.valid[..., LOSS].argmin(axis=1)
+        return getattr(self, part)[np.arange(len(best)), best, score]
+
+    def at_loss(self, level: float, score: int = LOSS) -> Array:
+        """Return the test score where the training loss first falls to a level, (k,).
+
+        Linear between two records; NaN for a seed whose loss does not fall so far.
+        """
+        values = np.full(len(self.train), np.nan)
+        for seed, loss in enumerate(self.train[..., LOSS]):
+            below = np.flatnonzero(loss <= level)
+            if len(below) and below[0] > 0:
+                i = slice(below[0] - 1, below[0] + 1)
+                values[seed] = np.interp(-level, -loss[i], self.test[seed, i, score])
+        return values
+
+
+Arm = Callable[[float], dict[str, Any]]
+"""Strength -> the keywords `build` and `optimizer` of :func:`training.train`."""
+
+
+def tuned(
+    config: networks.Config,
+    arm: Arm,
+    strengths: Sequence[float] = (0.0,),
+    *,
+    tuning_seeds: int,
+    every: int,
+    progress: bool = False,
+) -> Curves:
+    """Choose the learning rate and the strength on validation data, then train all seeds with them.
+
+    Parameters
+    ----------
+    config : bnlib.experiments.networks.Config
+        With all learning rates.
+    arm : callable
+        Strength -> keywords of `training.train`.
+    strengths : sequence of float
+    tuning_seeds : int
+        Networks for the choice; they have other seeds than those of the result.
+    every, progress
+        As in `training.train`.
+
+    Returns
+    -------
+    Curves
+    """
+    trial = replace(config, seeds=tuning_seeds, first_seed=config.first_seed + TUNING)
+    record = {"loss": _validation_loss}
+    losses = []  # (strengths, rates)
+    for strength in strengths:
+        tried = training.train(trial, record, every=every, progress=progress, **arm(strength))
+        loss = tried.by_rate(tried.records["loss"]).mean(axis=1)
+        losses.append(np.where(np.isnan(loss), np.inf, loss).min(axis=-1))
+    i, j = np.unravel_index(np.argmin(losses), np.shape(losses))
+    chosen = replace(config, lr=config.rates[j])
+    record = {part: partial(_scores, part=part) for part in PARTS}
+    run = training.train(chosen, record, every=every, progress=progress, **arm(strengths[i]))
+    return Curves(chosen.lr, strengths[i], run.steps, **run.records)
+
+
+def _scores(state: training.State, part: str) -> Array:
+    """Score the networks in eval mode on the first examples of a part, (lanes, 3)."""
+    x, y = (getattr(state.data, f"{name}_{part}")[: PARTS[part]] for name in "xy")
+    logits = training.predict(state, x)
+    loss, _ = layers.softmax_cross_entropy(logits, y)
+    accuracy = (logits.argmax(axis=-1) == y).mean(axis=-1)
+    return np.stack([loss, accuracy, expected_calibration_error(logits, y)], axis=-1)
+
+
+def _validation_loss(state: training.State) -> Array:
+    data, n = state.data, PARTS["valid"]
+    return layers.softmax_cross_entropy(
+        training.predict(state, data.x_valid[:n]), data.y_valid[:n]
+    )[0]
+
+
+def _streams(config: networks.Config, purpose: int) -> list[np.random.Generator]:
+    """Make one generator a lane, the same for all learning rates."""
+    return [rng for _ in config.rates for rng in networks.generators(config, purpose)]
+
+
+def _norm(name: str, config: networks.Config) -> list[layers.Layer]:
+    dtype = np.dtype(config.dtype)
+    if name.startswith("ghost-"):
+        norm = GhostBatchNorm(
+            config.width, int(name.removeprefix("ghost-")), seeds=config.lanes, dtype=dtype
+        )
+        norm.running = LaneStatistics.initial(norm.running.mean.shape, dtype)
+        return [norm]
+    norms = build_norm(
+        "batch" if name == "population" else name, config.width, 1, config.lanes, dtype
+    )
+    if name == "population":
+        norms[0].momentum = 1.0  # eval mode: the statistics of the population, at these weights
+    return norms
