@@ -211,10 +211,11 @@ def judge_rate(result: Result, definition: str, row: int, rate: int) -> Verdict:
 
 
 def converged(result: Result, row: int) -> NDArray[np.bool_]:
-    """Find the learning rates at which no network of this architecture diverged, (r,)."""
+    """Find the learning rates at which no network of this architecture diverged or died, (r,)."""
     if len(result.config.norms) != 2:
         raise ValueError(f"result: expected two norms, got {result.config.norms}")
-    finite = np.isfinite(result.loss[row]).all(axis=(0, 2))
+    measured = [result.loss, *result.shift.values()]
+    finite = np.isfinite([each[row] for each in measured]).all(axis=(0, 1, 3))
     if not finite.any():
         raise ValueError("result: expected a rate at which no network diverges")
     return finite
