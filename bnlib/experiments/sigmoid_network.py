@@ -62,7 +62,7 @@ class Config:
     depth: int = 3
     width: int = 100
     batch_size: int = 60
-    steps: int = 800
+    steps: int = 600
     every: int = 50
     early: int = 100
     seeds: int = 16
