@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from mutants import MUTANTS
 
 from bnlib import functional as bn
-from bnlib import layers
+from bnlib import layers, measure
 
 EPS = 0.1  # large, so that a misplaced eps shows
 RNG = np.random.default_rng(1)
@@ -174,6 +174,14 @@ def check_relu():
     layer = layers.ReLU()
     layer(X)
     same(layer.backward(DY), gradients(F.relu, X)[0])
+
+
+def check_covariate_shift():
+    rng = np.random.default_rng(0)
+    network = layers.Sequential(*(layers.Linear(4, 4, rng=rng) for _ in range(2)))
+    optimizer, loss = layers.SGD(network, 0.1), layers.mean_squared_error
+    shift = measure.covariate_shift(network, optimizer, loss, X, DY)
+    assert shift.difference[0] == 0  # nothing stands before the first layer
 
 
 CHECKS = {
