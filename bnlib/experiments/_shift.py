@@ -126,7 +126,7 @@ def record_curvature(state: State) -> NDArray[np.float64]:
     To first order in the learning rate, the relative change of the gradient of layer i is the
     learning rate times
 
-    .. math:: c_i = \frac{\lVert H_{i, <i}\, g_{<i} \rVert}{\lVert g_i \rVert}
+    .. math:: c_i = \frac{\lVert H_{i, \lt i}\, g_{\lt i} \rVert}{\lVert g_i \rVert}
 
     with the gradient g and the blocks of the Hessian H that join layer i to those before it.
     """
