@@ -37,8 +37,8 @@ does, gives their mean effect instead of a lucky miss.
 MARGIN = 0.1
 """Decades of shift that count as an effect: a quarter more or less.
 
-Fixed beforehand, with this reason: two networks that differ in nothing but their seeds differ by
-about as much in one run; a mean over 16 seeds tells a quarter from nothing.
+Twice the standard error, in pilot runs, of the mean over 16 seeds of the difference of two networks
+that differ in nothing but their seeds. Set after pilot runs with 4 seeds, before those of the book.
 """
 
 
