@@ -349,4 +349,12 @@ MUTANTS = [
         ("calibration",),
         ("regularization",),
     ),
+    Mutant(
+        "covariate shift with the step of the layer itself",
+        "measure/covariate_shift.py",
+        "if _number(name) < i}",
+        "if _number(name) <= i}",
+        ("covariate_shift",),
+        ("internal_covariate_shift",),
+    ),
 ]

@@ -194,6 +194,14 @@ def check_calibration():
     same(measure.expected_calibration_error(logits, np.array([0, 1])), (0.25 + 0.9) / 2)
 
 
+def check_covariate_shift():
+    rng = np.random.default_rng(0)
+    network = layers.Sequential(*(layers.Linear(4, 4, rng=rng) for _ in range(2)))
+    optimizer, loss = layers.SGD(network, 0.1), layers.mean_squared_error
+    shift = measure.covariate_shift(network, optimizer, loss, X, DY)
+    assert shift.difference[0] == 0  # nothing stands before the first layer
+
+
 CHECKS = {
     name.removeprefix("check_"): check
     for name, check in list(globals().items())

@@ -1,0 +1,93 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bnlib.experiments import networks
+from bnlib.experiments import shifted_batch_norm as experiment
+
+SMALL = experiment.Config(
+    strengths=(0.0, 2.0), rates=(0.01, 0.3), depth=4, width=12, steps=20, every=10, seeds=4
+)
+
+
+def change(**settings):
+    return dataclasses.replace(SMALL, **settings)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return experiment.run(SMALL)
+
+
+def test_same_config_gives_the_same_numbers(small):
+    again = experiment.run(SMALL)
+    for field in ("loss", "accuracy", "distance"):
+        np.testing.assert_array_equal(getattr(again, field), getattr(small, field))
+
+
+def test_shapes(small):
+    assert small.loss.shape == small.accuracy.shape == small.distance.shape == (2, 2, 2, 4)
+
+
+def test_no_batch_norm_and_no_shift_is_no_effect():
+    result = experiment.run(change(norms=("none", "none"), strengths=(0.0, 0.0)))
+    assert {(v.effect, v.answer) for v in experiment.judge(result).values()} == {(0, "no effect")}
+
+
+def test_other_seeds_of_the_control_are_not_an_effect(small):
+    other = experiment.run(change(norms=("none",), strengths=(0.0,), first_seed=50))
+    loss = small.loss.copy()
+    loss[1, 1] = other.loss[0, 0]
+    verdict = experiment.judge(dataclasses.replace(small, loss=loss))["batch norm, shift 2"]
+    assert verdict.answer not in {"supported", "refuted"}
+
+
+def test_swapped_arms_flip_the_sign():
+    same = {"strengths": (0.0, 0.0)}
+    one = experiment.judge(experiment.run(change(**same)))["batch norm, shift 0"]
+    other = experiment.judge(experiment.run(change(norms=("batch", "none"), **same)))
+    assert one.effect < 0
+    assert other["batch norm, shift 0"].effect == pytest.approx(-one.effect)
+
+
+def test_shift_slows_a_network_without_batch_norm(small):
+    """The judge can answer "supported"."""
+    assert experiment.judge(small)["no norm, shift 2"].answer == "supported"
+
+
+def test_the_shift_is_what_was_injected(small):
+    """Two draws from U(-n, n) differ by 2 n / 3 on average; batch norm's own shift is less."""
+    injected = 10 ** small.distance[1, 1].mean(axis=-1)
+    assert (injected > 0.5 * 2 * (2 * 0.5) / 3).all()
+    assert (small.distance[1, 0] < small.distance[1, 1] - 0.3).all()
+    assert experiment.judge_shift(small, 1).effect == pytest.approx(
+        (small.best("distance", 1, 1) - small.best("distance", 0, 0)).mean()
+    )
+
+
+def test_each_arm_has_its_own_best_rate(small):
+    loss = np.ones_like(small.loss)
+    loss[0, 0, 1] = loss[1, 1, 0] = 0.5
+    loss[0, 1] = np.inf
+    result = dataclasses.replace(small, loss=loss)
+    assert (result.best_rate(0, 0), result.best_rate(1, 1)) == (1, 0)
+    assert [*experiment.judge(result)] == ["batch norm, shift 2"]  # one arm diverged everywhere
+    assert experiment.judge_rate(result, 1, 0).effect == -0.5
+    assert experiment.overall(result).startswith("mixed: no effect at the best learning rates")
+    loss[1, 1] = 0.2
+    assert experiment.overall(result) == "refuted"
+    loss[1, 1, 0] = 2.0
+    assert experiment.overall(result).startswith("mixed: refuted at the best learning rates")
+
+
+def test_the_networks_of_strength_0_are_the_plain_ones():
+    config = networks.Config(depth=2, width=4, seeds=2)
+    assert repr(experiment.build(config, 0.0)) == repr(networks.build(config))
+    names = [type(layer).__name__ for layer in experiment.build(config, 1.0)]
+    assert names == ["Linear", "RandomShift", "ReLU"] * 2 + ["Linear"]
+
+
+def test_one_norm_cannot_be_judged(small):
+    with pytest.raises(ValueError, match="two norms"):
+        experiment.judge(dataclasses.replace(small, config=change(norms=("none",))))
