@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bnlib.experiments import networks
-from bnlib.experiments._regularizers import LOSS, PLACES, Curves, build, tuned
+from bnlib.experiments.regularizers import LOSS, PLACES, Curves, build, tuned
 from bnlib.experiments.verdict import Verdict, paired_verdict
 
 SOURCES = {

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib.experiments import networks
-from bnlib.experiments._regularizers import Curves, build, decay_gamma, tuned
+from bnlib.experiments.regularizers import Curves, build, decay_gamma, tuned
 from bnlib.experiments.verdict import Verdict, paired_verdict
 
 CLAIM = "It regularizes mildly"

@@ -19,24 +19,10 @@ def small():
     return experiment.run(SMALL)
 
 
-def test_same_config_gives_the_same_numbers(small):
-    again = experiment.run(SMALL)
-    for definition in experiment.DEFINITIONS:
-        np.testing.assert_array_equal(again.shift[definition], small.shift[definition])
-    for field in ("cosine", "curvature", "loss"):
-        np.testing.assert_array_equal(getattr(again, field), getattr(small, field))
-
-
 def test_shapes(small):
     assert {s.shape for s in small.shift.values()} == {(2, 2, 2, 4)}
     assert small.cosine.shape == small.curvature.shape == small.loss.shape == (2, 2, 2, 4)
     assert all(np.isfinite(s).all() for s in small.shift.values())
-
-
-def test_networks_without_batch_norm_twice_are_no_effect():
-    result = experiment.run(change(norms=("none", "none")))
-    for verdict in experiment.judge(result).values():
-        assert (verdict.effect, verdict.answer) == (0, "no effect")
 
 
 def test_other_seeds_of_the_control_are_not_an_effect(small):
@@ -49,13 +35,6 @@ def test_other_seeds_of_the_control_are_not_an_effect(small):
     result = dataclasses.replace(small, shift=shift, loss=loss)
     answers = {verdict.answer for verdict in experiment.judge(result).values()}
     assert not answers & {"supported", "refuted"}
-
-
-def test_swapped_arms_flip_the_sign(small):
-    swapped = experiment.judge(experiment.run(change(norms=("batch", "none"))))
-    for name, verdict in experiment.judge(small).items():
-        assert swapped[name].effect == pytest.approx(-verdict.effect)
-        assert swapped[name].low == pytest.approx(-verdict.high)
 
 
 def test_moments_are_held_by_batch_norm(small):

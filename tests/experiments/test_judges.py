@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from bnlib.experiments.registry import all_experiments, to_json
@@ -42,7 +43,21 @@ def lit_arms(batch, none):
     return change
 
 
+def dropped(result, source):
+    """Give each place of dropout the curves of another."""
+    curves = {(norm, place): result.curves[norm, source[place]] for norm, place in result.curves}
+    return replace(result, curves=curves)
+
+
+TINY = {"dataset": "digits", "n_train": 192, "width": 8, "seeds": 3, "rates": (0.05,)}
+NO_NORM = {"norms": ("none", "none")}
+SWAPPED = {"norms": ("batch", "none")}
+
+
 CASES = {
+    "batch_size": Case(
+        {**TINY, "sizes": (8, 32), "steps": 32, "epochs": 4}, control=NO_NORM, swapped=SWAPPED
+    ),
     "conditioning": Case(
         {"ratios": (1.0, 5.0), "seeds": 4, "tolerance": 1e-4},
         control={"ratios": (1.0,)},  # equal units: standardization changes next to nothing
@@ -62,6 +77,19 @@ CASES = {
         control=lit_arms(batch="none", none="none"),
         swapped=lit_arms(batch="none", none="batch"),
     ),
+    "covariate_shift": Case(
+        {
+            "depths": (4, 4),
+            "width": 12,
+            "rates": (0.001, 0.01),
+            "steps": 4,
+            "every": 2,
+            "seeds": 4,
+            "batch_size": 32,
+        },
+        control=NO_NORM,
+        swapped=SWAPPED,
+    ),
     "detached_statistics": Case(
         {"seeds": 4, "steps": 200},
         control={"treatment": "correct"},
@@ -71,10 +99,30 @@ CASES = {
             loss={"correct": result.loss["detached"], "detached": result.loss["correct"]},
         ),
     ),
+    "divergence": Case(
+        {"rates": (0.03, 10.0), "depth": 4, "width": 16, "steps": 20, "seeds": 6},
+        control=lambda result: replace(
+            result, activation=np.repeat(result.activation[..., :1], 4, axis=-1)
+        ),
+        swapped=lambda result: replace(result, activation=result.activation[..., ::-1]),
+    ),
+    "dropout": Case(
+        {
+            **TINY,
+            "batch_size": 16,
+            "steps": 60,
+            "every": 30,
+            "tuning_seeds": 1,
+            "probabilities": (0.1, 0.5),
+            "places": ("every",),
+        },
+        control=lambda result: dropped(result, {"no": "no", "every": "no"}),
+        swapped=lambda result: dropped(result, {"no": "every", "every": "no"}),
+    ),
     "gradient_growth": Case(
         {"depth": 24, "width": 40, "m": 12, "seeds": 4},
-        control={"norms": ("none", "none")},
-        swapped={"norms": ("batch", "none")},
+        control=NO_NORM,
+        swapped=SWAPPED,
     ),
     "inference": Case(
         {"seeds": 4, "steps": 24, "checkpoints": (24,), "test_sizes": (4, 16), "n_test": 96},
@@ -87,15 +135,72 @@ CASES = {
             },
         ),
     ),
+    "learning_rates": Case(
+        {
+            "scales": (0.5, 1.0),
+            "rates": (0.1, 0.32, 1.0),
+            "depth": 4,
+            "width": 16,
+            "steps": 120,
+            "seeds": 4,
+        },
+        control=NO_NORM,
+        swapped=SWAPPED,
+    ),
     "rank_collapse": Case(
         {"layers": (1, 20), "seeds": 4},
-        control={"norms": ("none", "none")},
-        swapped={"norms": ("batch", "none")},
+        control=NO_NORM,
+        swapped=SWAPPED,
+    ),
+    "regularization": Case(
+        {
+            **TINY,
+            "batch_size": 16,
+            "steps": 60,
+            "every": 15,
+            "level": 2.2,
+            "tuning_seeds": 1,
+            "others": (),
+            "noise": ("none", "batch"),
+        },
+        control={**NO_NORM, "noise": ("none", "none")},
+        swapped={**SWAPPED, "noise": ("batch", "none")},
+    ),
+    "shifted_batch_norm": Case(
+        {
+            "strengths": (0.0, 2.0),
+            "rates": (0.3,),
+            "depth": 4,
+            "width": 12,
+            "steps": 20,
+            "every": 10,
+            "seeds": 4,
+        },
+        control={**NO_NORM, "strengths": (0.0, 0.0)},
+        swapped=lambda result: replace(result, loss=-result.loss),  # two treatments, one control
+    ),
+    "sigmoid_network": Case(
+        {"width": 16, "steps": 40, "every": 10, "early": 20, "seeds": 3, "rates": (0.5,)},
+        control=NO_NORM,
+        swapped=SWAPPED,
     ),
     "signal_propagation": Case(
         {"depth": 6, "width": 40, "m": 5, "seeds": 4, "scales": (0.25,)},
-        control={"norms": ("none", "none")},
-        swapped={"norms": ("batch", "none")},
+        control=NO_NORM,
+        swapped=SWAPPED,
+    ),
+    "smoothness": Case(
+        {
+            "rates": (0.01, 0.1),
+            "best": (0.1, 0.32),
+            "depth": 4,
+            "width": 16,
+            "steps": 40,
+            "every": 10,
+            "seeds": 4,
+        },
+        control={**NO_NORM, "best": (0.1, 0.1)},
+        swapped={**SWAPPED, "best": (0.32, 0.1)},
     ),
     "trainable_depth": Case(
         {
@@ -106,8 +211,8 @@ CASES = {
             "steps": 100,
             "seeds": 4,
         },
-        control={"norms": ("none", "none")},
-        swapped={"norms": ("batch", "none")},
+        control=NO_NORM,
+        swapped=SWAPPED,
     ),
 }
 

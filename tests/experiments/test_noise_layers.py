@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnlib.experiments import _regularizers as regularizers
+from bnlib.experiments import regularizers as regularizers
 from bnlib.experiments import training
 from bnlib.experiments._noise_layers import AddPopulation, DropPopulation, GhostBatchNorm
 from bnlib.experiments.networks import Config

@@ -15,45 +15,6 @@ DROPOUT = dropout.Config(
     **SIZES, batch_size=16, steps=60, every=30, tuning_seeds=1, probabilities=(0.1, 0.5)
 )
 GAP = batch_size.Config(**SIZES, sizes=(8, 32), steps=32, epochs=4)
-CASES = [
-    (regularization, replace(SMALL, noise=SMALL.norms)),
-    (dropout, DROPOUT),
-    (batch_size, GAP),
-]
-each = pytest.mark.parametrize(
-    ("module", "config"), CASES, ids=lambda c: getattr(c, "__name__", "")
-)
-
-
-def verdicts(module, result):
-    judged = module.judge(result)
-    if module is dropout:
-        judged.pop("never-with-dropout")  # it compares no norms
-    return judged.values()
-
-
-@each
-def test_identity_in_both_arms_has_no_effect(module, config):
-    """The negative control of the design."""
-    nothing = {"norms": ("none", "none")}
-    if module is regularization:
-        nothing["noise"] = ("none", "none")
-    for verdict in verdicts(module, module.run(replace(config, **nothing))):
-        assert (verdict.answer, verdict.low, verdict.high) == ("no effect", 0.0, 0.0)
-
-
-@each
-def test_swapped_arms_flip_the_sign_and_same_config_gives_the_same_numbers(module, config):
-    swapped = {"norms": config.norms[::-1]}
-    if module is regularization:
-        swapped["noise"] = config.noise[::-1]
-    if module is dropout:
-        swapped["places"] = config.places[:1]
-        config = replace(config, places=config.places[:1])
-    forth, back = (module.run(replace(config, **new)) for new in ({}, swapped))
-    for one, other in zip(verdicts(module, forth), verdicts(module, back), strict=True):
-        assert one.effect != 0
-        np.testing.assert_allclose(one.effect, -other.effect)
 
 
 def test_control_from_other_seeds_is_no_effect():

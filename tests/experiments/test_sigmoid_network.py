@@ -17,23 +17,12 @@ def small():
     return experiment.run(SMALL)
 
 
-def test_same_config_gives_the_same_numbers(small):
-    again = experiment.run(SMALL)
-    for field in ("accuracy", "percentiles", "drift", "rates", "steps"):
-        np.testing.assert_array_equal(getattr(again, field), getattr(small, field))
-
-
 def test_shapes(small):
     assert small.steps.tolist() == [0, 10, 20, 30, 40]
     assert small.accuracy.shape == (2, 3, 5)
     assert small.percentiles.shape == (2, 3, 5, 3)
     assert small.drift.shape == (2, 3)
     assert (np.diff(small.percentiles, axis=-1) >= 0).all()
-
-
-def test_networks_without_batch_norm_twice_are_no_effect():
-    verdicts = experiment.judge(experiment.run(change(norms=("none", "none"))))
-    assert {(v.effect, v.answer) for v in verdicts.values()} == {(0, "no effect")}
 
 
 def test_other_seeds_of_the_control_are_not_an_effect(small):
@@ -44,12 +33,6 @@ def test_other_seeds_of_the_control_are_not_an_effect(small):
     }
     verdicts = experiment.judge(dataclasses.replace(small, **mixed))
     assert not {v.answer for v in verdicts.values()} & {"supported", "refuted"}
-
-
-def test_swapped_arms_flip_the_sign(small):
-    swapped = experiment.judge(experiment.run(change(norms=("batch", "none"))))
-    for name, verdict in experiment.judge(small).items():
-        assert swapped[name].effect == pytest.approx(-verdict.effect)
 
 
 def test_batch_norm_is_ahead_early_with_small_weights():
