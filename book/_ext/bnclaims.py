@@ -71,13 +71,15 @@ def _verdict(claim):
 COLUMNS = {
     "The claim": lambda claim: claim.claim,
     "Who says so": lambda claim: claim.source,
+    "The claim, and who says so": lambda claim: f"**{claim.claim}** {claim.source}",
     "What was measured": _measured,
     "Verdict": _verdict,
     "Where": lambda claim: claim.where,
+    "The verdict, and where": lambda claim: f"{_verdict(claim)} {claim.where}",
 }
 VIEWS = {
     "short": ("The claim", "Verdict", "Where"),
-    "tested": tuple(COLUMNS),
+    "tested": ("The claim, and who says so", "What was measured", "The verdict, and where"),
     "planned": ("The claim", "Who says so", "Where"),
 }
 
