@@ -1,0 +1,78 @@
+"""The definition of the norms in differentiable torch operations, on any device.
+
+What the fast kernels compute, written so that autograd, ``torch.func``, ``torch.compile`` and
+exporters see every step. Also the second derivative of the fast path.
+"""
+
+import torch
+from torch import Tensor
+
+Axes = tuple[int, ...]
+
+
+def computing_dtype(x: Tensor) -> torch.dtype:
+    """Precision of the statistics: float32 for float16 and bfloat16, else that of `x`."""
+    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+
+
+def standardize(x: Tensor, axes: Axes, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return x_hat, the mean and the biased variance over `axes`, which keep length 1.
+
+    What rounding left in the mean is found from the differences and taken off: a constant
+    channel gives exactly 0, and a mean far from 0 costs no digits.
+    """
+    x = x.to(computing_dtype(x))
+    mean = x.mean(axes, keepdim=True)
+    difference = x - mean
+    left = difference.mean(axes, keepdim=True)
+    difference = difference - left
+    var = (difference * difference).mean(axes, keepdim=True)
+    return difference * torch.rsqrt(var + eps), mean + left, var
+
+
+def per_channel(parameter: Tensor | None, x: Tensor) -> Tensor | None:
+    """Shape a parameter (c,) so that it broadcasts along axis 1 of `x`."""
+    return None if parameter is None else parameter.view(1, -1, *[1] * (x.dim() - 2))
+
+
+def affine(x_hat: Tensor, weight: Tensor | None, bias: Tensor | None, like: Tensor) -> Tensor:
+    """Scale and shift `x_hat` by parameters that broadcast, in the dtype of `like`."""
+    if weight is not None:
+        x_hat = x_hat * weight
+    if bias is not None:
+        x_hat = x_hat + bias
+    return x_hat.to(like.dtype)
+
+
+def channel_axes(x: Tensor) -> Axes:
+    """All axes but 1."""
+    return (0, *range(2, x.dim()))
+
+
+def batch_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the output and the detached batch mean and biased variance, both (c,)."""
+    x_hat, mean, var = standardize(x, channel_axes(x), eps)
+    y = affine(x_hat, per_channel(weight, x), per_channel(bias, x), x)
+    return y, mean.detach().flatten(), var.detach().flatten()
+
+
+def batch_norm_backward(
+    dy: Tensor, x: Tensor, weight: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Return the gradients of x, weight and bias, themselves differentiable.
+
+    .. math:: dx = \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}}
+        \bigl(dy - \overline{dy} - \hat x\,\overline{dy\,\hat x}\bigr)
+    """
+    axes = channel_axes(x)
+    x_hat, _, var = standardize(x, axes, eps)
+    scale = torch.rsqrt(var + eps)
+    if weight is not None:
+        scale = scale * per_channel(weight, x)
+    product = dy * x_hat
+    dx = scale * (
+        dy - dy.mean(axes, keepdim=True) - x_hat * product.mean(axes, keepdim=True)
+    )
+    return dx, product.sum(axes), dy.sum(axes)
