@@ -6,6 +6,7 @@ On plain CPU tensors an autograd function calls the kernels of `_kernel_numba`, 
 the definition in `_plain` runs instead. The second derivative always comes from `_plain`.
 """
 
+import contextlib
 import functools
 import os
 import types
@@ -16,20 +17,35 @@ from torch import Tensor
 from bnlib.nn import _kernel_torch, _layout, _plain
 
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+FORKED: list[bool] = []  # not empty in a process that was forked from one with Numba's threads
 Output = tuple[Tensor, Tensor, Tensor]
 
 
 @functools.cache
 def kernel() -> types.ModuleType:
     """Return the fastest kernel that is installed; ``BNLIB_KERNEL=torch`` refuses Numba."""
-    if os.environ.get("BNLIB_KERNEL") != "torch":
-        try:
+    if os.environ.get("BNLIB_KERNEL") != "torch" and not FORKED:
+        with contextlib.suppress(ImportError):
             from bnlib.nn import _kernel_numba
-        except ImportError:
-            pass
-        else:
+
             return _kernel_numba
     return _kernel_torch
+
+
+def _after_fork() -> None:
+    """Numba's threads do not survive a fork, and a process that calls them would be ended."""
+    if kernel.cache_info().currsize and has_numba():
+        FORKED.append(True)
+        kernel.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def has_numba() -> bool:
+    """Whether the compiled kernels are in use."""
+    return kernel() is not _kernel_torch
 
 
 def is_watched(*tensors: Tensor | None) -> bool:

@@ -44,7 +44,7 @@ def apply(x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     near = mean.to(x.dtype)
     shift = shift - (mean - near) * scale
     v, fold = _array(x)
-    _run(_loops.rows_write if v.ndim == 3 else _loops.columns_write,
+    run(_loops.rows_write if v.ndim == 3 else _loops.columns_write,
          v, *_parameters(v, fold, near, scale, shift), _array(y)[0])  # fmt: skip
     return y
 
@@ -67,7 +67,7 @@ def gradient_input(dy: Tensor, x: Tensor, mean: Tensor, coefficients: Tensor) ->
     a, b, c0 = coefficients
     v, fold = _array(x)
     parameters = _parameters(v, fold, near, a, b, c0 - b * (mean - near))
-    _run(_loops.rows_write_gradient if v.ndim == 3 else _loops.columns_write_gradient,
+    run(_loops.rows_write_gradient if v.ndim == 3 else _loops.columns_write_gradient,
          _array(dy)[0], v, *parameters, _array(dx)[0])  # fmt: skip
     return dx
 
@@ -83,7 +83,7 @@ def forward(
     y = torch.empty_like(x)
     mean, var = np.empty((2, x.shape[1]))
     weight, bias = _or_constant(weight, 1, mean), _or_constant(bias, 0, mean)
-    _run(_loops.rows_forward, v, weight, bias, eps, _array(y)[0], mean, var)
+    run(_loops.rows_forward, v, weight, bias, eps, _array(y)[0], mean, var)
     return y, torch.from_numpy(mean), torch.from_numpy(var)
 
 
@@ -99,7 +99,7 @@ def backward(
         return gradient_input(dy, x, mean, values), dweight, sums[0]
     dx = torch.empty_like(x)
     sums = np.empty((2, x.shape[1]))
-    _run(_loops.rows_backward, _array(dy)[0], v, _or_constant(weight, 1, sums[0]),
+    run(_loops.rows_backward, _array(dy)[0], v, _or_constant(weight, 1, sums[0]),
          mean.numpy(), var.numpy(), eps, _array(dx)[0], sums)  # fmt: skip
     sums = torch.from_numpy(sums)
     return dx, sums[1] * (var + eps).rsqrt_(), sums[0]
@@ -151,11 +151,11 @@ def _sums(loop, *arrays: np.ndarray) -> np.ndarray:
     v = arrays[-2]
     parts = v.shape[0] if v.ndim == 3 else min(CHUNKS, -(-v.shape[0] // _loops.ROWS))
     sums = np.zeros((parts, 2, v.shape[1]))
-    _run(loop, *arrays, sums)
+    run(loop, *arrays, sums)
     return sums.sum(0)
 
 
-def _run(loop, *arrays) -> None:
+def run(loop, *arrays) -> None:
     """Call a loop on as many threads as torch would use."""
     threads = min(torch.get_num_threads(), CORES) if arrays[0].size >= GRAIN else 1
     with LOCK:

@@ -36,7 +36,7 @@ def _minus(a, b):
 
 @_part_of_kernel
 def _row_sums(row, near):
-    """Sums over one row of the distance to `near` and of its square."""
+    """Sum over one row the distance to `near` and its square."""
     total, square = 0.0, 0.0
     for start in range(0, row.size, LANE):
         s = row.dtype.type(0)
@@ -52,7 +52,7 @@ def _row_sums(row, near):
 
 @_part_of_kernel
 def _row_products(upstream, row, near):
-    """Sums over one row of dy and of dy * (x - near)."""
+    """Sum over one row dy and dy * (x - near)."""
     total, product = 0.0, 0.0
     for start in range(0, row.size, LANE):
         s = row.dtype.type(0)

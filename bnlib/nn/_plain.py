@@ -72,7 +72,21 @@ def batch_norm_backward(
     if weight is not None:
         scale = scale * per_channel(weight, x)
     product = dy * x_hat
-    dx = scale * (
-        dy - dy.mean(axes, keepdim=True) - x_hat * product.mean(axes, keepdim=True)
-    )
+    dx = scale * (dy - dy.mean(axes, keepdim=True) - x_hat * product.mean(axes, keepdim=True))
     return dx, product.sum(axes), dy.sum(axes)
+
+
+def row_norm_backward(
+    dy: Tensor, x: Tensor, weight: Tensor | None, eps: float, center: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the differentiable gradients of x (r, d), weight and bias of layer or RMS norm."""
+    if center:
+        x_hat, _, var = standardize(x, (1,), eps)
+    else:
+        var = (x * x).mean(1, keepdim=True)
+        x_hat = x * torch.rsqrt(var + eps)
+    g = dy if weight is None else dy * weight
+    dx = g - x_hat * (g * x_hat).mean(1, keepdim=True)
+    if center:
+        dx = dx - g.mean(1, keepdim=True)
+    return dx * torch.rsqrt(var + eps), (dy * x_hat).sum(0), dy.sum(0)
