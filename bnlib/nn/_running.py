@@ -9,7 +9,9 @@ from torch import Tensor, nn
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-def update(module: nn.Module, mean: Tensor, var: Tensor, count: int) -> None:
+def update(
+    module: nn.Module, mean: Tensor, var: Tensor, count: int, sound: Tensor | None = None
+) -> None:
     """Move the running statistics towards those of a mini-batch, and count it.
 
     Parameters
@@ -21,35 +23,62 @@ def update(module: nn.Module, mean: Tensor, var: Tensor, count: int) -> None:
         Batch mean and biased variance; the running variance gets the unbiased one.
     count : int
         Values in each average.
+    sound : Tensor, optional
+        Nothing changes where this one truth value is false.
     """
+    tracked = module.num_batches_tracked
     with torch.no_grad():
-        tracked = module.num_batches_tracked
         if module.momentum is not None:
             weight = module.momentum
         else:
             weight = 0.0 if tracked is None else 1.0 / (tracked + 1).double()
-        move(module, mean, var * (count / (count - 1)), weight)
+        move(module, mean, var * (count / (count - 1)), weight, sound)
         if tracked is not None:
-            tracked.add_(1)
+            tracked.add_(1 if sound is None else sound)
 
 
-def move(module: nn.Module, mean: Tensor, var: Tensor, weight: float | Tensor) -> None:
+def move(
+    module: nn.Module,
+    mean: Tensor,
+    var: Tensor,
+    weight: float | Tensor,
+    sound: Tensor | None = None,
+) -> None:
     """Replace each running statistic r by (1 - weight) * r + weight * new."""
+    if torch._C._are_functorch_transforms_active():
+        _check_axes_of_vmap(module.running_mean, mean)
     for running, new in ((module.running_mean, mean), (module.running_var, var)):
-        running.copy_((1 - weight) * running.to(new.dtype) + weight * new)
+        new = (1 - weight) * running.to(new.dtype) + weight * new
+        running.copy_(new if sound is None else torch.where(sound, new, running))
 
 
-def refuse_nonfinite(mean: Tensor, var: Tensor) -> None:
-    """Raise ValueError where a statistic is NaN or infinite."""
+def _check_axes_of_vmap(running: Tensor, mean: Tensor) -> None:
+    is_batched = torch._C._functorch.is_batchedtensor
+    if is_batched(mean) and not is_batched(running):
+        raise RuntimeError(
+            "vmap: the mini-batch has an axis that the running statistics, which are updated in "
+            "place, have not. Set track_running_stats=False, or give each its own buffers with "
+            "torch.func.stack_module_state and functional_call"
+        )
+
+
+def refuse_nonfinite(mean: Tensor, var: Tensor) -> Tensor | None:
+    """Raise ValueError where a statistic is NaN or infinite.
+
+    Compiled code raises RuntimeError, at a time of its own; what is returned is then the truth
+    value that `update` needs.
+    """
     finite = torch.isfinite(mean + var)
     if torch.compiler.is_compiling():
         torch._assert_async(finite.all(), "refuse_nonfinite: statistics are not finite")
-    elif not bool(finite.all()):
+        return finite.all()
+    if not bool(finite.all()):
         channels = (~finite).nonzero().flatten().tolist()
         raise ValueError(
             "refuse_nonfinite: expected finite statistics of the mini-batch, got NaN or infinity "
             f"in {len(channels)} of {finite.numel()} channels, the first being {channels[:5]}"
         )
+    return None
 
 
 @contextlib.contextmanager

@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
-from bnlib.nn import _fused, _running
+from bnlib.nn import _fused, _fx, _running
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -50,6 +51,8 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         RuntimeError
             If the channels or the dtype do not fit. The buffers stay as they were.
         """
+        if isinstance(input, Proxy):
+            return _fx.leaf(self, input)
         self._check_input_dim(input)
         if not self.training and self.running_mean is not None:
             return super().forward(input)
@@ -58,10 +61,9 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         if not _fused.takes(input, self.num_features, (self.weight, self.bias), running, self.eps):
             return self._forward_of_torch(input)
         y, mean, var = _fused.batch_norm(input, self.weight, self.bias, self.eps)
-        if self.refuse_nonfinite:
-            _running.refuse_nonfinite(mean, var)
+        sound = _running.refuse_nonfinite(mean, var) if self.refuse_nonfinite else None
         if updates and self.running_mean is not None:
-            _running.update(self, mean, var, input.numel() // self.num_features)
+            _running.update(self, mean, var, input.numel() // self.num_features, sound)
         return y
 
     def _forward_of_torch(self, input: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Group normalization: a drop-in for ``torch.nn.GroupNorm``."""
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 
-from bnlib.nn import _layout
+from bnlib.nn import _fx, _layout
 
 
 class GroupNorm(nn.GroupNorm):
@@ -65,6 +66,8 @@ class GroupNorm(nn.GroupNorm):
         RuntimeError
             If the number of channels does not fit.
         """
+        if isinstance(input, Proxy):
+            return _fx.leaf(self, input)
         if input.device.type != "cpu" or not _layout.is_channels_last(input):
             return super().forward(input)
         memory_format = _layout.memory_format(input)

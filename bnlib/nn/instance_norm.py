@@ -2,12 +2,36 @@
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
-from bnlib.nn import _fused, _running
+from bnlib.nn import _fused, _fx, _running
 
 
 class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
     """What the classes share; torch's classes check the input and add a missing batch axis."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize each channel of each example.
+
+        Parameters
+        ----------
+        input : Tensor, (n, c, ...) or (c, ...)
+            A mini-batch, or one example, of `num_features` channels.
+
+        Returns
+        -------
+        Tensor
+            The output, of the shape and dtype of `input`.
+
+        Raises
+        ------
+        ValueError
+            If `input` has the wrong number of axes, the wrong number of channels, or one value
+            per channel.
+        """
+        if isinstance(input, Proxy):
+            return _fx.leaf(self, input)
+        return super().forward(input)
 
     def _apply_instance_norm(self, input: Tensor) -> Tensor:
         uses_running = self.track_running_stats and not self.training

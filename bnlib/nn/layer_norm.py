@@ -1,8 +1,9 @@
 """Layer normalization: a drop-in for ``torch.nn.LayerNorm``."""
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 
-from bnlib.nn import _fused, _rows
+from bnlib.nn import _fused, _fx, _rows
 
 
 class LayerNorm(nn.LayerNorm):
@@ -61,6 +62,8 @@ class LayerNorm(nn.LayerNorm):
         RuntimeError
             If the last axes do not have the lengths `normalized_shape`.
         """
+        if isinstance(input, Proxy):
+            return _fx.leaf(self, input)
         arguments = (self.normalized_shape, self.weight, self.bias, self.eps)
         if not _rows.takes(input, *arguments) or not _fused.has_numba():
             return super().forward(input)

@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
-from bnlib.nn import _plain, _rows
+from bnlib.nn import _fx, _plain, _rows
 
 
 class RMSNorm(nn.RMSNorm):
@@ -58,6 +59,8 @@ class RMSNorm(nn.RMSNorm):
         RuntimeError
             If the last axes do not have the lengths `normalized_shape`.
         """
+        if isinstance(input, Proxy):
+            return _fx.leaf(self, input)
         eps = self.eps
         if eps is None and input.is_floating_point():
             eps = torch.finfo(_plain.computing_dtype(input)).eps
