@@ -11,7 +11,7 @@ a constant channel. This difference is the one operation that fast mathematics m
 import numpy as np
 from numba import njit, prange
 
-LANE, ROWS = 4096, 128  # values along a row, or down a column, added before float64 takes over
+LANE, ROWS = 4096, 32  # values along a row, or down a column, added before float64 takes over
 WIDTH = 256  # columns of a task
 PILOT = 64  # values whose mean is the first guess at the mean of a channel
 FAR = 4.0  # squared standard deviations from guess to mean at which the guess is repeated

@@ -90,3 +90,16 @@ def row_norm_backward(
     if center:
         dx = dx - g.mean(1, keepdim=True)
     return dx * torch.rsqrt(var + eps), (dy * x_hat).sum(0), dy.sum(0)
+
+
+def group_norm_backward(
+    dy: Tensor, x: Tensor, groups: int, weight: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the differentiable gradients of x (n, c, l), weight and bias of group norm."""
+    n = x.shape[0]
+    grouped = x.reshape(n, groups, -1)
+    x_hat, _, var = standardize(grouped, (2,), eps)
+    g = (dy if weight is None else dy * weight[:, None]).reshape(grouped.shape)
+    dx = g - g.mean(2, keepdim=True) - x_hat * (g * x_hat).mean(2, keepdim=True)
+    dweight = (dy * x_hat.view(x.shape)).sum((0, 2))
+    return (dx * torch.rsqrt(var + eps)).view(x.shape), dweight, dy.sum((0, 2))

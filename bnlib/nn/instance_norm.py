@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fused, _fx, _running
+from bnlib.nn import _fused, _fx, _plain, _running
 
 
 class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
@@ -44,7 +44,8 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
         ):
             return super()._apply_instance_norm(input)
         n, c = input.shape[:2]
-        parameters = [None if p is None else p.repeat(n) for p in parameters]
+        dtype = _plain.computing_dtype(input)
+        parameters = [None if p is None else p.to(dtype).repeat(n) for p in parameters]
         y, mean, var = _fused.batch_norm(input.reshape(1, n * c, -1), *parameters, self.eps)
         if self.running_mean is not None:
             count = input[0, 0].numel()
