@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from torch_modules import CASES, distance, pair, step
 from torch import nn
+from torch_modules import CASES, distance, pair, step
 
 from bnlib import nn as bnn
 
