@@ -1,4 +1,4 @@
-"""Torch modules, batch norm on the CPU in float32: torch.nn against bnlib.nn, with and without Numba.
+"""Norms for PyTorch on the CPU, float32: torch.nn against bnlib.nn, with and without Numba.
 
 All numbers are ratios of times taken turn by turn in one run: torch's time over ours. The last
 columns say how far the fastest of ours is from the memory bound, as a multiple of the time of a
@@ -112,7 +112,7 @@ def table(title: str, rows: dict[str, tuple[nn.Module, nn.Module, Tensor]], whic
 
 def batch_norms(shape, *, training=True, relu=False):
     """Return torch's batch norm and ours, in a mode, each followed by ReLU or not."""
-    modules = [getattr(m, "BatchNorm2d")(shape[1]) for m in (nn, bnn)]
+    modules = [m.BatchNorm2d(shape[1]) for m in (nn, bnn)]
     if relu:
         modules = [nn.Sequential(m, nn.ReLU(inplace=True)) for m in modules]
     return [m.train(training) for m in modules]
@@ -194,7 +194,7 @@ def main(tiny: bool = False) -> None:
         table("batch norm + ReLU, train mode", rows(inputs, relu=True), slice(None))
         norms = {
             label: (getattr(nn, name)(*args), getattr(bnn, name)(*args),
-                    torch.randn(2 if tiny else shape[0], *shape[1:])[..., : 8 if tiny and len(shape) > 2 else None])
+                    torch.randn(2 if tiny else shape[0], *shape[1:]))
             for label, (name, args, shape) in NORMS.items()
         }  # fmt: skip
         table("other norms", norms, slice(None))

@@ -41,8 +41,9 @@ def _row_sums(row, near):
     for start in range(0, row.size, LANE):
         s = row.dtype.type(0)
         q = row.dtype.type(0)
-        for j in range(start, min(start + LANE, row.size)):
-            d = _minus(row[j], near)
+        part = row[start : start + LANE]
+        for j in range(part.size):
+            d = _minus(part[j], near)
             s += d
             q += d * d
         total += s
@@ -57,9 +58,10 @@ def _row_products(upstream, row, near):
     for start in range(0, row.size, LANE):
         s = row.dtype.type(0)
         p = row.dtype.type(0)
-        for j in range(start, min(start + LANE, row.size)):
-            s += upstream[j]
-            p += upstream[j] * _minus(row[j], near)
+        part, dy = row[start : start + LANE], upstream[start : start + LANE]
+        for j in range(part.size):
+            s += dy[j]
+            p += dy[j] * _minus(part[j], near)
         total += s
         product += p
     return total, product
@@ -175,6 +177,21 @@ def rows_write_gradient(dy, v, near, a, b, c0, dx):
         _write_row_gradient(dy[i, c], v[i, c], near[c], a[c], b[c], c0[c], dx[i, c])
 
 
+@_part_of_kernel
+def _add_line(line, near, s, q):
+    for j in range(line.size):
+        d = _minus(line[j], near[j])
+        s[j] += d
+        q[j] += d * d
+
+
+@_part_of_kernel
+def _add_product(dy, line, near, s, p):
+    for j in range(line.size):
+        s[j] += dy[j]
+        p[j] += dy[j] * _minus(line[j], near[j])
+
+
 @_compiled
 def columns_sums(v, near, sums):
     """Fill sums (chunks, 2, c) with the sums of x - near and of its square."""
@@ -187,10 +204,7 @@ def columns_sums(v, near, sums):
             s = np.zeros(hi - lo, v.dtype)
             q = np.zeros(hi - lo, v.dtype)
             for i in range(start, min(start + ROWS, m * (k + 1) // chunks)):
-                for j in range(hi - lo):
-                    d = _minus(v[i, lo + j], near[lo + j])
-                    s[j] += d
-                    q[j] += d * d
+                _add_line(v[i, lo:hi], near[lo:hi], s, q)
             for j in range(hi - lo):
                 sums[k, 0, lo + j] += s[j]
                 sums[k, 1, lo + j] += q[j]
@@ -208,9 +222,7 @@ def columns_products(dy, v, near, sums):
             s = np.zeros(hi - lo, v.dtype)
             p = np.zeros(hi - lo, v.dtype)
             for i in range(start, min(start + ROWS, m * (k + 1) // chunks)):
-                for j in range(hi - lo):
-                    s[j] += dy[i, lo + j]
-                    p[j] += dy[i, lo + j] * _minus(v[i, lo + j], near[lo + j])
+                _add_product(dy[i, lo:hi], v[i, lo:hi], near[lo:hi], s, p)
             for j in range(hi - lo):
                 sums[k, 0, lo + j] += s[j]
                 sums[k, 1, lo + j] += p[j]
