@@ -63,7 +63,7 @@ def contenders(peer: nn.Module, ours: nn.Module, run: Callable[[nn.Module], obje
 
 
 def modes(x: Tensor) -> dict[str, Callable[[nn.Module], object]]:
-    """What is timed of one module."""
+    """Return what is timed of one module."""
     leaf, dy = x.clone().requires_grad_(), torch.randn_like(x)
 
     def forward_backward(module):
@@ -97,7 +97,7 @@ def table(title: str, rows: dict[str, tuple[nn.Module, nn.Module, Tensor]], whic
             here = {name: seconds["torch"] / s for name, s in seconds.items() if name != "torch"}
             for name, ratio in here.items():
                 ratios.setdefault(mode, {}).setdefault(name, []).append(ratio)
-            wanted = list(modes(x.double()).values())[0](exact)
+            wanted = next(iter(modes(x.double()).values()))(exact)
             errors = [error((m(x),), (wanted,)) for m in (ours, peer)]
             bound = min(s for name, s in seconds.items() if name != "torch") / copied
             numba, plain = here.get("numba", math.nan), here["plain"]
@@ -133,7 +133,7 @@ class Block(nn.Module):
                 nn.Conv2d(c_in, c_out, 1, stride, bias=False), norm(c_out)
             )
 
-    def forward(self, x):
+    def forward(self, x):  # noqa: D102
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
