@@ -38,7 +38,7 @@ class RMSNorm(nn.RMSNorm):
     Examples
     --------
     >>> y = RMSNorm(2)(torch.tensor([[3.0, 4.0]]))
-    >>> round(float(y.square().mean()), 3)
+    >>> round(float(y.detach().square().mean()), 3)
     1.0
     """
 
