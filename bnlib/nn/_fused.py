@@ -1,0 +1,150 @@
+"""Batch normalization of a mini-batch: the fast path, and when it is taken.
+
+On plain CPU tensors an autograd function calls the kernels of `_kernel_numba`, or those of
+`_kernel_torch` where Numba is not installed. Wherever something watches the single operations
+(``torch.compile``, export, ``torch.func``, forward mode, tensor subclasses), and on other devices,
+the definition in `_plain` runs instead. The second derivative always comes from `_plain`.
+"""
+
+import contextlib
+import functools
+import os
+import types
+
+import torch
+from torch import Tensor
+
+from bnlib.nn import _kernel_torch, _layout, _plain
+
+PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+FORKED: list[bool] = []  # not empty in a process that was forked from one with Numba's threads
+Output = tuple[Tensor, Tensor, Tensor]
+
+
+@functools.cache
+def kernel() -> types.ModuleType:
+    """Return the fastest kernel that is installed; ``BNLIB_KERNEL=torch`` refuses Numba."""
+    if os.environ.get("BNLIB_KERNEL") != "torch" and not FORKED:
+        with contextlib.suppress(ImportError):
+            from bnlib.nn import _kernel_numba
+
+            return _kernel_numba
+    return _kernel_torch
+
+
+def _after_fork() -> None:
+    """Numba's threads do not survive a fork, and a process that calls them would be ended."""
+    if kernel.cache_info().currsize and has_numba():
+        FORKED.append(True)
+        kernel.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def has_numba() -> bool:
+    """Whether the compiled kernels are in use."""
+    return kernel() is not _kernel_torch
+
+
+def is_watched(*tensors: Tensor | None) -> bool:
+    """Whether a kernel that torch does not see would go wrong on these tensors."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch.autograd.forward_ad._current_level >= 0
+        or any(
+            t is not None and (type(t) not in PLAIN_TYPES or t.device.type != "cpu")
+            for t in tensors
+        )
+    )
+
+
+def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Output:
+    """Normalize each channel (axis 1) of `x` by its own mean and biased variance.
+
+    Parameters
+    ----------
+    x : Tensor, (n, c, ...)
+        Of floating point, not empty.
+    weight, bias : Tensor (c,), optional
+        Scale and shift.
+    eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    y : Tensor, shape, dtype and memory format of x
+    mean, var : Tensor, (c,)
+        Batch mean and biased variance, without gradient: float64 on the fast path, else in the
+        precision of the computation.
+    """
+    if is_watched(x, weight, bias):
+        return _plain.batch_norm(x, weight, bias, eps)
+    values = _layout.dense(x.to(_plain.computing_dtype(x)))
+    weight, bias = (None if p is None else p.to(values.dtype) for p in (weight, bias))
+    y, mean, var = BatchNormFunction.apply(values, weight, bias, eps)
+    return y.to(x.dtype), mean, var
+
+
+class BatchNormFunction(torch.autograd.Function):
+    """The fast path: kernels forward and backward, `_plain` for the second derivative."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Output:
+        y, mean, var = kernel().forward(x, weight, bias, eps)
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, var)
+        ctx.set_materialize_grads(False)
+        return y, mean, var
+
+    @staticmethod
+    def backward(ctx, dy: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if dy is None:
+            return None, None, None, None
+        x, weight, mean, var = ctx.saved_tensors
+        if torch.is_grad_enabled() or is_watched(dy, x):
+            dx, dweight, dbias = _plain.batch_norm_backward(dy, x, weight, ctx.eps)
+        else:
+            dy = _layout.like(dy, x)
+            dx, dweight, dbias = kernel().backward(dy, x, weight, mean, var, ctx.eps)
+        needs = ctx.needs_input_grad
+        return (
+            dx if needs[0] else None,
+            dweight.to(x.dtype) if needs[1] else None,
+            dbias.to(x.dtype) if needs[2] else None,
+            None,
+        )
+
+
+def takes(
+    x: Tensor,
+    channels: int,
+    parameters: tuple[Tensor | None, Tensor | None],
+    running: tuple[Tensor | None, Tensor | None],
+    eps: float,
+) -> bool:
+    """Whether `batch_norm` may normalize `x`; what it may not is for torch to do or to refuse."""
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    return (
+        x.device.type == "cpu"
+        and x.layout is torch.strided
+        and (half or x.dtype in (torch.float32, torch.float64))
+        and x.shape[1] == channels
+        and x.numel() > channels
+        and eps > 0
+        and (running[0] is None) == (running[1] is None)
+        and all(
+            t is None
+            or (
+                t.device.type == "cpu"
+                and t.shape == (channels,)
+                and (t.dtype == x.dtype or (half and t.dtype == torch.float32))
+            )
+            for t in (*parameters, *running)
+        )
+    )

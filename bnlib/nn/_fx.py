@@ -1,0 +1,10 @@
+"""What makes ``torch.fx`` treat a module as it treats those of ``torch.nn``: as one node."""
+
+from torch import nn
+from torch.fx import Proxy
+
+
+def leaf(module: nn.Module, input: Proxy) -> Proxy:
+    """Record a call of `module` on a value that is being traced."""
+    tracer = input.tracer
+    return tracer.create_proxy("call_module", tracer.path_of_module(module), (input,), {})

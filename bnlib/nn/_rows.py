@@ -1,0 +1,82 @@
+"""Layer norm and RMS norm on the CPU: the fast path.
+
+Layer norm runs in Numba's loops where Numba is installed, else in torch's own kernel. RMS norm,
+which torch puts together from single operations, runs in those loops or in the operations below.
+"""
+
+import types
+
+import torch
+from torch import Tensor
+
+from bnlib.nn import _fused, _plain
+
+
+def takes(
+    x: Tensor, shape: tuple[int, ...], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> bool:
+    """Whether `normalize_rows` may normalize `x`; what it may not is for torch."""
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    return (
+        (half or x.dtype in (torch.float32, torch.float64))
+        and x.layout is torch.strided
+        and 0 < len(shape) <= x.dim()
+        and x.shape[-len(shape) :] == shape
+        and x.numel() > 0
+        and eps > 0
+        and not _fused.is_watched(x, weight, bias)
+        and all(
+            p is None
+            or (p.shape == shape and (p.dtype == x.dtype or (half and p.dtype == torch.float32)))
+            for p in (weight, bias)
+        )
+    )
+
+
+def normalize_rows(
+    x: Tensor,
+    shape: tuple[int, ...],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    *,
+    center: bool,
+) -> Tensor:
+    """Normalize over the last axes, of the given shape: layer norm, or RMS norm if not `center`."""
+    dtype = _plain.computing_dtype(x)
+    weight, bias = (None if p is None else p.to(dtype).reshape(-1) for p in (weight, bias))
+    width = x[(0,) * (x.dim() - len(shape))].numel()
+    rows = x.to(dtype).contiguous().view(-1, width)
+    return RowNormFunction.apply(rows, weight, bias, eps, center)[0].view(x.shape).to(x.dtype)
+
+
+class RowNormFunction(torch.autograd.Function):
+    """Normalize the rows of (r, d); the second derivative comes from `_plain`."""
+
+    @staticmethod
+    def forward(
+        ctx, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, center: bool
+    ) -> tuple[Tensor, ...]:
+        y, mean, inv_std = _kernel().forward(x, weight, bias, eps, center)
+        ctx.save_for_backward(x, weight, mean, inv_std)
+        ctx.eps, ctx.center = eps, center
+        return (y,)
+
+    @staticmethod
+    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inv_std = ctx.saved_tensors
+        if torch.is_grad_enabled() or _fused.is_watched(dy, x):
+            gradients = _plain.row_norm_backward(dy, x, weight, ctx.eps, ctx.center)
+        else:
+            dy = dy.contiguous()
+            gradients = _kernel().backward(dy, x, weight, mean, inv_std, ctx.center)
+        needed = zip(gradients, ctx.needs_input_grad, strict=False)
+        return *(g.to(x.dtype) if needs else None for g, needs in needed), None, None
+
+
+def _kernel() -> types.ModuleType:
+    if _fused.has_numba():
+        from bnlib.nn import _rows_numba as kernel
+    else:
+        from bnlib.nn import _rows_torch as kernel
+    return kernel

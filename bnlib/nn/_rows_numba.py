@@ -1,0 +1,36 @@
+"""Layer norm and RMS norm of tensors (r, d) with the compiled loops of `_row_loops`."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bnlib.nn import _row_loops
+from bnlib.nn._kernel_numba import CHUNKS, run
+
+
+def forward(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, center: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the output, and the mean (0 if not centred) and 1 / sqrt(var + eps) of each row."""
+    y = torch.empty_like(x)
+    mean, inv_std = np.empty((2, x.shape[0]))
+    arrays = (x.detach().numpy(), _or_constant(weight, 1, x), _or_constant(bias, 0, x))
+    run(_row_loops.forward, *arrays, eps, center, y.numpy(), mean, inv_std)
+    return y, torch.from_numpy(mean), torch.from_numpy(inv_std)
+
+
+def backward(
+    dy: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, inv_std: Tensor, center: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of x, weight and bias."""
+    dx = torch.empty_like(x)
+    sums = np.zeros((min(CHUNKS, -(-x.shape[0] // 8)), 2, x.shape[1]))
+    arrays = (dy.detach().numpy(), x.detach().numpy(), _or_constant(weight, 1, x))
+    run(_row_loops.backward, *arrays, mean.numpy(), inv_std.numpy(), center, dx.numpy(), sums)
+    return dx, *torch.from_numpy(sums.sum(0))
+
+
+def _or_constant(parameter: Tensor | None, value: float, x: Tensor) -> np.ndarray:
+    if parameter is None:
+        parameter = torch.full(x.shape[1:], value, dtype=x.dtype)
+    return parameter.detach().contiguous().numpy()

@@ -1,0 +1,95 @@
+"""Running statistics of a torch module: updated last, all together, or not at all."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def update(
+    module: nn.Module, mean: Tensor, var: Tensor, count: int, sound: Tensor | None = None
+) -> None:
+    """Move the running statistics towards those of a mini-batch, and count it.
+
+    Parameters
+    ----------
+    module : Module
+        Has the buffers and the `momentum` of ``torch.nn.BatchNorm2d``; with `momentum` None the
+        running statistics are the mean over all mini-batches so far.
+    mean, var : Tensor, (c,)
+        Batch mean and biased variance; the running variance gets the unbiased one.
+    count : int
+        Values in each average.
+    sound : Tensor, optional
+        Nothing changes where this one truth value is false.
+    """
+    tracked = module.num_batches_tracked
+    with torch.no_grad():
+        if module.momentum is not None:
+            weight = module.momentum
+        else:
+            weight = 0.0 if tracked is None else 1.0 / (tracked + 1).double()
+        move(module, mean, var * (count / (count - 1)), weight, sound)
+        if tracked is not None:
+            tracked.add_(1 if sound is None else sound)
+
+
+def move(
+    module: nn.Module,
+    mean: Tensor,
+    var: Tensor,
+    weight: float | Tensor,
+    sound: Tensor | None = None,
+) -> None:
+    """Replace each running statistic r by (1 - weight) * r + weight * new."""
+    if torch._C._are_functorch_transforms_active():
+        _check_axes_of_vmap(module.running_mean, mean)
+    for running, new in ((module.running_mean, mean), (module.running_var, var)):
+        new = (1 - weight) * running.to(new.dtype) + weight * new
+        running.copy_(new if sound is None else torch.where(sound, new, running))
+
+
+def _check_axes_of_vmap(running: Tensor, mean: Tensor) -> None:
+    is_batched = torch._C._functorch.is_batchedtensor
+    if is_batched(mean) and not is_batched(running):
+        raise RuntimeError(
+            "vmap: the mini-batch has an axis that the running statistics, which are updated in "
+            "place, have not. Set track_running_stats=False, or give each its own buffers with "
+            "torch.func.stack_module_state and functional_call"
+        )
+
+
+def refuse_nonfinite(mean: Tensor, var: Tensor) -> Tensor | None:
+    """Raise ValueError where a statistic is NaN or infinite.
+
+    Compiled code raises RuntimeError, at a time of its own; what is returned is then the truth
+    value that `update` needs.
+    """
+    finite = torch.isfinite(mean + var)
+    if torch.compiler.is_compiling():
+        torch._assert_async(finite.all(), "refuse_nonfinite: statistics are not finite")
+        return finite.all()
+    if not bool(finite.all()):
+        channels = (~finite).nonzero().flatten().tolist()
+        raise ValueError(
+            "refuse_nonfinite: expected finite statistics of the mini-batch, got NaN or infinity "
+            f"in {len(channels)} of {finite.numel()} channels, the first being {channels[:5]}"
+        )
+    return None
+
+
+@contextlib.contextmanager
+def unchanged_by_failure(module: nn.Module) -> Iterator[None]:
+    """Put the buffers back as they were if the body raises."""
+    before = {name: getattr(module, name) for name in BUFFERS}
+    before = {name: (b, b.clone()) for name, b in before.items() if b is not None}
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for buffer, value in before.values():
+                buffer.copy_(value)
+        raise

@@ -1,0 +1,88 @@
+"""Group normalization: a drop-in for ``torch.nn.GroupNorm``."""
+
+from torch import Tensor, nn
+from torch.fx import Proxy
+
+from bnlib.nn import _fused, _fx, _group, _layout
+
+
+class GroupNorm(nn.GroupNorm):
+    r"""Group normalization of (n, c, ...): each example's channels in `num_groups` groups.
+
+    .. math:: y = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}\,\gamma + \beta
+
+    with :math:`\mu` and :math:`\sigma^2` those of one group of channels of one example
+    :cite:p:`wu2018group`, and :math:`\gamma, \beta` the channel's `weight` and `bias`.
+
+    A drop-in for ``torch.nn.GroupNorm``, of which it is a subclass: the same constructor,
+    attributes, state dict, errors, outputs and gradients.
+
+    Parameters
+    ----------
+    num_groups : int
+        Number of groups, a divisor of `num_channels`.
+    num_channels : int
+        Number of channels ``c``.
+    eps : float
+        Added to the variance.
+    affine : bool
+        Learn `weight` and `bias`.
+    device, dtype
+        Of the parameters.
+    bias : bool
+        Learn a `bias`, where `affine`.
+
+    Notes
+    -----
+    What differs from torch 2.13 on the CPU:
+
+    - torch takes the variance of channels_last input as :math:`E[x^2] - E[x]^2` in float32: at
+      mean 10,000 and standard deviation 1 its output is off by more than 1,000. Here sums go
+      on in float64, and from values near the mean.
+    - A group of equal values gives exactly `bias`; torch is off by 0.1 for values of 10,000.
+
+    Examples
+    --------
+    >>> import torch
+    >>> y = GroupNorm(2, 4)(torch.arange(8.0).reshape(1, 4, 2))
+    >>> y.detach().reshape(2, 4).mean(1).abs().max() < 1e-6
+    tensor(True)
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize each group of channels of each example.
+
+        Parameters
+        ----------
+        input : Tensor, (n, c, ...)
+            A mini-batch of `num_channels` channels.
+
+        Returns
+        -------
+        Tensor
+            The output, of the shape, dtype and memory format of `input`.
+
+        Raises
+        ------
+        ValueError
+            If each group has one value.
+        RuntimeError
+            If the number of channels does not fit.
+        """
+        if isinstance(input, Proxy):
+            return _fx.leaf(self, input)
+        if not self._is_for_kernels(input):
+            return super().forward(input)
+        memory_format = _layout.memory_format(input)
+        arguments = (self.num_groups, self.weight, self.bias, self.eps)
+        y = _group.group_norm(input.contiguous(), *arguments)
+        return y.contiguous(memory_format=memory_format)
+
+    def _is_for_kernels(self, input: Tensor) -> bool:
+        c = self.num_channels
+        return (
+            not _fused.is_watched(input, self.weight, self.bias)
+            and input.dim() > 1
+            and _fused.takes(input, c, (self.weight, self.bias), (None, None), self.eps)
+            and input[0].numel() > self.num_groups
+        )

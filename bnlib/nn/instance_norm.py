@@ -1,0 +1,124 @@
+"""Instance normalization: drop-ins for ``torch.nn.InstanceNorm1d``, ``2d`` and ``3d``."""
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Proxy
+
+from bnlib.nn import _fused, _fx, _plain, _running
+
+
+class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
+    """What the classes share; torch's classes check the input and add a missing batch axis."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize each channel of each example.
+
+        Parameters
+        ----------
+        input : Tensor, (n, c, ...) or (c, ...)
+            A mini-batch, or one example, of `num_features` channels.
+
+        Returns
+        -------
+        Tensor
+            The output, of the shape and dtype of `input`.
+
+        Raises
+        ------
+        ValueError
+            If `input` has the wrong number of axes, the wrong number of channels, or one value
+            per channel.
+        """
+        if isinstance(input, Proxy):
+            return _fx.leaf(self, input)
+        return super().forward(input)
+
+    def _apply_instance_norm(self, input: Tensor) -> Tensor:
+        uses_running = self.track_running_stats and not self.training
+        running = (self.running_mean, self.running_var)
+        parameters = (self.weight, self.bias)
+        if (
+            uses_running
+            or not _fused.takes(input, input.shape[1], parameters, running, self.eps)
+            or input[0, 0].numel() < 2
+        ):
+            return super()._apply_instance_norm(input)
+        n, c = input.shape[:2]
+        dtype = _plain.computing_dtype(input)
+        parameters = [None if p is None else p.to(dtype).repeat(n) for p in parameters]
+        y, mean, var = _fused.batch_norm(input.reshape(1, n * c, -1), *parameters, self.eps)
+        if self.running_mean is not None:
+            count = input[0, 0].numel()
+            mean, var = mean.view(n, c).mean(0), var.view(n, c).mean(0) * (count / (count - 1))
+            with torch.no_grad():
+                _running.move(self, mean, var, self.momentum or 0.0)
+        return y.view(input.shape)
+
+
+class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
+    r"""Instance normalization of sequences (n, c, l) or one sequence (c, l).
+
+    .. math:: y = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}\,\gamma + \beta
+
+    with :math:`\mu` and :math:`\sigma^2` those of one channel of one example
+    :cite:p:`ulyanov2016instance`, and :math:`\gamma, \beta` the channel's `weight` and `bias`.
+
+    A drop-in for ``torch.nn.InstanceNorm1d``, of which it is a subclass: the same constructor,
+    attributes, state dict, errors, outputs, gradients and buffers.
+
+    Parameters
+    ----------
+    num_features : int
+        Number of channels ``c``.
+    eps : float
+        Added to the variance.
+    momentum : float or None
+        Weight of the new value in the running statistics. None keeps them as they are, as torch
+        does; it is not an average over all mini-batches.
+    affine : bool
+        Learn `weight` and `bias`.
+    track_running_stats : bool
+        Keep running statistics, means over the examples, and normalize with them in eval mode.
+    device, dtype
+        Of parameters and buffers.
+    bias : bool
+        Learn a `bias`, where `affine`.
+
+    Notes
+    -----
+    torch 2.13 computes this with its batch norm, so what is said in `BatchNorm1d` on constant
+    channels, accuracy and speed holds here too.
+
+    Examples
+    --------
+    >>> InstanceNorm1d(1)(torch.tensor([[[1.0, 3.0]], [[7.0, 7.0]]]))
+    tensor([[[-1.0000,  1.0000]],
+    <BLANKLINE>
+            [[ 0.0000,  0.0000]]])
+    """
+
+
+class InstanceNorm2d(_InstanceNorm, nn.InstanceNorm2d):
+    """Instance normalization of images (n, c, h, w) or one image (c, h, w).
+
+    A drop-in for ``torch.nn.InstanceNorm2d``. Parameters, and what differs from torch, are those
+    of `InstanceNorm1d`.
+
+    Examples
+    --------
+    >>> InstanceNorm2d(3)(torch.randn(2, 3, 4, 4)).shape
+    torch.Size([2, 3, 4, 4])
+    """
+
+
+class InstanceNorm3d(_InstanceNorm, nn.InstanceNorm3d):
+    """Instance normalization of volumes (n, c, d, h, w) or one volume (c, d, h, w).
+
+    A drop-in for ``torch.nn.InstanceNorm3d``. Parameters, and what differs from torch, are those
+    of `InstanceNorm1d`.
+
+    Examples
+    --------
+    >>> InstanceNorm3d(3)(torch.randn(2, 3, 4, 4, 4)).shape
+    torch.Size([2, 3, 4, 4, 4])
+    """

@@ -1,0 +1,22 @@
+"""Both kernels, and pairs of a drop-in and torch's own class."""
+
+import pytest
+import torch
+
+from bnlib.nn import _fused, _kernel_torch
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=["torch", "numba"])
+def kernel(request, monkeypatch):
+    """Each kernel in turn, put in place of the fastest that is installed."""
+    module = _kernel_torch
+    if request.param == "numba":
+        pytest.importorskip("numba")
+        from bnlib.nn import _kernel_numba as module
+    monkeypatch.setattr(_fused, "kernel", lambda: module)
+    return module

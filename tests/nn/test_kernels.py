@@ -1,0 +1,127 @@
+"""The kernels: every view of a tensor, any number of threads, a process that was forked."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch_modules import pair, step
+
+from bnlib import nn as bnn
+from bnlib.nn import _fused, _kernel_torch, _layout, _plain
+
+EPS = 1e-3
+
+
+def kernels():
+    yield _kernel_torch
+    if _fused.has_numba():
+        yield _fused.kernel()
+
+
+@st.composite
+def tensors(draw):
+    """A dense tensor of two to five axes in some memory format, from one value to many blocks."""
+    shape = draw(st.lists(st.integers(1, 9), min_size=2, max_size=5))
+    shape[0] = draw(st.sampled_from([1, 2, 3, 8, 70]))
+    shape[1] = draw(st.sampled_from([1, 2, 3, 9, 300]))
+    dtype = draw(st.sampled_from([torch.float32, torch.float64]))
+    x = torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(len(shape)))
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    if len(shape) in formats and draw(st.booleans()):
+        x = x.contiguous(memory_format=formats[len(shape)])
+    return x * draw(st.sampled_from([1, 1e-3, 1e3])) + draw(st.sampled_from([0, 5, 1e3]))
+
+
+@given(tensors())
+def test_kernels_agree_with_the_definition(x):
+    if x.numel() == x.shape[1]:
+        return
+    weight, bias = torch.linspace(-1, 2, 2 * x.shape[1], dtype=x.dtype).view(2, -1)
+    exact = x.double()
+    y, mean, var = _plain.batch_norm(exact, weight.double(), bias.double(), EPS)
+    dy = torch.linspace(-1, 2, x.numel(), dtype=x.dtype).view(x.shape)
+    gradients = _plain.batch_norm_backward(dy.double(), exact, weight.double(), EPS)
+    unit = torch.finfo(x.dtype).eps * (1 + float((mean**2 / (var + EPS)).max()) ** 0.5)
+    for kernel in kernels():
+        dense = _layout.dense(x)
+        got = kernel.forward(dense, weight, bias, EPS)
+        for value, expected in zip(got, (y, mean, var), strict=True):
+            torch.testing.assert_close(value.double(), expected, rtol=99 * unit, atol=99 * unit)
+        assert got[0].stride() == dense.stride()
+        back = kernel.backward(_layout.like(dy, dense), dense, weight, *got[1:], EPS)
+        scale = 6 / float((var + EPS).min()) ** 0.5  # of what cancels in the gradient
+        torch.testing.assert_close(back[0].double(), gradients[0], rtol=0, atol=99 * unit * scale)
+        for value, expected in zip(back[1:], gradients[1:], strict=True):
+            size = 3 * x.numel() / x.shape[1]
+            torch.testing.assert_close(value.double(), expected, rtol=0, atol=99 * unit * size)
+
+
+@given(tensors())
+def test_layout_is_a_view_with_channels_in_place(x):
+    dense = _layout.dense(x)
+    view = _layout.view(dense)
+    assert view.data_ptr() == dense.data_ptr()
+    assert view.is_contiguous()
+    assert view.shape[1] == x.shape[1]
+    channel = view[:, 0].flatten().sort().values
+    torch.testing.assert_close(channel, x[:, 0].flatten().sort().values, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(8, 16, 40, 40), (4, 3, 90, 90), (700, 100)], ids=str)
+@pytest.mark.parametrize("last", [False, True])
+def test_result_does_not_depend_on_the_number_of_threads(shape, last):
+    pytest.importorskip("numba")
+    x, dy = torch.randn(2, *shape)
+    if last and len(shape) == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    module, _ = pair("BatchNorm2d" if len(shape) == 4 else "BatchNorm1d", shape[1], momentum=1.0)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append(step(module, x, dy))
+    finally:
+        torch.set_num_threads(before)
+    for name in ("y", "dx", "dweight", "dbias", "running_mean", "running_var"):
+        torch.testing.assert_close(results[0][name], results[1][name], rtol=0, atol=0)
+
+
+def _in_child(queue):
+    torch.set_num_threads(1)  # torch's own threads do not survive a fork either
+    y = bnn.BatchNorm2d(3)(torch.ones(64, 3, 50, 50))
+    queue.put((_fused.has_numba(), float(y.detach().abs().max())))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_process_does_without_numbas_threads():
+    pair("BatchNorm2d", 3)[0](torch.randn(64, 3, 50, 50))
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    process = context.Process(target=_in_child, args=(queue,))
+    process.start()
+    try:
+        assert queue.get(timeout=60) == (False, 0)
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    finally:
+        process.kill()
+
+
+def test_works_without_numba():
+    script = (
+        "import sys; sys.modules['numba'] = None\n"
+        "import torch; from bnlib import nn; from bnlib.nn import _fused\n"
+        "assert not _fused.has_numba()\n"
+        "x = torch.randn(4, 3, 5, 5, requires_grad=True)\n"
+        "nn.BatchNorm2d(3)(x).sum().backward(); nn.LayerNorm(5)(x); nn.RMSNorm(5)(x)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

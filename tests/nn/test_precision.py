@@ -1,0 +1,137 @@
+"""Where torch loses digits or lets one mini-batch ruin a model, the drop-ins do not."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch_modules import CASES, distance, pair, step
+
+from bnlib import nn as bnn
+
+SHAPES = [(64, 300), (6, 16, 25), (8, 5, 14, 14), (8, 16, 14, 14), (2, 3, 80, 90), (2, 3, 4, 5, 6)]
+FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def batch_norms(shape, **options):
+    return pair(f"BatchNorm{max(len(shape) - 2, 1)}d", shape[1], **options)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("mean", [0, 100, 1e4])
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
+def test_float32_is_accurate_to_a_few_ulp(shape, mean, last, kernel):
+    if last and len(shape) not in FORMATS:
+        pytest.skip("no such format")
+    ours, peer = batch_norms(shape)
+    x, dy = torch.randn(2, *shape)
+    x = x * 2 + mean
+    if last:
+        x = x.contiguous(memory_format=FORMATS[len(shape)])
+    exact = step(peer.double(), x.double(), dy.double())
+    for name, value in step(ours, x, dy).items():
+        assert distance(value, exact[name]) < 1e-6, name
+
+
+@pytest.mark.parametrize("mean", [100, 1e4])
+def test_channels_last_statistics_beat_torchs(mean, kernel):
+    x = (torch.randn(64, 8, 40, 40) + mean).contiguous(memory_format=torch.channels_last)
+    exact = x.double().var((0, 2, 3))
+    errors = []
+    for module in pair("BatchNorm2d", 8, momentum=1.0):
+        module(x)
+        errors.append(distance(module.running_var, exact))
+    assert errors[0] < 3e-7 < errors[1] / 10
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e4 + 0.1, -1e10, 1e-20])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_constant_channel_gives_exactly_bias(value, shape, kernel):
+    ours, _ = batch_norms(shape)
+    x = torch.randn(shape)
+    x[:, 0] = value
+    y = ours(x)[:, 0]
+    torch.testing.assert_close(y, ours.bias[0].expand_as(y), rtol=0, atol=0)
+    if len(shape) == 4:
+        y = ours(x.contiguous(memory_format=torch.channels_last))[:, 0]
+        torch.testing.assert_close(y, ours.bias[0].expand_as(y), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["InstanceNorm2d", "LayerNorm", "GroupNorm"])
+@pytest.mark.parametrize("value", [0.1, 1e4 + 0.1, -1e10])
+def test_constant_example_gives_exactly_bias(name, value, kernel):
+    args, _, shape = CASES[name]
+    ours, _ = pair(name, *args)
+    y = ours(torch.full(shape, value))
+    expected = torch.zeros(shape) if ours.bias is None else ours.bias.detach()
+    if name == "GroupNorm":
+        expected = expected[:, None, None]
+    torch.testing.assert_close(y, expected.expand_as(y), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("outlier", [1e3, 1e6])
+def test_an_outlier_in_first_place_costs_no_digits(outlier, kernel):
+    x = torch.randn(16, 9, 30, 30)
+    x[0, 0, 0, 0] = outlier
+    ours, _ = pair("BatchNorm2d", 9, momentum=1.0)
+    ours(x)
+    assert distance(ours.running_var, x.double().var((0, 2, 3))) < 1e-6
+
+
+def test_group_norm_of_channels_last():
+    x = (torch.randn(8, 16, 20, 20) + 1e4).contiguous(memory_format=torch.channels_last)
+    ours, peer = pair("GroupNorm", 4, 16)
+    errors = [distance(m(x), copy.deepcopy(m).double()(x.double())) for m in (ours, peer)]
+    assert errors[0] < 1e-6
+    assert errors[1] > 1
+
+
+def test_layer_norm_with_a_large_mean():
+    pytest.importorskip("numba")
+    ours, peer = pair("LayerNorm", 700)
+    x, dy = torch.randn(2, 50, 700)
+    x = x + 1e4
+    exact = step(peer.double(), x.double(), dy.double())
+    for name, value in step(ours, x, dy).items():
+        assert distance(value, exact[name]) < 1e-6, name
+
+
+POISON = [float("nan"), float("inf"), -float("inf")]
+
+
+@pytest.mark.parametrize("poison", POISON)
+@pytest.mark.parametrize("shape", [(8, 5), (4, 3, 5, 5), (4, 9, 5, 5)], ids=str)
+def test_poisoned_batch_is_refused_and_changes_nothing(poison, shape, kernel):
+    ours, _ = batch_norms(shape, momentum=0.5)
+    ours.refuse_nonfinite = True
+    x = torch.randn(shape)
+    ours(x)
+    before = copy.deepcopy(ours.state_dict())
+    x[1, 2] = poison
+    with pytest.raises(ValueError, match=r"refuse_nonfinite.*1 of \d+ channels.*\[2\]"):
+        ours(x)
+    torch.testing.assert_close(dict(ours.state_dict()), dict(before), rtol=0, atol=0)
+
+
+def test_poisoned_batch_poisons_torch_and_us_by_default(kernel):
+    x = torch.randn(4, 3, 5, 5)
+    x[0, 1, 0, 0] = float("nan")
+    for module in pair("BatchNorm2d", 3):
+        y = module(x)
+        assert y[:, 1].isnan().all()
+        assert not y[:, [0, 2]].isnan().any()
+        assert module.running_var.isnan().tolist() == [False, True, False]
+
+
+def test_overflow_in_half_precision_is_finite_in_float32(kernel):
+    x = torch.full((4, 3, 5, 5), 60000.0, dtype=torch.float16)
+    x[0] = -60000.0
+    y = bnn.BatchNorm2d(3)(x)
+    assert y.isfinite().all()
+    assert abs(y.float().mean()) < 1e-3
+
+
+def test_large_values_overflow_as_in_float32_arithmetic(kernel):
+    x = torch.tensor([[1e30], [-1e30]]).expand(2, 3).contiguous()
+    ours, peer = bnn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    assert ours(x).isfinite().all() == peer(x).isfinite().all()
