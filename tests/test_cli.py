@@ -125,7 +125,7 @@ def test_module_passes_the_code_on():
     command = [sys.executable, "-W", "error", "-m", "bnlib", "experiments", "run", "nothing"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: unknown experiment 'nothing'; there are: conditioning,")
+    assert done.stderr.startswith("error: unknown experiment 'nothing'; there are: batch_size,")
 
 
 def _fail(config):
