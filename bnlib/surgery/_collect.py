@@ -149,7 +149,10 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         from tqdm.auto import tqdm
 
-        total = len(self._loader) if hasattr(self._loader, "__len__") else None
+        try:
+            total = len(self._loader)
+        except TypeError:  # a stream
+            total = None
         if self._max is not None:
             total = self._max if total is None else min(total, self._max)
         batches = itertools.islice(self._loader, self._max)

@@ -206,7 +206,8 @@ def randomize(batch_norm, *, hard=True):
     batch_norm.running_var.uniform_(0.05, 3)
     if batch_norm.weight is not None:
         nn.init.normal_(batch_norm.weight, std=1.5)
-        nn.init.normal_(batch_norm.bias)
+        if batch_norm.bias is not None:
+            nn.init.normal_(batch_norm.bias)
         if hard:
             with torch.no_grad():
                 batch_norm.weight[0] = 0
