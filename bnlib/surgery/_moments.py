@@ -32,7 +32,7 @@ class PooledStatistics(NamedTuple):
 class Moments:
     """Running count, mean and sum of squared deviations, (d,) in float64.
 
-    :cite:t:`chan1983algorithms`, equation 2.1: for the batches A and B with delta = mean_B - mean_A
+    :cite:t:`chan1983algorithms`: for the batches A and B with delta = mean_B - mean_A
 
         mean = mean_A + delta n_B / n,   M2 = M2_A + M2_B + delta^2 n_A n_B / n,   n = n_A + n_B,
 

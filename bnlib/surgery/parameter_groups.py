@@ -16,9 +16,9 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Return parameter groups for ``torch.optim``: weight decay for weights only.
 
-    Weight decay on the scale of a norm limits what the network can express and regularizes nothing
-    that the following layer could not undo; on a weight that feeds a batch norm it sets the
-    effective learning rate instead (:cite:t:`vanlaarhoven2017l2`).
+    A common recipe (He et al., 2019, "Bag of tricks for image classification with convolutional
+    neural networks", Section 3.1). On a weight that feeds a batch norm, weight decay does not
+    limit the function but sets the effective learning rate (:cite:t:`vanlaarhoven2017l2`).
 
     Parameters
     ----------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection
 
-import torch
 from torch import nn
 
 from bnlib.surgery._modules import select_batch_norms, substitute
@@ -17,7 +16,7 @@ def replace(model: nn.Module, factory: Factory, layers: Collection[str] | None =
     """Return a copy of a model with other modules in the place of its batch norms.
 
     The function changes: a group norm knows no running statistics, and the model has to be trained
-    further, or from scratch (:cite:t:`wu2018group`, Section 4).
+    further, or from scratch (:cite:t:`wu2018group`).
 
     Parameters
     ----------
@@ -46,11 +45,9 @@ def replace(model: nn.Module, factory: Factory, layers: Collection[str] | None =
     --------
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 12, 3), torch.nn.BatchNorm2d(12))
-    >>> replace(net, group_norm(4))
-    Sequential(
-      (0): Conv2d(3, 12, kernel_size=(3, 3), stride=(1, 1))
-      (1): GroupNorm(4, 12, eps=1e-05, affine=True)
-    )
+    >>> new = replace(net, group_norm(4))
+    >>> type(new[1]).__name__, new[1].num_groups
+    ('GroupNorm', 4)
     """
     result = copy.deepcopy(model)
     exchanges = {}
@@ -88,8 +85,8 @@ def group_norm(num_groups: int = 32) -> Factory:
     Examples
     --------
     >>> import torch
-    >>> group_norm(32)(torch.nn.BatchNorm2d(48))
-    GroupNorm(24, 48, eps=1e-05, affine=True)
+    >>> group_norm(32)(torch.nn.BatchNorm2d(48)).num_groups
+    24
     """
     if num_groups < 1:
         raise ValueError(f"num_groups must be at least 1, not {num_groups}")
@@ -106,7 +103,7 @@ def group_norm(num_groups: int = 32) -> Factory:
 
 
 def layer_norm() -> Factory:
-    """Return a factory of norms over all channels and positions, for :func:`~bnlib.surgery.replace`.
+    """Return a factory of norms over channels and positions for :func:`~bnlib.surgery.replace`.
 
     Returns
     -------
@@ -122,8 +119,9 @@ def layer_norm() -> Factory:
     Examples
     --------
     >>> import torch
-    >>> layer_norm()(torch.nn.BatchNorm1d(5))
-    GroupNorm(1, 5, eps=1e-05, affine=True)
+    >>> norm = layer_norm()(torch.nn.BatchNorm1d(5))
+    >>> norm.num_groups, norm.num_channels
+    (1, 5)
     """
 
     def factory(batch_norm: nn.Module) -> nn.Module:
@@ -152,8 +150,8 @@ def instance_norm() -> Factory:
     Examples
     --------
     >>> import torch
-    >>> instance_norm()(torch.nn.BatchNorm2d(5))
-    InstanceNorm2d(5, eps=1e-05, momentum=0.1, affine=True, track_running_stats=False)
+    >>> type(instance_norm()(torch.nn.BatchNorm2d(5))).__name__
+    'InstanceNorm2d'
     """
 
     def factory(batch_norm: nn.Module) -> nn.Module:
@@ -161,8 +159,8 @@ def instance_norm() -> Factory:
         kind = next((new for old, new in kinds.items() if isinstance(batch_norm, old)), None)
         if kind is None:
             raise ValueError(
-                f"{type(batch_norm).__name__} may get data (m, d), of which an instance norm leaves "
-                "nothing; give a factory that builds the norm for your data"
+                f"{type(batch_norm).__name__} may get data (m, d), of which an instance norm "
+                "leaves nothing; give a factory that builds the norm for your data"
             )
         new = kind(batch_norm.num_features, batch_norm.eps, affine=batch_norm.affine)
         return _take_over(new, batch_norm)

@@ -5,18 +5,18 @@ import pickle
 
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from surgery.architectures import (
     ALL_SHAPES,
+    MLP,
     SHAPES,
     EarlyExit,
-    MLP,
     UNet,
     build,
     example,
     randomize,
 )
-from hypothesis import assume, given
-from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import fusion, parametrizations
 
