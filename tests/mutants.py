@@ -313,6 +313,7 @@ MUTANTS = [
         "scale = (var + batch_norm.eps).rsqrt()",
         "scale = var.rsqrt()",
         ("fold_after", "fold_before"),
+        ("folding_and_deployment",),
     ),
     Mutant(
         "folding does not scale the bias",
@@ -334,6 +335,7 @@ MUTANTS = [
         "    if shift.any():\n",
         "    if False:\n",
         ("fold_border",),
+        ("folding_and_deployment",),
     ),
     Mutant(
         "folding before a layer loses the shift",
@@ -348,6 +350,7 @@ MUTANTS = [
         "        self.merge(count, mean, m2)\n",
         "        self.merge(1, mean, m2 / count)\n",
         ("recalibrate",),
+        ("folding_and_deployment",),
     ),
     Mutant(
         "recalibration forgets the variance between batches",
@@ -355,6 +358,7 @@ MUTANTS = [
         "self.m2 = self.m2 + m2 + delta.square() * (self.count * count / total)",
         "self.m2 = self.m2 + m2",
         ("recalibrate",),
+        ("folding_and_deployment",),
     ),
     Mutant(
         "recalibration stores the biased variance",
@@ -362,5 +366,6 @@ MUTANTS = [
         "self.count - 1 if unbiased else self.count",
         "self.count",
         ("recalibrate",),
+        ("folding_and_deployment",),
     ),
 ]
