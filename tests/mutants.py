@@ -335,7 +335,6 @@ MUTANTS = [
         "    if shift.any():\n",
         "    if False:\n",
         ("fold_border",),
-        ("folding_and_deployment",),
     ),
     Mutant(
         "folding before a layer loses the shift",
@@ -350,7 +349,6 @@ MUTANTS = [
         "        self.merge(count, mean, m2)\n",
         "        self.merge(1, mean, m2 / count)\n",
         ("recalibrate",),
-        ("folding_and_deployment",),
     ),
     Mutant(
         "recalibration forgets the variance between batches",
@@ -366,6 +364,5 @@ MUTANTS = [
         "self.count - 1 if unbiased else self.count",
         "self.count",
         ("recalibrate",),
-        ("folding_and_deployment",),
     ),
 ]

@@ -147,6 +147,10 @@ class Batches:
         self._loader, self._max, self._progress = loader, max_batches, progress
 
     def __iter__(self) -> Iterator[Any]:
+        batches = itertools.islice(self._loader, self._max)
+        if not self._progress:
+            yield from batches
+            return
         from tqdm.auto import tqdm
 
         try:
@@ -155,8 +159,7 @@ class Batches:
             total = None
         if self._max is not None:
             total = self._max if total is None else min(total, self._max)
-        batches = itertools.islice(self._loader, self._max)
-        yield from tqdm(batches, total=total, unit="batch", disable=not self._progress)
+        yield from tqdm(batches, total=total, unit="batch")
 
 
 def show_batch(model: nn.Module, batch: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +25,7 @@ BATCH_SIZE = 2
 class Survey:
     """What is known of a model: its wiring, and its outputs on the examples.
 
-    The runs use copies in eval mode, in float64 where the model allows it, so that rounding does
+    The runs use copies, each module in its mode, in float64 where the model allows it, so that rounding does
     not hide a difference. The global random state is left as it was.
     """
 
@@ -66,7 +67,7 @@ class Survey:
 
     def _prepare(self, model: nn.Module, example: tuple[tuple, dict]) -> tuple:
         """Return a copy of the model and of the example, of the same type."""
-        scratch, (args, kwargs) = copy.deepcopy(model).eval(), example
+        scratch, (args, kwargs) = copy.deepcopy(model), example
         if self.double:
             scratch.double()
             args, kwargs = tree_map(_to_double, (args, kwargs))
@@ -179,11 +180,11 @@ def _to_double(value: Any) -> Any:
 def _generated_example(model: nn.Module) -> tuple[tuple, dict]:
     """Return a random input that fits the first layer and that the model accepts."""
     for shape in _shapes(model):
-        like = next(model.parameters())
+        like = next(itertools.chain(model.parameters(), model.buffers()))
         x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         x = x.to(like.device, like.dtype)
         try:
-            _quietly(copy.deepcopy(model).eval(), (x,), {})
+            _quietly(copy.deepcopy(model), (x,), {})
         except Exception:  # whatever the model raises for a wrong shape
             continue
         return (x,), {}

@@ -226,8 +226,8 @@ class Recorder(TorchFunctionMode):
         name = self._names[module]
         if name:
             self.wiring.outputs[name].append(self._value(output))
-        elif isinstance(output, Tensor) and output is not args[0]:
-            self._alias[id(output)] = self._value(args[0])
+        elif (tensors := _tensors((args, kwargs))) and output is not tensors[0]:
+            self._alias[id(output)] = self._value(tensors[0])
             self._alive.append(output)
 
 

@@ -60,7 +60,8 @@ def recalibrate(
     group : torch.distributed.ProcessGroup, optional
         Where ``torch.distributed`` is initialized, each process reads its own loader, the sums are
         merged over this group (the default group for None), and all get the same statistics. The
-        noise of `layerwise` = False stays that of the process's own batch.
+        noise of `layerwise` = False stays that of the process's own batch. Give the module within a
+        ``DistributedDataParallel``.
 
     Returns
     -------

@@ -57,7 +57,7 @@ def remove_redundant_bias(
     result, removed = copy.deepcopy(model), {}
     if not batch_norms:
         return result, removed
-    survey = Survey(model, example_inputs)
+    survey = Survey(_in_test_modes(model), example_inputs)
     layers = [n for n, module in result.named_modules() if isinstance(module, LINEAR_LAYERS)]
     for name in batch_norms:
         try:
@@ -71,8 +71,17 @@ def remove_redundant_bias(
         if layer.bias is not None:
             _move_bias(layer, result.get_submodule(name))
             removed[layer_name] = name
-    survey.check(result, tolerance)
+    survey.check(_in_test_modes(result), tolerance)
     return result, removed
+
+
+def _in_test_modes(model: nn.Module) -> nn.Module:
+    """Return a copy in eval mode but for its dropouts, through which no bias can be moved."""
+    model = copy.deepcopy(model).eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.training = True
+    return model
 
 
 def _move_bias(layer: nn.Module, batch_norm: nn.Module) -> None:

@@ -368,6 +368,24 @@ def test_asking_for_the_shape_is_no_use(trace):
     assert fold(model, torch.randn(2, 2, 3, 3)).report.folded == {"norm": "conv"}
 
 
+@pytest.mark.parametrize("trace", [True, False])
+def test_identities_and_idle_dropouts_are_looked_through(trace):
+    def function(self, x):
+        return self.norm(self.drop(self.same(input=self.conv(x))))
+
+    more = {"drop": nn.Dropout2d(), "same": nn.Identity()}
+    model = Custom(function if trace else untraceable(function), **more).eval()
+    x = torch.randn(2, 2, 3, 3)
+    assert fold(model, x).report.folded == {"norm": "conv"}
+    model.drop.train()
+    assert "not come directly" in fold(model, x).report.left["norm"]
+
+
+def test_model_without_parameters():
+    model = nn.Sequential(nn.BatchNorm1d(3, affine=False), nn.ReLU()).eval()
+    assert "directly" in fold(model).report.left["0"]
+
+
 def test_layer_that_runs_without_its_norm_for_some_inputs():
     def function(self, x):
         y = self.conv(x)

@@ -51,6 +51,12 @@ def test_bias_that_is_used_elsewhere_stays():
     assert remove_redundant_bias(Sum(), torch.randn(2, 2, 3, 3))[1] == {}
 
 
+def test_bias_before_a_dropout_stays():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.BatchNorm1d(4))
+    for mode in (False, True):
+        assert remove_redundant_bias(model.train(mode))[1] == {}
+
+
 def test_norm_without_statistics_needs_no_bias():
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False)).double()
     lean, removed = remove_redundant_bias(model)
