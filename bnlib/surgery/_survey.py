@@ -25,8 +25,8 @@ BATCH_SIZE = 2
 class Survey:
     """What is known of a model: its wiring, and its outputs on the examples.
 
-    The runs use copies, each module in its mode, in float64 where the model allows it, so that rounding does
-    not hide a difference. The global random state is left as it was.
+    The runs use copies, each module in its mode, in float64 where the model allows it, so that
+    rounding does not hide a difference. The global random state is left as it was.
     """
 
     def __init__(self, model: nn.Module, example_inputs: Any) -> None:
