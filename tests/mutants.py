@@ -61,6 +61,8 @@ CHECK = "functional/_check.py"
 RUNNING = "functional/running_statistics.py"
 AFFINE = "functional/affine.py"
 VERDICT = "experiments/verdict.py"
+FOLD = "surgery/_algebra.py"
+MOMENTS = "surgery/_moments.py"
 
 MUTANTS = [
     Mutant(
@@ -356,5 +358,63 @@ MUTANTS = [
         "if _number(name) <= i}",
         ("covariate_shift",),
         ("internal_covariate_shift",),
+    ),
+    Mutant(
+        "folding forgets eps",
+        FOLD,
+        "scale = (var + batch_norm.eps).rsqrt()",
+        "scale = var.rsqrt()",
+        ("fold_after", "fold_before"),
+        ("folding_and_deployment",),
+    ),
+    Mutant(
+        "folding does not scale the bias",
+        FOLD,
+        "shift + scale * layer.bias.detach().double()",
+        "shift + layer.bias.detach().double()",
+        ("fold_after",),
+    ),
+    Mutant(
+        "folding mixes up the groups of a transposed convolution",
+        FOLD,
+        "factor = _along(scale.view(layer.groups, 1, -1), grouped.dim())",
+        "factor = _along(scale.view(-1, layer.groups).T[:, None], grouped.dim())",
+        ("fold_after",),
+    ),
+    Mutant(
+        "folding overlooks the zeros at the border",
+        FOLD,
+        "    if shift.any():\n",
+        "    if False:\n",
+        ("fold_border",),
+    ),
+    Mutant(
+        "folding before a layer loses the shift",
+        FOLD,
+        "        added = weight @ shift\n",
+        "        added = 0 * (weight @ shift)\n",
+        ("fold_before",),
+    ),
+    Mutant(
+        "recalibration averages batches without their counts",
+        MOMENTS,
+        "        self.merge(count, mean, m2)\n",
+        "        self.merge(1, mean, m2 / count)\n",
+        ("recalibrate",),
+    ),
+    Mutant(
+        "recalibration forgets the variance between batches",
+        MOMENTS,
+        "self.m2 = self.m2 + m2 + delta.square() * (self.count * count / total)",
+        "self.m2 = self.m2 + m2",
+        ("recalibrate",),
+        ("folding_and_deployment",),
+    ),
+    Mutant(
+        "recalibration stores the biased variance",
+        MOMENTS,
+        "self.count - 1 if unbiased else self.count",
+        "self.count",
+        ("recalibrate",),
     ),
 ]

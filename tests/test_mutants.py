@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from mutants import MUTANTS
 
 from bnlib import functional as bn
-from bnlib import layers, measure
+from bnlib import layers, measure, surgery
 
 EPS = 0.1  # large, so that a misplaced eps shows
 RNG = np.random.default_rng(1)
@@ -200,6 +200,48 @@ def check_covariate_shift():
     optimizer, loss = layers.SGD(network, 0.1), layers.mean_squared_error
     shift = measure.covariate_shift(network, optimizer, loss, X, DY)
     assert shift.difference[0] == 0  # nothing stands before the first layer
+
+
+def trained(*modules):
+    model = torch.nn.Sequential(*modules).double().eval()
+    for module in model:
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
+            state = (MEAN, VAR, GAMMA, BETA)
+            tensors = (module.running_mean, module.running_var, module.weight, module.bias)
+            for tensor, values in zip(tensors, state, strict=True):
+                tensor.data.copy_(torch.tensor(values))
+    return model
+
+
+def folds(*modules, x):
+    model, x = trained(*modules), torch.tensor(x)
+    folded, report = surgery.fold(model, x, tolerance=float("inf"))
+    assert len(report.folded) == 1
+    same(folded(x).detach(), model(x).detach())
+
+
+def check_fold_after():
+    linear = torch.nn.Linear(4, 4)
+    folds(linear, torch.nn.BatchNorm1d(4, EPS), x=X)
+    transposed = torch.nn.ConvTranspose2d(4, 4, 2, groups=2)
+    folds(transposed, torch.nn.BatchNorm2d(4, EPS), x=IMAGES)
+
+
+def check_fold_before():
+    folds(torch.nn.BatchNorm1d(4, EPS), torch.nn.Linear(4, 3), x=X)
+
+
+def check_fold_border():
+    model = trained(torch.nn.BatchNorm2d(4, EPS), torch.nn.Conv2d(4, 2, 3, padding=1))
+    assert surgery.fold(model, torch.tensor(IMAGES), tolerance=float("inf")).report.left
+
+
+def check_recalibrate():
+    model = torch.nn.BatchNorm1d(4).double()
+    x = torch.tensor(np.concatenate([X, DY[:3] + 9]))
+    surgery.recalibrate(model, x.split(8), progress=False)
+    same(model.running_mean, x.mean(0))
+    same(model.running_var, x.var(0))
 
 
 CHECKS = {

@@ -11,6 +11,7 @@ PACKAGES = [
     "bnlib.datasets",
     "bnlib.measure",
     "bnlib.plots",
+    "bnlib.surgery",
 ]
 
 

@@ -1,0 +1,28 @@
+"""What one does to a trained PyTorch model with batch norms: fold, recalibrate, adapt, convert."""
+
+from bnlib.surgery._moments import PooledStatistics
+from bnlib.surgery.adapt import adapt, use_batch_statistics
+from bnlib.surgery.fold import Folded, FoldReport, fold
+from bnlib.surgery.freeze import freeze, unfreeze
+from bnlib.surgery.parameter_groups import parameter_groups
+from bnlib.surgery.recalibrate import recalibrate
+from bnlib.surgery.remove_redundant_bias import remove_redundant_bias
+from bnlib.surgery.replace import group_norm, instance_norm, layer_norm, replace
+
+__all__ = [
+    "FoldReport",
+    "Folded",
+    "PooledStatistics",
+    "adapt",
+    "fold",
+    "freeze",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "parameter_groups",
+    "recalibrate",
+    "remove_redundant_bias",
+    "replace",
+    "unfreeze",
+    "use_batch_statistics",
+]

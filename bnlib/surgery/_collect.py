@@ -1,0 +1,178 @@
+"""Show a model the batches of a loader, and collect what its batch norms receive."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from bnlib.surgery._moments import Moments, PooledStatistics, merge_over_processes
+
+
+class Collector:
+    """Collects the moments of what the batch norms receive, by hooks.
+
+    It writes into the running statistics; the caller keeps the old ones. All modules are to be in
+    eval mode, so that each batch norm normalizes with what is written there.
+    """
+
+    def __init__(
+        self,
+        targets: Mapping[str, nn.Module],
+        show: Callable[[Any], Any],
+        *,
+        unbiased: bool,
+        group: Any,
+    ) -> None:
+        self.targets = targets
+        self._show = show
+        self._unbiased = unbiased
+        self._group = group
+        self._moments: dict[str, Moments] = {}
+        self._batch = 0
+
+    def at_once(self, batches: Iterable[Any]) -> dict[str, PooledStatistics]:
+        """Collect in one pass; each batch norm normalizes with the statistics of the batch."""
+
+        def collect(name: str, x: Tensor) -> None:
+            count, mean, var = self._moments[name].add(x)
+            if count == 1:
+                raise ValueError(
+                    f"batch {self._batch} has one value a channel at {name}, which has no "
+                    "variance: use larger batches, drop the last one, or set layerwise=True"
+                )
+            store(self.targets[name], mean, var)
+
+        return self._run(batches, collect)
+
+    def layer_by_layer(self, batches: Iterable[Any]) -> dict[str, PooledStatistics]:
+        """Collect in one pass a layer, each with the final statistics of those before it."""
+        done: dict[str, PooledStatistics] = {}
+        while len(done) < len(self.targets):
+            current: list[str] = []  # the first open layer that is called
+
+            def collect(name: str, x: Tensor, current: list[str] = current) -> None:
+                if name not in done and not current:
+                    current.append(name)
+                if name in current:
+                    self._moments[name].add(x)
+
+            found = self._run(batches, collect)
+            if len(found) > 1:
+                raise RuntimeError(
+                    f"the processes reach the layers {sorted(found)} in different orders: "
+                    "use layerwise=False"
+                )
+            if not found:
+                break
+            for name, pooled in found.items():
+                store(self.targets[name], pooled.mean, pooled.var)
+                done[name] = pooled
+        return done
+
+    def _run(
+        self, batches: Iterable[Any], collect: Callable[[str, Tensor], None]
+    ) -> dict[str, PooledStatistics]:
+        """Run one pass with a hook at each target; merge over the processes."""
+        self._moments = {
+            name: Moments(len(target.running_mean), target.running_mean.device)
+            for name, target in self.targets.items()
+        }
+        handles = [
+            target.register_forward_pre_hook(self._hook(name, collect), with_kwargs=True)
+            for name, target in self.targets.items()
+        ]
+        error = None
+        try:
+            for self._batch, batch in enumerate(batches):
+                self._show(batch)
+        except Exception as caught:
+            error = caught
+        finally:
+            for handle in handles:
+                handle.remove()
+        self._raise_together(error)
+        if dist.is_available() and dist.is_initialized():
+            merge_over_processes(list(self._moments.values()), self._group)
+        reached = {name: m for name, m in self._moments.items() if m.count}
+        for name, moments in reached.items():
+            if self._unbiased and moments.count == 1:
+                raise ValueError(f"{name} got a single value a channel, which has no variance")
+        return {name: moments.pooled(self._unbiased) for name, moments in reached.items()}
+
+    def _hook(self, name: str, collect: Callable[[str, Tensor], None]) -> Callable:
+        features = len(self.targets[name].running_mean)
+
+        def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            x = next(iter((*args, *kwargs.values())))
+            if x.dim() < 2 or x.shape[1] != features:
+                return  # the batch norm itself will object
+            if not x.isfinite().all():
+                raise ValueError(f"batch {self._batch} is not finite at {name}")
+            collect(name, x)
+
+        return hook
+
+    def _raise_together(self, error: Exception | None) -> None:
+        """Raise here and on all other processes, none of which may wait for a sum forever."""
+        failures = float(error is not None)
+        if dist.is_available() and dist.is_initialized():
+            device = next(iter(self._moments.values())).mean.device
+            message = torch.tensor([failures], device=device)
+            dist.all_reduce(message, group=self._group)
+            failures = message.item()
+        if error is not None:
+            raise error
+        if failures:
+            raise RuntimeError("it failed on another process of the group; nothing was changed")
+
+
+def store(batch_norm: nn.Module, mean: Tensor, var: Tensor) -> None:
+    """Write running statistics in place."""
+    batch_norm.running_mean.copy_(mean)
+    batch_norm.running_var.copy_(var)
+
+
+class Batches:
+    """The first `max_batches` batches of a loader, with a progress bar."""
+
+    def __init__(self, loader: Iterable[Any], max_batches: int | None, progress: bool) -> None:
+        if max_batches is not None and max_batches < 1:
+            raise ValueError(f"max_batches must be at least 1, not {max_batches}")
+        self._loader, self._max, self._progress = loader, max_batches, progress
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = itertools.islice(self._loader, self._max)
+        if not self._progress:
+            yield from batches
+            return
+        from tqdm.auto import tqdm
+
+        try:
+            total = len(self._loader)
+        except TypeError:  # a stream
+            total = None
+        if self._max is not None:
+            total = self._max if total is None else min(total, self._max)
+        yield from tqdm(batches, total=total, unit="batch")
+
+
+def show_batch(model: nn.Module, batch: Any) -> Any:
+    """Call the model on a tensor, on the first of a tuple or list, or on keyword arguments."""
+    device = next((tensor.device for tensor in model.buffers()), None)
+    batch = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, batch)
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    if isinstance(batch, tuple | list) and batch:
+        batch = batch[0]
+    if isinstance(batch, Tensor):
+        return model(batch)
+    raise TypeError(
+        "a batch must be a tensor, a tuple or list that starts with one, or a dict, not "
+        f"{type(batch).__name__}: say what to do with it by forward=lambda model, batch: ..."
+    )

@@ -1,0 +1,75 @@
+"""Split the parameters of a model for an optimizer: no weight decay on norms and biases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+NORMS: tuple[type, ...] = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+"""Batch and instance norms, group, layer and RMS norms, and what derives from them."""
+
+
+def parameter_groups(
+    model: nn.Module, weight_decay: float, *, norms: tuple[type, ...] = ()
+) -> list[dict[str, Any]]:
+    """Return parameter groups for ``torch.optim``: weight decay for weights only.
+
+    A common recipe (:cite:t:`he2019bag`, Section 3.1). On a weight that feeds a batch norm, weight decay does not
+    limit the function but sets the effective learning rate (:cite:t:`vanlaarhoven2017l2`).
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Every parameter gets into exactly one group, in the order of ``model.parameters()``.
+    weight_decay : float
+        For everything but the parameters of norms and all biases.
+    norms : tuple of type
+        Further classes of norms.
+
+    Returns
+    -------
+    list of dict
+        With ``params`` and ``weight_decay``; a group without parameters is left out.
+
+    Raises
+    ------
+    TypeError
+        If `model` is no module.
+    ValueError
+        If the weight decay is negative or the model has no parameters.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    >>> groups = parameter_groups(net, 0.01)
+    >>> [(len(group["params"]), group["weight_decay"]) for group in groups]
+    [(1, 0.01), (3, 0.0)]
+    >>> optimizer = torch.optim.SGD(groups, lr=0.1)
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    if not weight_decay >= 0:
+        raise ValueError(f"weight_decay must be 0 or more, not {weight_decay}")
+    exempt = set()
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if isinstance(module, NORMS + norms) or _is_bias(f"{module_name}.{name}"):
+                exempt.add(parameter)
+    parameters = list(model.parameters())
+    if not parameters:
+        raise ValueError("the model has no parameters")
+    groups = [
+        {"params": [p for p in parameters if p not in exempt], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p in exempt], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _is_bias(name: str) -> bool:
+    """Return whether a name is that of a bias, of a recurrent or parametrized layer, too."""
+    *modules, last = name.split(".")
+    named = last == "bias" or last.endswith("_bias") or last.startswith(("bias_ih", "bias_hh"))
+    return named or modules[-2:] == ["parametrizations", "bias"]
