@@ -31,8 +31,9 @@ def adapt(
         Batches of the target data, as for :func:`~bnlib.surgery.recalibrate`.
     prior : float
         The source statistics weigh as much as this number of target examples, for small target
-        sets (:cite:t:`schneider2020improving`, Section 2): with n examples, mean = (prior mean_source + n mean_target) /
-        (prior + n), and the variance likewise. 0 takes the target's alone.
+        sets (:cite:t:`schneider2020improving`, Section 2): with n examples, mean =
+        (prior mean_source + n mean_target) / (prior + n), and the variance likewise. 0 takes the
+        target's alone.
     **options
         The other options of :func:`~bnlib.surgery.recalibrate`, such as `layerwise`.
 

@@ -16,8 +16,9 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Return parameter groups for ``torch.optim``: weight decay for weights only.
 
-    A common recipe (:cite:t:`he2019bag`, Section 3.1). On a weight that feeds a batch norm, weight decay does not
-    limit the function but sets the effective learning rate (:cite:t:`vanlaarhoven2017l2`).
+    A common recipe (:cite:t:`he2019bag`, Section 3.1). On a weight that feeds a batch norm, weight
+    decay does not limit the function but sets the effective learning rate
+    (:cite:t:`vanlaarhoven2017l2`).
 
     Parameters
     ----------
