@@ -28,13 +28,17 @@ def update(
     """
     tracked = module.num_batches_tracked
     with torch.no_grad():
-        if module.momentum is not None:
-            weight = module.momentum
-        else:
-            weight = 0.0 if tracked is None else 1.0 / (tracked + 1).double()
-        move(module, mean, var * (count / (count - 1)), weight, sound)
+        move(module, mean, var * (count / (count - 1)), weight_of_new(module), sound)
         if tracked is not None:
             tracked.add_(1 if sound is None else sound)
+
+
+def weight_of_new(module: nn.Module) -> float | Tensor:
+    """Return the weight of a mini-batch in the running statistics of `module`."""
+    tracked = module.num_batches_tracked
+    if module.momentum is not None:
+        return module.momentum
+    return 0.0 if tracked is None else 1.0 / (tracked + 1).double()
 
 
 def move(
