@@ -10,7 +10,11 @@ BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def update(
-    module: nn.Module, mean: Tensor, var: Tensor, count: int, sound: Tensor | None = None
+    module: nn.Module,
+    mean: Tensor,
+    var: Tensor,
+    count: int | Tensor,
+    sound: Tensor | None = None,
 ) -> None:
     """Move the running statistics towards those of a mini-batch, and count it.
 
@@ -21,7 +25,7 @@ def update(
         running statistics are the mean over all mini-batches so far.
     mean, var : Tensor, (c,)
         Batch mean and biased variance; the running variance gets the unbiased one.
-    count : int
+    count : int or Tensor
         Values in each average.
     sound : Tensor, optional
         Nothing changes where this one truth value is false.

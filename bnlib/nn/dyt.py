@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
-from bnlib.nn import _check
+from bnlib.nn import _check, _fx
 
 
 class DyT(nn.Module):
@@ -98,6 +99,8 @@ class DyT(nn.Module):
         TypeError
             If `input` is not of floating point.
         """
+        if isinstance(input, Proxy):
+            return _fx.leaf(self, input)
         _check.last_axes(input, self.normalized_shape)
         y = torch.tanh(self.alpha * input)
         if self.weight is not None:

@@ -65,9 +65,7 @@ class MaskedBatchNorm1d(_BatchNorm, nn.BatchNorm1d):
         _check_mask(mask, (input.shape[0], *input.shape[2:]))
         if not self.training and self.running_mean is not None:
             return super().forward(input)
-        count = int(mask.sum())
-        if count < 2:
-            raise ValueError(f"mask: expected at least 2 positions that count, got {count}")
+        count = _count(mask)
         x_hat, mean, var = _standardize(input, mask.unsqueeze(1), count, self.eps)
         parameters = (_plain.per_channel(p, input) for p in (self.weight, self.bias))
         y = _plain.affine(x_hat, *parameters, input)
@@ -84,7 +82,20 @@ def _check_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
         raise ValueError(f"mask: expected shape {shape}, got {tuple(mask.shape)}")
 
 
-def _standardize(x: Tensor, mask: Tensor, count: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def _count(mask: Tensor) -> int | Tensor:
+    """Return how many positions count, and refuse fewer than 2; a tensor in compiled code."""
+    count = mask.sum()
+    if torch.compiler.is_compiling():
+        torch._assert_async(count > 1, "mask: expected at least 2 positions that count")
+        return count.double()
+    if count < 2:
+        raise ValueError(f"mask: expected at least 2 positions that count, got {int(count)}")
+    return int(count)
+
+
+def _standardize(
+    x: Tensor, mask: Tensor, count: int | Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return x_hat, and the detached mean and biased variance (c,) where `mask` is true."""
     axes = _plain.channel_axes(x)
 

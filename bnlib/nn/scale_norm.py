@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
-from bnlib.nn import _check, _plain
+from bnlib.nn import _check, _fx, _plain
 
 
 class ScaleNorm(nn.Module):
@@ -90,6 +91,8 @@ class ScaleNorm(nn.Module):
         TypeError
             If `input` is not of floating point.
         """
+        if isinstance(input, Proxy):
+            return _fx.leaf(self, input)
         _check.last_axes(input, self.normalized_shape)
         x = input.to(_plain.computing_dtype(input))
         axes = tuple(range(-len(self.normalized_shape), 0))

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 
-from bnlib.nn import _check
+from bnlib.nn import _check, _fx
 from bnlib.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 
 
@@ -56,6 +57,8 @@ class _SplitBatchNorm(nn.Module):
         ValueError, RuntimeError
             As the batch norm of the stream. The buffers stay as they were.
         """
+        if isinstance(input, Proxy):
+            return _fx.leaf(self, input)
         return self.streams[self.stream](input)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:

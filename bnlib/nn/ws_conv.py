@@ -3,8 +3,9 @@
 from typing import Any
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 
-from bnlib.nn import _plain
+from bnlib.nn import _fx, _plain
 
 
 class WSConv2d(nn.Conv2d):
@@ -95,4 +96,6 @@ class WSConv2d(nn.Conv2d):
         RuntimeError
             If the shape or dtype of `input` does not fit.
         """
+        if isinstance(input, Proxy):
+            return _fx.leaf(self, input)
         return self._conv_forward(input, self.standardized_weight(), self.bias)

@@ -134,6 +134,43 @@ def test_input_is_not_modified_and_may_have_any_strides(name, kernel):
     torch.testing.assert_close(strided, x, rtol=0, atol=0)
 
 
+class Model(nn.Module):
+    """A layer in a model."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x + 1)
+
+
+class ModelOfTwoInputs(Model):
+    def forward(self, x, other):
+        return self.layer(x + 1, other)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fx_records_one_node(name):
+    module, shape, others = build(name)
+    model = (ModelOfTwoInputs if others else Model)(module.eval())
+    traced = torch.fx.symbolic_trace(model)
+    assert [n.target for n in traced.graph.nodes if n.op == "call_module"] == ["layer"]
+    x = torch.randn(shape)
+    torch.testing.assert_close(traced(x, *others), model(x, *others), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if not n.endswith("3d") and n[0] != "D"])
+def test_compiles_as_one_graph(name):
+    module, shape, others = build(name)
+    peer = copy.deepcopy(module)
+    torch._dynamo.reset()
+    compiled = torch.compile(module, fullgraph=True, backend="eager")
+    x = torch.randn(shape)
+    torch.testing.assert_close(compiled(x, *others), peer(x, *others))
+    torch.testing.assert_close(state(module), state(peer))
+
+
 BAD = {  # what is wrong: axes before the channels, after them, dtype, exception, message
     "axes": ((), (), torch.float32, ValueError, "2D or 3D"),
     "channels": ((4,), (1,), torch.float32, ValueError, "2 channels|3 channels"),
