@@ -417,4 +417,27 @@ MUTANTS = [
         "self.count",
         ("recalibrate",),
     ),
+    Mutant(
+        "batch renormalization learns through its corrections",
+        "nn/batch_renorm.py",
+        "        with torch.no_grad():\n            std",
+        "        x_hat, mean, var = _plain.standardize(x, _plain.channel_axes(x), self.eps)\n"
+        "        mean, var = mean.flatten(), var.flatten()\n"
+        "        if True:\n            std",
+        ("renorm",),
+    ),
+    Mutant(
+        "the remainder is a ghost batch of its own",
+        "nn/ghost_batch_norm.py",
+        "input.tensor_split(number)",
+        "input.split(self.ghost_size)",
+        ("ghost",),
+    ),
+    Mutant(
+        "whitening by principal axes",
+        "nn/_inverse_root.py",
+        "s = (vectors * values.rsqrt().unsqueeze(-2)) @ vectors.mT",
+        "s = (vectors * values.rsqrt().unsqueeze(-2)).mT",
+        ("whitening",),
+    ),
 ]

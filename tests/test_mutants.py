@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 import simulations
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -9,6 +10,7 @@ from mutants import MUTANTS
 
 from bnlib import functional as bn
 from bnlib import layers, measure, surgery
+from bnlib import nn as bnn
 
 EPS = 0.1  # large, so that a misplaced eps shows
 RNG = np.random.default_rng(1)
@@ -242,6 +244,29 @@ def check_recalibrate():
     surgery.recalibrate(model, x.split(8), progress=False)
     same(model.running_mean, x.mean(0))
     same(model.running_var, x.var(0))
+
+
+def check_renorm():
+    layer = bnn.BatchRenorm1d(4, EPS, r_max=1e9, d_max=1e9, dtype=torch.float64)
+    x = torch.tensor(X, requires_grad=True)
+    y = layer(x)
+    r = torch.tensor(np.sqrt(X.var(0) + EPS) / np.sqrt(1 + EPS))
+    mean = torch.tensor(X.mean(0) / np.sqrt(1 + EPS))
+    expected = train_mode(x, r, mean)
+    same(y.detach(), expected.detach())
+    upstream = torch.tensor(DY)
+    same(*(torch.autograd.grad(out, x, upstream)[0] for out in (y, expected)))
+
+
+def check_ghost():
+    y = bnn.GhostBatchNorm1d(4, EPS, ghost_size=3, dtype=torch.float64)(torch.tensor(X)).detach()
+    same(y, np.concatenate([bn.batch_norm_forward(part, eps=EPS)[0] for part in (X[:4], X[4:])]))
+
+
+def check_whitening():
+    layer = bnn.DecorrelatedBatchNorm1d(4, EPS, dtype=torch.float64)
+    root = scipy.linalg.sqrtm(np.cov(X.T, ddof=0) + EPS * np.eye(4))
+    same(layer(torch.tensor(X)).detach().numpy() @ root, X - X.mean(0))
 
 
 CHECKS = {

@@ -1,19 +1,60 @@
-"""Normalization layers for PyTorch that drop into real models."""
+"""Normalization layers for PyTorch: drop-ins for those of ``torch.nn``, and more of the family."""
 
 from bnlib.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from bnlib.nn.batch_renorm import BatchRenorm1d, BatchRenorm2d, BatchRenorm3d
+from bnlib.nn.conditional_batch_norm import ConditionalBatchNorm1d, ConditionalBatchNorm2d
+from bnlib.nn.decorrelated_batch_norm import (
+    DecorrelatedBatchNorm1d,
+    DecorrelatedBatchNorm2d,
+    DecorrelatedBatchNorm3d,
+)
+from bnlib.nn.dyt import DyT
+from bnlib.nn.frozen_batch_norm import FrozenBatchNorm1d, FrozenBatchNorm2d, FrozenBatchNorm3d
+from bnlib.nn.ghost_batch_norm import GhostBatchNorm1d, GhostBatchNorm2d, GhostBatchNorm3d
 from bnlib.nn.group_norm import GroupNorm
 from bnlib.nn.instance_norm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from bnlib.nn.layer_norm import LayerNorm
+from bnlib.nn.masked_batch_norm import MaskedBatchNorm1d
 from bnlib.nn.rms_norm import RMSNorm
+from bnlib.nn.scale_norm import ScaleNorm
+from bnlib.nn.split_batch_norm import (
+    SplitBatchNorm1d,
+    SplitBatchNorm2d,
+    SplitBatchNorm3d,
+    use_stream,
+)
+from bnlib.nn.ws_conv import WSConv2d
 
 __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "BatchRenorm1d",
+    "BatchRenorm2d",
+    "BatchRenorm3d",
+    "ConditionalBatchNorm1d",
+    "ConditionalBatchNorm2d",
+    "DecorrelatedBatchNorm1d",
+    "DecorrelatedBatchNorm2d",
+    "DecorrelatedBatchNorm3d",
+    "DyT",
+    "FrozenBatchNorm1d",
+    "FrozenBatchNorm2d",
+    "FrozenBatchNorm3d",
+    "GhostBatchNorm1d",
+    "GhostBatchNorm2d",
+    "GhostBatchNorm3d",
     "GroupNorm",
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
     "LayerNorm",
+    "MaskedBatchNorm1d",
     "RMSNorm",
+    "ScaleNorm",
+    "SplitBatchNorm1d",
+    "SplitBatchNorm2d",
+    "SplitBatchNorm3d",
+    "WSConv2d",
+    "use_stream",
 ]

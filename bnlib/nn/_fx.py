@@ -4,7 +4,7 @@ from torch import nn
 from torch.fx import Proxy
 
 
-def leaf(module: nn.Module, input: Proxy) -> Proxy:
-    """Record a call of `module` on a value that is being traced."""
+def leaf(module: nn.Module, input: Proxy, *others: object) -> Proxy:
+    """Record a call of `module` on a value that is being traced, and others."""
     tracer = input.tracer
-    return tracer.create_proxy("call_module", tracer.path_of_module(module), (input,), {})
+    return tracer.create_proxy("call_module", tracer.path_of_module(module), (input, *others), {})

@@ -10,7 +10,11 @@ BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def update(
-    module: nn.Module, mean: Tensor, var: Tensor, count: int, sound: Tensor | None = None
+    module: nn.Module,
+    mean: Tensor,
+    var: Tensor,
+    count: int | Tensor,
+    sound: Tensor | None = None,
 ) -> None:
     """Move the running statistics towards those of a mini-batch, and count it.
 
@@ -21,20 +25,24 @@ def update(
         running statistics are the mean over all mini-batches so far.
     mean, var : Tensor, (c,)
         Batch mean and biased variance; the running variance gets the unbiased one.
-    count : int
+    count : int or Tensor
         Values in each average.
     sound : Tensor, optional
         Nothing changes where this one truth value is false.
     """
     tracked = module.num_batches_tracked
     with torch.no_grad():
-        if module.momentum is not None:
-            weight = module.momentum
-        else:
-            weight = 0.0 if tracked is None else 1.0 / (tracked + 1).double()
-        move(module, mean, var * (count / (count - 1)), weight, sound)
+        move(module, mean, var * (count / (count - 1)), weight_of_new(module), sound)
         if tracked is not None:
             tracked.add_(1 if sound is None else sound)
+
+
+def weight_of_new(module: nn.Module) -> float | Tensor:
+    """Return the weight of a mini-batch in the running statistics of `module`."""
+    tracked = module.num_batches_tracked
+    if module.momentum is not None:
+        return module.momentum
+    return 0.0 if tracked is None else 1.0 / (tracked + 1).double()
 
 
 def move(

@@ -1,5 +1,7 @@
 """Both kernels, and pairs of a drop-in and torch's own class."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -20,3 +22,12 @@ def kernel(request, monkeypatch):
         from bnlib.nn import _kernel_numba as module
     monkeypatch.setattr(_fused, "kernel", lambda: module)
     return module
+
+
+@pytest.fixture
+def keras(monkeypatch):
+    """Keras on its torch backend, where it happens to be installed."""
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("keras")

@@ -1,0 +1,171 @@
+"""Batch renormalization: batch norm that stays close to its running statistics."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Proxy
+
+from bnlib.nn import _check, _fused, _fx, _plain, _running
+from bnlib.nn.batch_norm import _BatchNorm
+
+
+class _BatchRenorm(_BatchNorm):
+    """What the classes share; torch's class, next in line, checks the axes of the input."""
+
+    def __init__(
+        self,
+        num_features: int,
+        *args: Any,
+        r_max: float = 3.0,
+        d_max: float = 5.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(num_features, *args, **options)
+        if not self.track_running_stats:
+            raise ValueError(
+                "track_running_stats: expected True, as renormalization needs them; got False"
+            )
+        self.r_max, self.d_max = r_max, d_max
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        _check.at_least("r_max", self.r_max, 1)
+        _check.at_least("d_max", self.d_max, 0)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, r_max={self.r_max}, d_max={self.d_max}"
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize a mini-batch.
+
+        Parameters
+        ----------
+        input : Tensor, (n, c, ...)
+            A mini-batch of `num_features` channels. It is not modified.
+
+        Returns
+        -------
+        Tensor
+            The output, of the shape and dtype of `input`.
+
+        Raises
+        ------
+        ValueError
+            If the axes or channels do not fit, or, in train mode, there is one value per
+            channel, `r_max` is below 1, `d_max` is below 0, or `refuse_nonfinite` refuses.
+        TypeError
+            If the dtype does not fit. Whatever is raised, the buffers stay as they were.
+        """
+        if isinstance(input, Proxy):
+            return _fx.leaf(self, input)
+        _check.mini_batch(self, input)
+        if not self.training:
+            return super().forward(input)
+        _check.values_per_channel(input)
+        self._check_limits()
+        x = input.to(_plain.computing_dtype(input))
+        x_hat, mean, var = _fused.batch_norm(x, None, None, self.eps)
+        sound = _running.refuse_nonfinite(mean, var) if self.refuse_nonfinite else None
+        with torch.no_grad():
+            std = (var + self.eps).sqrt()
+            running_std = (self.running_var.to(var.dtype) + self.eps).sqrt()
+            r = (std / running_std).clamp(1 / self.r_max, self.r_max)
+            d = ((mean - self.running_mean) / running_std).clamp(-self.d_max, self.d_max)
+        y = self._scale_and_shift(x_hat, r.to(x.dtype), d.to(x.dtype))
+        self._update(mean, std, running_std, sound)
+        return y.to(input.dtype)
+
+    def _scale_and_shift(self, x_hat: Tensor, r: Tensor, d: Tensor) -> Tensor:
+        if self.weight is not None:
+            r, d = r * self.weight, d * self.weight
+        if self.bias is not None:
+            d = d + self.bias
+        return torch.addcmul(_plain.per_channel(d, x_hat), x_hat, _plain.per_channel(r, x_hat))
+
+    @torch.no_grad()
+    def _update(self, mean: Tensor, std: Tensor, running_std: Tensor, sound: Tensor | None) -> None:
+        weight = _running.weight_of_new(self)
+        mean = (1 - weight) * self.running_mean + weight * mean
+        std = (1 - weight) * running_std + weight * std
+        var = (std * std - self.eps).clamp(min=0)
+        for running, new in ((self.running_mean, mean), (self.running_var, var)):
+            running.copy_(new if sound is None else torch.where(sound, new, running))
+        self.num_batches_tracked.add_(1 if sound is None else sound)
+
+
+class BatchRenorm1d(_BatchRenorm, nn.BatchNorm1d):
+    r"""Batch renormalization of features (m, d) or sequences (n, c, l).
+
+    .. math:: y = \Bigl(\frac{x - \mu_B}{\sigma_B}\,r + d\Bigr)\gamma + \beta, \quad
+        r = \operatorname{clip}_{[1/r_\text{max},\, r_\text{max}]}\frac{\sigma_B}{\sigma}, \quad
+        d = \operatorname{clip}_{[-d_\text{max},\, d_\text{max}]}\frac{\mu_B - \mu}{\sigma}
+
+    Algorithm 1 of :cite:t:`ioffe2017batch`, with :math:`\mu_B` and
+    :math:`\sigma_B = \sqrt{\sigma_B^2 + \epsilon}` those of the mini-batch, :math:`\mu` and
+    :math:`\sigma` the running ones from before it, and :math:`r, d` constants to the gradient.
+    Where nothing is clipped, the output is that of eval mode. In eval mode the layer is
+    `BatchNorm1d`.
+
+    Parameters
+    ----------
+    num_features : int
+        Number of channels ``c`` (or features ``d``).
+    *args, **options
+        The other arguments of `BatchNorm1d`. ``track_running_stats=False`` is refused.
+    r_max : float
+        Largest correction of the scale, at least 1.
+    d_max : float
+        Largest correction of the shift, at least 0. With ``r_max=1, d_max=0`` the output in
+        train mode is that of `BatchNorm1d`.
+
+    Raises
+    ------
+    ValueError
+        If `r_max` or `d_max` is too small, or running statistics are switched off.
+
+    Notes
+    -----
+    Schedules are left to you: set the attributes `r_max` and `d_max` between steps. The paper
+    starts from 1 and 0, so that the running statistics settle, and ends at 3 and 5.
+
+    The running standard deviation, not the variance, is averaged, and it is the biased one
+    (divisor m), as in the paper and in Keras :cite:p:`kerasdocs`; `running_var` holds its
+    square less `eps`, so that state dicts fit `BatchNorm1d`. Momentum weighs the new value.
+    Double backward works.
+
+    Examples
+    --------
+    >>> layer = BatchRenorm1d(1)
+    >>> layer(torch.tensor([[1.0], [3.0]])).detach().round(decimals=3)  # running: 0 and 1
+    tensor([[1.],
+            [3.]])
+    >>> layer.r_max, layer.d_max = 1.0, 0.0
+    >>> layer(torch.tensor([[1.0], [3.0]])).detach().round(decimals=3)
+    tensor([[-1.],
+            [ 1.]])
+    """
+
+
+class BatchRenorm2d(_BatchRenorm, nn.BatchNorm2d):
+    """Batch renormalization of images (n, c, h, w).
+
+    Definition, parameters and notes are those of `BatchRenorm1d`.
+
+    Examples
+    --------
+    >>> BatchRenorm2d(3, r_max=2.0, d_max=1.0)(torch.randn(2, 3, 4, 4)).shape
+    torch.Size([2, 3, 4, 4])
+    """
+
+
+class BatchRenorm3d(_BatchRenorm, nn.BatchNorm3d):
+    """Batch renormalization of volumes (n, c, d, h, w).
+
+    Definition, parameters and notes are those of `BatchRenorm1d`.
+
+    Examples
+    --------
+    >>> BatchRenorm3d(3)(torch.randn(2, 3, 4, 4, 4)).shape
+    torch.Size([2, 3, 4, 4, 4])
+    """
