@@ -66,6 +66,8 @@ CONVENTIONS: dict[str, Convention] = {
     "flax": FLAX,
     "onnx": ONNX,
 }
+"""The conventions by framework: "pytorch", "keras", "flax", "onnx"."""
+
 COUNT = "num_batches_tracked"  # PyTorch's; the others do not count
 START = 1.0  # running variance before the first mini-batch
 ROUNDING = 1e-3  # relative error that running variances in float16 may have

@@ -61,6 +61,7 @@ CHECK = "functional/_check.py"
 RUNNING = "functional/running_statistics.py"
 AFFINE = "functional/affine.py"
 VERDICT = "experiments/verdict.py"
+CONVENTIONS = "conventions.py"
 
 MUTANTS = [
     Mutant(
@@ -234,7 +235,7 @@ MUTANTS = [
         "correction = n / (n - 1) if unbiased else 1.0",
         "correction = 1.0",
         ("running",),
-        ("inference",),
+        ("inference", "conventions"),
     ),
     Mutant(
         "momentum reversed",
@@ -242,7 +243,7 @@ MUTANTS = [
         'weight = momentum if momentum_weighs == "new" else 1 - momentum',
         'weight = 1 - momentum if momentum_weighs == "new" else momentum',
         ("running",),
-        ("inference",),
+        ("inference", "conventions"),
     ),
     Mutant(
         "one direction of the momentum",
@@ -356,5 +357,37 @@ MUTANTS = [
         "if _number(name) <= i}",
         ("covariate_shift",),
         ("internal_covariate_shift",),
+    ),
+    Mutant(
+        "conversion copies the momentum",
+        CONVENTIONS,
+        'momentum = weight if new.momentum_weighs == "new" else _complement(weight)',
+        "momentum = weight",
+        ("conversion",),
+        ("conventions",),
+    ),
+    Mutant(
+        "conversion forgets eps",
+        CONVENTIONS,
+        "new.eps_name: eps}",
+        "new.eps_name: new.eps}",
+        ("conversion",),
+        ("conventions",),
+    ),
+    Mutant(
+        "conversion rescales the variance the wrong way",
+        CONVENTIONS,
+        "{(True, False): (m - 1) / m, (False, True): m / (m - 1)}",
+        "{(True, False): m / (m - 1), (False, True): (m - 1) / m}",
+        ("conversion",),
+        ("conventions",),
+    ),
+    Mutant(
+        "conversion rescales the start of the variance too",
+        CONVENTIONS,
+        "start = 0.0 if steps is None else START * (1 - weight) ** steps",
+        "start = 0.0",
+        ("conversion",),
+        ("conventions",),
     ),
 ]
