@@ -63,6 +63,7 @@ AFFINE = "functional/affine.py"
 VERDICT = "experiments/verdict.py"
 FOLD = "surgery/_algebra.py"
 MOMENTS = "surgery/_moments.py"
+CONVENTIONS = "conventions.py"
 
 MUTANTS = [
     Mutant(
@@ -236,7 +237,7 @@ MUTANTS = [
         "correction = n / (n - 1) if unbiased else 1.0",
         "correction = 1.0",
         ("running",),
-        ("inference",),
+        ("inference", "conventions"),
     ),
     Mutant(
         "momentum reversed",
@@ -244,7 +245,7 @@ MUTANTS = [
         'weight = momentum if momentum_weighs == "new" else 1 - momentum',
         'weight = 1 - momentum if momentum_weighs == "new" else momentum',
         ("running",),
-        ("inference",),
+        ("inference", "conventions"),
     ),
     Mutant(
         "one direction of the momentum",
@@ -439,5 +440,37 @@ MUTANTS = [
         "s = (vectors * values.rsqrt().unsqueeze(-2)) @ vectors.mT",
         "s = (vectors * values.rsqrt().unsqueeze(-2)).mT",
         ("whitening",),
+    ),
+    Mutant(
+        "conversion copies the momentum",
+        CONVENTIONS,
+        'momentum = weight if new.momentum_weighs == "new" else _complement(weight)',
+        "momentum = weight",
+        ("conversion",),
+        ("conventions",),
+    ),
+    Mutant(
+        "conversion forgets eps",
+        CONVENTIONS,
+        "new.eps_name: eps}",
+        "new.eps_name: new.eps}",
+        ("conversion",),
+        ("conventions",),
+    ),
+    Mutant(
+        "conversion rescales the variance the wrong way",
+        CONVENTIONS,
+        "{(True, False): (m - 1) / m, (False, True): m / (m - 1)}",
+        "{(True, False): m / (m - 1), (False, True): (m - 1) / m}",
+        ("conversion",),
+        ("conventions",),
+    ),
+    Mutant(
+        "conversion rescales the start of the variance too",
+        CONVENTIONS,
+        "start = 0.0 if steps is None else START * (1 - weight) ** steps",
+        "start = 0.0",
+        ("conversion",),
+        ("conventions",),
     ),
 ]

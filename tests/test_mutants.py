@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from mutants import MUTANTS
 
+from bnlib import conventions, layers, measure
 from bnlib import functional as bn
 from bnlib import layers, measure, surgery
 from bnlib import nn as bnn
@@ -138,6 +139,22 @@ def check_old_momentum():
 
 def check_cumulative():
     running_after(torch.nn.BatchNorm1d(4, momentum=None), momentum=None)
+
+
+def check_conversion():
+    """Take a layer of torch to Keras, and compare with Keras's documented averages."""
+    module = torch.nn.BatchNorm1d(4, momentum=0.2, eps=0.01).double()
+    mean, var = np.zeros(4), np.ones(4)
+    for x in (X, DY, DDX):
+        module(torch.tensor(x))
+        mean, var = 0.8 * mean + 0.2 * x.mean(0), 0.8 * var + 0.2 * x.var(0)
+    state = {name: value.numpy() for name, value in module.state_dict().items()}
+    given = {"momentum": module.momentum, "eps": module.eps}
+    sizes = {"m": len(X), "steps": 3}
+    arrays, options = conventions.convert(state, given, source="pytorch", target="keras", **sizes)
+    assert options == {"momentum": 0.8, "epsilon": 0.01}
+    same(arrays["moving_mean"], mean)
+    same(arrays["moving_variance"], var)
 
 
 def check_poisoned_batch():

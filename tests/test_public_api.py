@@ -9,6 +9,7 @@ PACKAGES = [
     "bnlib.functional",
     "bnlib.layers",
     "bnlib.datasets",
+    "bnlib.conventions",
     "bnlib.measure",
     "bnlib.plots",
     "bnlib.surgery",
