@@ -61,6 +61,7 @@ CHECK = "functional/_check.py"
 RUNNING = "functional/running_statistics.py"
 AFFINE = "functional/affine.py"
 VERDICT = "experiments/verdict.py"
+SYNC = "nn/_sync.py"  # tests/nn/test_sync_batch_norm.py checks it, in several processes
 
 MUTANTS = [
     Mutant(
@@ -356,5 +357,21 @@ MUTANTS = [
         "if _number(name) <= i}",
         ("covariate_shift",),
         ("internal_covariate_shift",),
+    ),
+    Mutant(
+        "variance between the processes left out",
+        SYNC,
+        "n * (var + distance**2)",
+        "n * var",
+        (),
+        ("beyond_one_machine",),
+    ),
+    Mutant(
+        "backward pass of each process by itself",
+        SYNC,
+        "total = all_reduce(sums, ctx.group)",
+        "total = sums",
+        (),
+        ("beyond_one_machine",),
     ),
 ]

@@ -1,4 +1,4 @@
-"""Gradient accumulation: is the mean gradient of small parts that of the mini-batch?
+"""Compare gradients that are accumulated over small parts with those of the mini-batch.
 
 A mini-batch is cut into parts of equal size, and the gradients of the parts are averaged. Without
 batch norm that is the gradient of the mini-batch; with it each part has its own statistics. The
