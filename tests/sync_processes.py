@@ -1,6 +1,7 @@
 """What the processes of tests/nn/test_sync_batch_norm.py do; they import it by this name."""
 
 import copy
+import importlib.util
 import os
 import sys
 
@@ -22,7 +23,13 @@ CASES = {  # name: options, shape of an example, its dtype, memory format, toler
     "no state": ({"track_running_stats": False}, (3, 2), "float64", torch.contiguous_format, 1e-11),
     "single": ({}, (3, 4, 2), "float32", torch.channels_last, 2e-4),
 }
-VARIANTS = ("torch", "numba", "watched")  # kernels, and where single operations are watched
+
+
+def variants(world_size: int) -> tuple[str, ...]:
+    """Kernels, and what runs where single operations are watched; two processes try all."""
+    if world_size > 2:
+        return ("torch",)
+    return ("torch", "watched", *(["numba"] if importlib.util.find_spec("numba") else []))
 
 
 def data(case: str, world_size: int):
@@ -80,10 +87,10 @@ def variant(name: str) -> None:
 IS_WATCHED = _fused.is_watched
 
 
-def every_check(rank: int, world_size: int, variants: tuple[str, ...]) -> dict:
+def every_check(rank: int, world_size: int) -> dict:
     """Run all checks in one process; what comes out is compared by the parent."""
     found = {}
-    for name in variants:
+    for name in variants(world_size):
         variant(name)
         for case in CASES:
             _, steps = data(case, world_size)

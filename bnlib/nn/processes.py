@@ -5,6 +5,7 @@ For real training use ``torchrun``; the code that runs in each process is the sa
 
 import os
 import pathlib
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -86,8 +87,6 @@ def _child(rank: int, world_size: int, folder: str, timeout: float) -> None:
 
 
 def _loopback() -> str:
-    import socket
-
     names = [name for _, name in socket.if_nameindex()]
     return next((name for name in ("lo", "lo0") if name in names), names[0])
 
