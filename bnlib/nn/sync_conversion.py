@@ -43,8 +43,8 @@ def convert_sync_batchnorm(
     Warns
     -----
     UserWarning
-        If a subclass has a ``forward`` that does not call that of its base class. Such a layer
-        stays as it is.
+        If a subclass has a ``forward`` that does not call that of a plain batch norm. Such a
+        layer stays as it is.
 
     Examples
     --------
@@ -70,10 +70,10 @@ def convert_sync_batchnorm(
         elif type(layer) is nn.SyncBatchNorm:
             layer.__class__ = SyncBatchNorm
             layer.process_group = process_group or layer.process_group
-        elif _replaces_forward(type(layer)):
+        elif isinstance(layer, nn.SyncBatchNorm) or _replaces_forward(type(layer)):
             warnings.warn(
                 f"{name or 'module'} ({type(layer).__name__}) has a forward that does not call "
-                "that of its base class; it stays as it is",
+                "that of a plain batch norm; it stays as it is",
                 stacklevel=2,
             )
         else:

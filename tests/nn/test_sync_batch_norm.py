@@ -285,11 +285,16 @@ def test_conversion_takes_the_group_and_torch_layers():
     assert not any(isinstance(m, bnn.SyncBatchNorm | nn.SyncBatchNorm) for m in net)
 
 
-def test_conversion_warns_of_another_forward():
-    net = nn.Sequential(Other(3))
-    with pytest.warns(UserWarning, match=r"0 \(Other\) has a forward"):
+class OtherSync(nn.SyncBatchNorm):
+    """Torch's own synchronized batch norm, changed in some way."""
+
+
+@pytest.mark.parametrize("cls", [Other, OtherSync])
+def test_conversion_warns_of_another_forward(cls):
+    net = nn.Sequential(cls(3))
+    with pytest.warns(UserWarning, match=rf"0 \({cls.__name__}\) has a forward"):
         bnn.convert_sync_batchnorm(net)
-    assert type(net[0]) is Other
+    assert type(net[0]) is cls
 
 
 def test_conversion_refuses_a_lazy_layer_and_changes_nothing():
