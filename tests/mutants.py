@@ -64,6 +64,7 @@ VERDICT = "experiments/verdict.py"
 FOLD = "surgery/_algebra.py"
 MOMENTS = "surgery/_moments.py"
 CONVENTIONS = "conventions.py"
+SYNC = "nn/_sync.py"  # tests/nn/test_sync_batch_norm.py checks it, in several processes
 
 MUTANTS = [
     Mutant(
@@ -472,5 +473,21 @@ MUTANTS = [
         "start = 0.0",
         ("conversion",),
         ("conventions",),
+    ),
+    Mutant(
+        "variance between the processes left out",
+        SYNC,
+        "n * (var + distance**2)",
+        "n * var",
+        (),
+        ("beyond_one_machine",),
+    ),
+    Mutant(
+        "backward pass of each process by itself",
+        SYNC,
+        "total = all_reduce(sums, ctx.group)",
+        "total = sums",
+        (),
+        ("beyond_one_machine",),
     ),
 ]

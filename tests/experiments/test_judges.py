@@ -119,6 +119,9 @@ CASES = {
         control=lambda result: dropped(result, {"no": "no", "every": "no"}),
         swapped=lambda result: dropped(result, {"no": "every", "every": "no"}),
     ),
+    "gradient_accumulation": Case(
+        {"width": 8, "seeds": 3, "parts": (1, 4)}, control=NO_NORM, swapped=SWAPPED
+    ),
     "gradient_growth": Case(
         {"depth": 24, "width": 40, "m": 12, "seeds": 4},
         control=NO_NORM,

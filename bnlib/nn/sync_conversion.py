@@ -1,0 +1,155 @@
+"""From the batch norms of a model to synchronized ones, and back."""
+
+import functools
+import warnings
+from typing import Any
+
+import torch.distributed as dist
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bnlib.nn.batch_norm import _BatchNorm as _OurBatchNorm
+from bnlib.nn.sync_batch_norm import SyncBatchNorm, _AnyBatchNorm
+
+
+def convert_sync_batchnorm(
+    module: nn.Module, process_group: dist.ProcessGroup | None = None
+) -> nn.Module:
+    """Make every batch norm of a model a `SyncBatchNorm`, in place.
+
+    Only the class of a layer changes: it becomes one that is both what it was and a
+    `SyncBatchNorm`. So parameters, buffers, hooks, modes, further attributes and the layer
+    itself stay the same objects; an optimizer made before goes on working, and methods of a
+    subclass are still there. ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` makes new layers
+    and loses hooks and subclasses.
+
+    Parameters
+    ----------
+    module : Module
+        A model, or a batch norm, of ``torch.nn``, of `bnlib.nn`, or a subclass.
+    process_group : ProcessGroup, optional
+        The processes that normalize together. None: all of them.
+
+    Returns
+    -------
+    Module
+        `module` itself.
+
+    Raises
+    ------
+    ValueError
+        If a lazy batch norm has seen no mini-batch yet; nothing is converted then.
+
+    Warns
+    -----
+    UserWarning
+        If a subclass has a ``forward`` that does not call that of a plain batch norm. Such a
+        layer stays as it is.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    >>> weight = model[1].weight
+    >>> convert_sync_batchnorm(model)[1]
+    SyncBatchNorm2d(8, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True)
+    >>> model[1].weight is weight
+    True
+    >>> type(revert_sync_batchnorm(model)[1])
+    <class 'torch.nn.modules.batchnorm.BatchNorm2d'>
+    """
+    layers = {name: m for name, m in module.named_modules() if isinstance(m, _BatchNorm)}
+    for name, layer in layers.items():
+        if isinstance(layer, nn.modules.batchnorm._LazyNormBase):
+            raise ValueError(
+                f"module: expected no lazy batch norm without parameters, got {name or 'one'!r}; "
+                "run one mini-batch before the conversion"
+            )
+    for name, layer in layers.items():
+        if isinstance(layer, SyncBatchNorm):
+            layer.process_group = process_group or layer.process_group
+        elif type(layer) is nn.SyncBatchNorm:
+            layer.__class__ = SyncBatchNorm
+            layer.process_group = process_group or layer.process_group
+        elif isinstance(layer, nn.SyncBatchNorm) or _replaces_forward(type(layer)):
+            warnings.warn(
+                f"{name or 'module'} ({type(layer).__name__}) has a forward that does not call "
+                "that of a plain batch norm; it stays as it is",
+                stacklevel=2,
+            )
+        else:
+            layer.__class__ = _synced(type(layer))
+            layer.process_group = process_group
+    return module
+
+
+def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
+    """Make every synchronized batch norm of a model a plain one, in place.
+
+    Parameters
+    ----------
+    module : Module
+        A model, or a `SyncBatchNorm`, or one of ``torch.nn``.
+
+    Returns
+    -------
+    Module
+        `module` itself. A layer that was converted has its former class again. One that was made
+        as `SyncBatchNorm` becomes a batch norm of input with any number of axes from two.
+
+    Examples
+    --------
+    >>> from bnlib.nn import SyncBatchNorm
+    >>> layer = revert_sync_batchnorm(SyncBatchNorm(3))
+    >>> isinstance(layer, SyncBatchNorm)
+    False
+    """
+    for layer in module.modules():
+        if type(layer) in (SyncBatchNorm, nn.SyncBatchNorm):
+            layer.__class__ = _AnyBatchNorm
+        elif hasattr(type(layer), "converted_from"):
+            layer.__class__ = type(layer).converted_from
+        else:
+            continue
+        vars(layer).pop("process_group", None)
+    return module
+
+
+def _replaces_forward(cls: type) -> bool:
+    """Whether `cls` has a forward of its own that never goes on to the next class."""
+    for base in cls.__mro__:
+        if base is _OurBatchNorm or base.__module__.split(".")[0] == "torch":
+            return False
+        code = getattr(vars(base).get("forward"), "__code__", None)
+        if code is not None and "__class__" not in code.co_freevars:  # no super()
+            return True
+    return False
+
+
+@functools.cache
+def _synced(cls: type) -> type:
+    """Return the class that is `cls` first and then `SyncBatchNorm`.
+
+    A ``super().forward`` in `cls` finds that of `SyncBatchNorm`, which stands before torch's in
+    the order of the classes; the check of the axes is that of `cls`.
+    """
+    return type(
+        f"Sync{cls.__name__}",
+        (cls, SyncBatchNorm),
+        {
+            "__doc__": f"`{cls.__name__}`, synchronized.",
+            "__module__": __name__,
+            "__reduce__": _reduce,
+            "_check_input_dim": cls._check_input_dim,
+            "converted_from": cls,
+        },
+    )
+
+
+def _reduce(self: nn.Module) -> tuple[Any, ...]:
+    """Pickle by the former class: that of `_synced` has no name to be found by."""
+    return _blank, (type(self).converted_from,), vars(self)
+
+
+def _blank(cls: type) -> nn.Module:
+    synced = _synced(cls)
+    return synced.__new__(synced)
