@@ -1,4 +1,4 @@
-"""Two layers that the library proper does not have: batch renormalization and dynamic tanh."""
+"""Layers that the library proper does not have, for the experiment with small mini-batches."""
 
 from __future__ import annotations
 
@@ -105,3 +105,13 @@ class DynamicTanh(layers.Layer):
         self.gradients["gamma"] = (dy * t).sum(axis=1)
         self.gradients["beta"] = dy.sum(axis=1)
         return alpha * inner
+
+
+class StopGradient(layers.Layer):
+    """The identity, through which no gradient passes."""
+
+    def _forward(self, x: Array) -> tuple[Array, None]:
+        return x, None
+
+    def _backward(self, dy: Array, cache: None) -> Array:
+        return np.zeros_like(dy)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bnlib import layers
 from bnlib.experiments import networks, training
-from bnlib.experiments._alternative_layers import BatchRenorm, DynamicTanh
+from bnlib.experiments._alternative_layers import BatchRenorm, DynamicTanh, StopGradient
 from bnlib.experiments._lanes import LaneStatistics, build_norm
 from bnlib.experiments._noise_layers import GhostBatchNorm
 from bnlib.experiments.verdict import Verdict, paired_verdict
@@ -36,8 +36,8 @@ MEMORY = 640
 """The running statistics are averages over about so many examples, whatever the mini-batch: they
 are as good at 2 as with PyTorch's momentum of 0.1 at 64."""
 
-ARMS = ("none", "batch", "layer", "rms", "group", "tanh", "renorm", "ghost-8")
-_OF_THE_BATCH = ("batch", "renorm", "ghost")  # a bias before these does nothing
+ARMS = ("none", "batch", "layer", "rms", "group", "tanh", "renorm", "ghost-8", "stopped")
+_OF_THE_BATCH = ("batch", "renorm", "ghost", "stopped")  # a bias before these does nothing
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Config:
     norms : tuple of str
         Arms, the control first and the treatment second; "none", "batch", "layer", "rms",
         "group", "tanh" (dynamic tanh), "renorm" (batch renormalization), or "ghost-8" for ghost
-        batch norm with parts of 8 examples, or of all if the mini-batch is smaller.
+        batch norm with parts of 8 examples, or of all if the mini-batch is smaller; "stopped" is
+        batch norm that passes no gradient to what is before it.
     sizes : tuple of int
         Sizes of the mini-batch, each a divisor of `n_train`.
     epochs : int
@@ -59,6 +60,8 @@ class Config:
     running_momentum : float or None
         Weight of the new mini-batch in the running statistics; None makes them average over
         about `MEMORY` examples.
+    eps : float
+        Added to the variance by the norms with statistics of the mini-batch.
     dataset, n_train, depth, width, groups, momentum, seeds, first_seed
         As in :class:`bnlib.experiments.networks.Config`.
     """
@@ -68,13 +71,14 @@ class Config:
     epochs: int = 4
     rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
     running_momentum: float | None = None
+    eps: float = 1e-5
     dataset: str = "digits"
     n_train: int = 1024
     depth: int = 2
     width: int = 32
     groups: int = 4
     momentum: float = 0.9
-    seeds: int = 32
+    seeds: int = 16
     first_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -119,7 +123,9 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     return Result(config, *columns)
 
 
-def build(config: networks.Config, norm: str, momentum: float) -> layers.Sequential:
+def build(
+    config: networks.Config, norm: str, momentum: float, eps: float = 1e-5
+) -> layers.Sequential:
     """Build Linear, norm and ReLU for each hidden layer, and Linear.
 
     Parameters
@@ -128,8 +134,8 @@ def build(config: networks.Config, norm: str, momentum: float) -> layers.Sequent
         Its own `norm` is not used.
     norm : str
         As in `Config.norms`.
-    momentum : float
-        Of the running statistics.
+    momentum, eps : float
+        Of the norms with statistics of the mini-batch.
     """
     data = networks.load(config.dataset, config.n_train, config.dtype)
     rngs = [rng for _ in config.rates for rng in networks.generators(config, networks.WEIGHTS)]
@@ -139,28 +145,28 @@ def build(config: networks.Config, norm: str, momentum: float) -> layers.Sequent
     for _ in range(config.depth):
         bias = not norm.startswith(_OF_THE_BATCH)
         blocks.append(layers.Linear(fan_in, config.width, bias=bias, **options))
-        blocks += _norm(config, norm, momentum)
+        blocks += _norm(config, norm, momentum, eps)
         blocks.append(layers.ReLU())
         fan_in = config.width
     blocks.append(layers.Linear(fan_in, int(data.y_train.max()) + 1, **options))
     return layers.Sequential(*blocks)
 
 
-def _norm(config: networks.Config, norm: str, momentum: float) -> list[layers.Layer]:
+def _norm(config: networks.Config, norm: str, momentum: float, eps: float) -> list[layers.Layer]:
     width, dtype = config.width, np.dtype(config.dtype)
     options = {"seeds": config.lanes, "dtype": dtype}
     if norm == "tanh":
         return [DynamicTanh(width, **options)]
     if not norm.startswith(_OF_THE_BATCH):
         return build_norm(norm, width, config.groups, config.lanes, dtype)
-    options["momentum"] = momentum
+    options |= {"momentum": momentum, "eps": eps}
     if norm == "renorm":
         layer = BatchRenorm(width, warm_up=config.steps // 10, **options)
     else:
         part = int(norm.partition("-")[2] or config.batch_size)
         layer = GhostBatchNorm(width, min(part, config.batch_size), **options)
     layer.running = LaneStatistics.initial(layer.running.mean.shape, dtype)
-    return [layer]
+    return [StopGradient(), layer] if norm == "stopped" else [layer]
 
 
 def _train(
@@ -189,7 +195,7 @@ def _train(
         {"error": _errors},
         every=trained.steps,
         progress=progress,
-        build=partial(build, norm=norm, momentum=running_momentum),
+        build=partial(build, norm=norm, momentum=running_momentum, eps=config.eps),
     )
     errors = result.by_rate(result.records["error"][:, -1])  # (rates, k, 3)
     valid, test, recalibrated = np.moveaxis(np.nan_to_num(errors, nan=GUESSING), -1, 0)

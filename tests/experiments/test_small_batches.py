@@ -156,10 +156,21 @@ def test_networks_of_every_arm(norm):
         "tanh": ["DynamicTanh"],
         "renorm": ["BatchRenorm"],
         "ghost-8": ["GhostBatchNorm"],
+        "stopped": ["StopGradient", "GhostBatchNorm"],
     }[norm]
     assert [type(each).__name__ for each in network] == ["Linear", *names, "ReLU"] * 2 + ["Linear"]
     biased = "0.bias" in network.parameters
-    assert biased == (norm not in ("batch", "renorm", "ghost-8"))
+    assert biased == (norm not in ("batch", "renorm", "ghost-8", "stopped"))
+
+
+def test_nothing_before_a_stopped_norm_has_a_gradient(rng):
+    config = networks.Config(depth=2, width=8, seeds=2, batch_size=4)
+    network = small_batches.build(config, "stopped", 0.1, eps=0.5)
+    assert network[2].eps == 0.5
+    y = network(rng.normal(size=(2, 4, 64)))
+    network.backward(rng.normal(size=y.shape))
+    learn = {name for name, gradient in network.gradients.items() if gradient.any()}
+    assert learn == {"6.gamma", "6.beta", "8.weight", "8.bias"}
 
 
 def test_batch_norm_is_one_ghost_of_the_whole_mini_batch():
@@ -172,15 +183,15 @@ def test_batch_norm_is_one_ghost_of_the_whole_mini_batch():
 def test_equal_epochs_and_memory():
     seen = []
 
-    def build(config, norm, momentum):
-        seen.append((config.batch_size, config.steps, momentum))
-        return original(config, norm, momentum)
+    def build(config, norm, momentum, eps):
+        seen.append((config.batch_size, config.steps, momentum, eps))
+        return original(config, norm, momentum, eps)
 
     original = small_batches.build
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(small_batches, "build", build)
-        small_batches.run(replace(TINY, norms=("batch",)))
-    assert seen == [(2, 32, 2 / 640), (8, 8, 8 / 640)]
+        small_batches.run(replace(TINY, norms=("batch",), eps=0.1))
+    assert seen == [(2, 32, 2 / 640, 0.1), (8, 8, 8 / 640, 0.1)]
 
 
 def test_recalibration_uses_all_training_examples():
