@@ -286,6 +286,7 @@ MUTANTS = [
         "grouped = x.reshape(*x.shape[: seeds + 1], width, num_groups, *x.shape[seeds + 2 :])"
         ".swapaxes(seeds + 1, seeds + 2)",
         ("group_forward",),
+        ("alternatives",),
     ),
     Mutant(
         "RMS norm subtracts the mean",
@@ -293,6 +294,7 @@ MUTANTS = [
         "center=False",
         "center=True",
         ("rms_forward",),
+        ("alternatives",),
     ),
     Mutant(
         "eval mode of the layer uses the batch",

@@ -17,9 +17,11 @@ _DEPTH = np.array([0.45, 0.35])  # on the page, of one cell along the axis of ex
 
 _AVERAGED = {  # norm -> the examples and the channels that share one mean, and the colour
     "batch": (slice(None), slice(-1, None), "batch"),
+    "ghost": (slice(0, 2), slice(-1, None), "batch"),
     "layer": (slice(0, 1), slice(None), "layer"),
     "instance": (slice(0, 1), slice(-1, None), "group"),  # group norm with one channel a group
     "group": (slice(0, 1), slice(-3, None), "group"),
+    "none": (slice(0, 0), slice(0, 0), "none"),
 }
 
 
@@ -32,8 +34,9 @@ def averaging_axes(ax: Axes, norm: str) -> PolyCollection:
     ----------
     ax : matplotlib.axes.Axes
         Where to draw; its axes are switched off.
-    norm : {"batch", "layer", "instance", "group"}
-        The norm; group norm is drawn with three channels a group.
+    norm : {"batch", "ghost", "layer", "instance", "group", "none"}
+        The norm; ghost batch norm is drawn with two examples a part, group norm with three channels
+        a group.
 
     Returns
     -------

@@ -192,6 +192,18 @@ CASES = {
         control=NO_NORM,
         swapped=SWAPPED,
     ),
+    "small_batches": Case(
+        {
+            **TINY,
+            "norms": ("layer", "batch"),
+            "sizes": (2, 8),
+            "epochs": 2,
+            "depth": 1,
+            "n_train": 128,
+        },
+        control={"norms": ("layer", "layer")},
+        swapped={"norms": ("batch", "layer")},
+    ),
     "smoothness": Case(
         {
             "rates": (0.01, 0.1),

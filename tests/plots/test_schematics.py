@@ -8,7 +8,15 @@ from bnlib import plots
 
 # faces in colour at the front, on top and on the right of a block of 4 examples, 6 channels and
 # 4 pixels, counted by hand
-FACES = {"batch": 4 + 4 + 16, "layer": 24 + 6 + 4, "instance": 4 + 1 + 4, "group": 12 + 3 + 4}
+FACES = {
+    "batch": 4 + 4 + 16,
+    "ghost": 4 + 2 + 8,
+    "layer": 24 + 6 + 4,
+    "instance": 4 + 1 + 4,
+    "group": 12 + 3 + 4,
+    "none": 0,
+}
+MEANINGS = {"instance": "group", "ghost": "batch"}
 
 
 @pytest.fixture
@@ -19,14 +27,14 @@ def ax():
 @pytest.mark.parametrize("norm", FACES)
 def test_values_that_share_a_mean_are_in_color(ax, norm):
     cells = plots.averaging_axes(ax, norm)
-    color = plots.COLORS["group" if norm == "instance" else norm]
+    color = plots.COLORS[MEANINGS.get(norm, norm)]
     filled = [same_color(face, color) for face in cells.get_facecolors()]
     assert len(filled) == 4 * 6 + 4 * 6 + 4 * 4
     assert sum(filled) == FACES[norm]
 
 
 def test_unknown_norm_is_refused(ax):
-    with pytest.raises(ValueError, match=r"norm: expected one of batch, layer, .* got 'rms'"):
+    with pytest.raises(ValueError, match=r"norm: expected one of batch, ghost, .* got 'rms'"):
         plots.averaging_axes(ax, "rms")
 
 
