@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from mutants import MUTANTS
 
-from bnlib import conventions, layers, measure
+from bnlib import conventions, layers, measure, surgery
 from bnlib import functional as bn
-from bnlib import layers, measure, surgery
 from bnlib import nn as bnn
 
 EPS = 0.1  # large, so that a misplaced eps shows

@@ -16,7 +16,6 @@ from bnlib.nn.instance_norm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3
 from bnlib.nn.layer_norm import LayerNorm
 from bnlib.nn.masked_batch_norm import MaskedBatchNorm1d
 from bnlib.nn.rms_norm import RMSNorm
-<<<<<<< HEAD
 from bnlib.nn.scale_norm import ScaleNorm
 from bnlib.nn.split_batch_norm import (
     SplitBatchNorm1d,
@@ -24,11 +23,9 @@ from bnlib.nn.split_batch_norm import (
     SplitBatchNorm3d,
     use_stream,
 )
-from bnlib.nn.ws_conv import WSConv2d
-=======
 from bnlib.nn.sync_batch_norm import SyncBatchNorm
 from bnlib.nn.sync_conversion import convert_sync_batchnorm, revert_sync_batchnorm
->>>>>>> sync
+from bnlib.nn.ws_conv import WSConv2d
 
 __all__ = [
     "BatchNorm1d",
@@ -56,16 +53,13 @@ __all__ = [
     "LayerNorm",
     "MaskedBatchNorm1d",
     "RMSNorm",
-<<<<<<< HEAD
     "ScaleNorm",
     "SplitBatchNorm1d",
     "SplitBatchNorm2d",
     "SplitBatchNorm3d",
-    "WSConv2d",
-    "use_stream",
-=======
     "SyncBatchNorm",
+    "WSConv2d",
     "convert_sync_batchnorm",
     "revert_sync_batchnorm",
->>>>>>> sync
+    "use_stream",
 ]
