@@ -101,9 +101,9 @@ class BatchRenorm1d(_BatchRenorm, nn.BatchNorm1d):
         r = \operatorname{clip}_{[1/r_\text{max},\, r_\text{max}]}\frac{\sigma_B}{\sigma}, \quad
         d = \operatorname{clip}_{[-d_\text{max},\, d_\text{max}]}\frac{\mu_B - \mu}{\sigma}
 
-    Algorithm 1 of :cite:t:`ioffe2017batch`, with :math:`\mu_B` and
-    :math:`\sigma_B = \sqrt{\sigma_B^2 + \epsilon}` those of the mini-batch, :math:`\mu` and
-    :math:`\sigma` the running ones from before it, and :math:`r, d` constants to the gradient.
+    Algorithm 1 of :cite:t:`ioffe2017batch`, with :math:`\mu_B` the mean of the mini-batch,
+    :math:`\sigma_B` the root of its biased variance plus `eps`, :math:`\mu` and :math:`\sigma`
+    the running ones from before it, and :math:`r, d` constants to the gradient.
     Where nothing is clipped, the output is that of eval mode. In eval mode the layer is
     `BatchNorm1d`.
 
