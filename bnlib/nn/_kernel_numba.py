@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bnlib.nn import _layout, _line_loops, _loops, _memory
 
-SHORT = 64  # values of a row: fewer are read together with the next channel's
+SHORT = 32  # values of a row: fewer are read together with the next channel's
 GRAIN = 2**15  # elements below which a second thread costs more than it gains; torch's number
 CORES = numba.config.NUMBA_NUM_THREADS
 LOCK = threading.Lock()  # not every threading layer of Numba may be entered twice

@@ -22,7 +22,7 @@ from bnlib.nn._loops import (
 
 LINES = 32  # lines added before float64 takes over
 WIDTH = 1024  # columns of a task: with its sums they stay in a core's first cache
-CHUNKS = 64  # parts of a column
+CHUNKS, CHUNK = 64, 128  # parts of a column at most, and lines of a part at least
 PILOT = 16  # lines whose mean is the first guess at the mean of a channel
 
 
@@ -174,7 +174,7 @@ def lines_write_gradient(dy, v, near, a, b, c0, dx):
 @_part_of_kernel
 def _guesses(v):
     """Mean of the first values of each channel of v (m, c, l); of equal values, that value."""
-    m, channels, length = v.shape
+    m, channels, _ = v.shape
     near, lines = v[0, :, 0].copy(), min(m, PILOT)
     total = np.zeros(channels, v.dtype)
     for i in range(1, lines):
@@ -202,8 +202,8 @@ def _fold(v):
 @_part_of_kernel
 def _empty_sums(v, fold):
     m, channels, length = v.shape
-    return np.empty((min(CHUNKS, (m + fold * LINES - 1) // (fold * LINES)),
-                     2, fold * channels * length))  # fmt: skip
+    chunks = min(CHUNKS, max(1, m // (fold * CHUNK)))
+    return np.empty((chunks, 2, fold * channels * length))
 
 
 @_part_of_kernel

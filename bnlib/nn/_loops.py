@@ -90,10 +90,10 @@ def _write_row_gradient(upstream, row, near, a, b, c0, out):
 def _guess(row):
     """Mean of the first values of a row; of equal values, exactly that value."""
     first = row[:PILOT]
-    total = 0.0
+    total = row.dtype.type(0)
     for j in range(first.size):
         total += _minus(first[j], first[0])
-    return row.dtype.type(first[0] + total / first.size)
+    return first[0] + total / row.dtype.type(first.size)
 
 
 @_part_of_kernel
