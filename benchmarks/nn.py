@@ -37,7 +37,7 @@ NORMS = {
 
 
 def contenders(peer: nn.Module, ours: nn.Module, prepare: Callable, *arguments) -> dict:
-    """What `benchmarks.timing.compare` takes: torch's module, and ours on either kernel."""
+    """Return what `benchmarks.timing.compare` takes: torch's module, ours on either kernel."""
     kernels = ["numba", "plain"] if _fused.has_numba() else ["plain"]
     pairs = {"torch": peer, **dict.fromkeys(kernels, ours)}
     threads = torch.get_num_threads()
