@@ -6,10 +6,11 @@ copy of the tensor. `python -m benchmarks.nn --tiny` shows in seconds that every
 """
 
 import argparse
-import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator
+import pickle
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -35,41 +36,64 @@ NORMS = {
 }  # fmt: skip
 
 
-@contextlib.contextmanager
-def using(name: str) -> Iterator[None]:
-    """Let the modules take one kernel."""
-    module = _kernel_torch
-    if name == "numba":
-        from bnlib.nn import _kernel_numba as module
-    before, _fused.kernel = _fused.kernel, lambda: module
-    try:
-        yield
-    finally:
-        _fused.kernel = before
-
-
-def contenders(peer: nn.Module, ours: nn.Module, run: Callable[[nn.Module], object]) -> dict:
-    """Functions that run torch's module, and ours on either kernel."""
-
-    def with_kernel(name):
-        def call():
-            with using(name):
-                return run(ours)
-
-        return call
-
+def contenders(peer: nn.Module, ours: nn.Module, prepare: Callable, *arguments) -> dict:
+    """Return what `benchmarks.timing.compare` takes: torch's module, ours on either kernel."""
     kernels = ["numba", "plain"] if _fused.has_numba() else ["plain"]
-    return {"torch": lambda: run(peer), **{name: with_kernel(name) for name in kernels}}
+    pairs = {"torch": peer, **dict.fromkeys(kernels, ours)}
+    threads = torch.get_num_threads()
+    return {
+        name: partial(prepare, name, threads, pickle.dumps(module), *arguments)
+        for name, module in pairs.items()
+    }
 
 
-def modes(x: Tensor) -> dict[str, Callable[[nn.Module], object]]:
-    """Return what is timed of one module."""
+def load(name: str, threads: int, pickled: bytes) -> nn.Module:
+    """Set up a process that times one contender."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    if name == "plain":
+        _fused.kernel = lambda: _kernel_torch
+    return pickle.loads(pickled)
+
+
+def tensor(shape: tuple[int, ...], last: bool) -> Tensor:
+    """Draw an input, channels_last or contiguous."""
+    x = torch.randn(shape)
+    return x.contiguous(memory_format=torch.channels_last) if last else x
+
+
+def forward(name: str, threads: int, pickled: bytes, shape, last: bool) -> Callable:
+    """Prepare a call of the module."""
+    return partial(load(name, threads, pickled), tensor(shape, last))
+
+
+def forward_backward(name: str, threads: int, pickled: bytes, shape, last: bool) -> Callable:
+    """Prepare a call of the module and of all its gradients."""
+    module, x = load(name, threads, pickled), tensor(shape, last)
     leaf, dy = x.clone().requires_grad_(), torch.randn_like(x)
+    return lambda: torch.autograd.grad(module(leaf), (leaf, *module.parameters()), dy)
 
-    def forward_backward(module):
-        return torch.autograd.grad(module(leaf), (leaf, *module.parameters()), dy)
 
-    return {"forward": lambda module: module(x), "forward + backward": forward_backward}
+def compiled_forward(name: str, threads: int, pickled: bytes, shape, mode: Callable) -> Callable:
+    """Prepare the same of torch.compile of torch's module, or of ours as it is."""
+    call = mode(name, threads, pickled, shape, False)
+    if name != "torch":
+        return call
+    module = torch.compile(load(name, threads, pickled))
+    x = tensor(shape, False)
+    if mode is forward:
+        return partial(module, x)
+    leaf, dy = x.clone().requires_grad_(), torch.randn_like(x)
+    return lambda: torch.autograd.grad(module(leaf), (leaf, *module.parameters()), dy)
+
+
+def copying(threads: int, shape, last: bool) -> Callable:
+    """Prepare a copy of the input."""
+    torch.set_num_threads(threads)
+    return tensor(shape, last).clone
+
+
+MODES = {"forward": forward, "forward + backward": forward_backward}
 
 
 def error(results: tuple, exact: tuple) -> float:
@@ -78,27 +102,28 @@ def error(results: tuple, exact: tuple) -> float:
     return max(float((a.double() - b).abs().max() / b.abs().max()) for a, b in pairs)
 
 
-def timed(functions: dict, x: Tensor) -> dict[str, float]:
+def timed(functions: dict, shape: tuple[int, ...]) -> dict[str, float]:
     """Seconds of each function, with more rounds for smaller tensors."""
-    rounds = 1 if x.numel() < 2**16 else max(10, min(200, 2**25 // x.numel()))
-    return compare(functions, rounds=rounds)
+    size = math.prod(shape)
+    return compare(functions, rounds=1 if size < 2**16 else max(4, min(40, 2**23 // size)))
 
 
-def table(title: str, rows: dict[str, tuple[nn.Module, nn.Module, Tensor]], which: slice) -> None:
-    """Time each row's pair of modules and print one line for each mode."""
-    print(f"\n{title}, {torch.get_num_threads()} thread(s)")
+def table(title: str, rows: dict[str, tuple], last: bool = False) -> None:
+    """Time each row's pair of modules on a shape and print one line for each mode."""
+    threads = torch.get_num_threads()
+    print(f"\n{title}, {threads} thread(s)")
     print(f"{'':22} {'':19} {'numba':>7} {'torch ops':>9} {'x copy':>7} {'error':>8} {'torch':>8}")
     ratios: dict[str, dict[str, list[float]]] = {}
-    for label, (peer, ours, x) in rows.items():
-        copied = timed({"copy": x.clone}, x)["copy"]
-        exact = copy.deepcopy(peer).double()
-        for mode, run in list(modes(x).items())[which]:
-            seconds = timed(contenders(peer, ours, run), x)
+    for label, (peer, ours, shape) in rows.items():
+        copied = timed({"copy": partial(copying, threads, shape, last)}, shape)["copy"]
+        x = tensor(shape, last)
+        wanted = copy.deepcopy(peer).double()(x.double())
+        errors = [error((copy.deepcopy(m)(x),), (wanted,)) for m in (ours, peer)]
+        for mode, prepare in MODES.items():
+            seconds = timed(contenders(peer, ours, prepare, shape, last), shape)
             here = {name: seconds["torch"] / s for name, s in seconds.items() if name != "torch"}
             for name, ratio in here.items():
                 ratios.setdefault(mode, {}).setdefault(name, []).append(ratio)
-            wanted = next(iter(modes(x.double()).values()))(exact)
-            errors = [error((m(x),), (wanted,)) for m in (ours, peer)]
             bound = min(s for name, s in seconds.items() if name != "torch") / copied
             numba, plain = here.get("numba", math.nan), here["plain"]
             print(f"{label:22} {mode:19} {numba:7.2f} {plain:9.2f} {bound:7.2f} "
@@ -147,18 +172,24 @@ def resnet(norm: type[nn.Module]) -> nn.Module:
     )  # fmt: skip
 
 
-def training_step(examples: int, size: int) -> None:
-    """Time a whole step of a small ResNet: forward, backward, update."""
+def step(name: str, threads: int, pickled: bytes, examples: int, size: int) -> Callable:
+    """Prepare a step of training: forward, backward, update."""
+    network = load(name, threads, pickled)
     x, labels = torch.randn(examples, 3, size, size), torch.randint(0, 10, (examples,))
-    networks = {norm: resnet(norm) for norm in (nn.BatchNorm2d, bnn.BatchNorm2d)}
-    optimizers = {n: torch.optim.SGD(n.parameters(), 0.01) for n in networks.values()}
+    optimizer = torch.optim.SGD(network.parameters(), 0.01)
 
-    def step(network):
-        optimizers[network].zero_grad()
+    def call():
+        optimizer.zero_grad()
         nn.functional.cross_entropy(network(x), labels).backward()
-        optimizers[network].step()
+        optimizer.step()
 
-    seconds = compare(contenders(*networks.values(), step), rounds=1 if size < 32 else 20)
+    return call
+
+
+def training_step(examples: int, size: int) -> None:
+    """Time a whole step of a small ResNet."""
+    networks = [resnet(norm) for norm in (nn.BatchNorm2d, bnn.BatchNorm2d)]
+    seconds = compare(contenders(*networks, step, examples, size), rounds=1 if size < 32 else 6)
     ratios = {k: f"{seconds['torch'] / s:.2f}" for k, s in seconds.items() if k != "torch"}
     print(f"\nstep of a ResNet, {torch.get_num_threads()} thread(s): {ratios}", flush=True)
 
@@ -167,11 +198,9 @@ def compiled(shapes: list[tuple[int, ...]]) -> None:
     """Time torch.compile of torch's module against our eager one."""
     print(f"\ntorch.compile(torch.nn) / bnlib.nn, {torch.get_num_threads()} thread(s)")
     for shape in shapes:
-        peer, ours = batch_norms(shape)
-        torch._dynamo.reset()
-        x = torch.randn(shape)
-        for mode, run in modes(x).items():
-            seconds = timed(contenders(torch.compile(peer), ours, run), x)
+        for mode, prepare in MODES.items():
+            arguments = (*batch_norms(shape), compiled_forward, shape, prepare)
+            seconds = timed(contenders(*arguments), shape)
             fastest = min(s for name, s in seconds.items() if name != "torch")
             print(f"{shape!s:22} {mode:19} {seconds['torch'] / fastest:7.2f}", flush=True)
 
@@ -179,25 +208,23 @@ def compiled(shapes: list[tuple[int, ...]]) -> None:
 def main(tiny: bool = False) -> None:
     """Print all tables."""
     before, shapes = torch.get_num_threads(), TINY if tiny else SHAPES
+
+    def rows(**options):
+        return {str(shape): (*batch_norms(shape, **options), shape) for shape in shapes}
+
     for threads in THREADS:
         torch.set_num_threads(threads)
-        inputs = {str(shape): torch.randn(shape) for shape in shapes}
-        last = {k: x.contiguous(memory_format=torch.channels_last) for k, x in inputs.items()}
-
-        def rows(inputs, **options):
-            return {k: (*batch_norms(x.shape, **options), x) for k, x in inputs.items()}
-
-        table("train mode", rows(inputs), slice(None))
-        table("train mode, channels_last", rows(last), slice(None))
-        table("eval mode", rows(inputs, training=False), slice(None))
-        table("eval mode, channels_last", rows(last, training=False), slice(None))
-        table("batch norm + ReLU, train mode", rows(inputs, relu=True), slice(None))
+        table("train mode", rows())
+        table("train mode, channels_last", rows(), last=True)
+        table("eval mode", rows(training=False))
+        table("eval mode, channels_last", rows(training=False), last=True)
+        table("batch norm + ReLU, train mode", rows(relu=True))
         norms = {
             label: (getattr(nn, name)(*args), getattr(bnn, name)(*args),
-                    torch.randn(2 if tiny else shape[0], *shape[1:]))
+                    (2 if tiny else shape[0], *shape[1:]))
             for label, (name, args, shape) in NORMS.items()
         }  # fmt: skip
-        table("other norms", norms, slice(None))
+        table("other norms", norms)
         training_step(*((4, 8) if tiny else (64, 32)))
         compiled(shapes[:1] if tiny else shapes[:2])
     torch.set_num_threads(before)

@@ -58,6 +58,7 @@ KERNEL = "functional/standardize.py"
 BATCH = "functional/batch_norm.py"
 INFERENCE = "functional/batch_norm_inference.py"
 CHECK = "functional/_check.py"
+NN_KERNEL = "nn/_kernel_torch.py"
 RUNNING = "functional/running_statistics.py"
 AFFINE = "functional/affine.py"
 VERDICT = "experiments/verdict.py"
@@ -491,5 +492,54 @@ MUTANTS = [
         "total = sums",
         (),
         ("beyond_one_machine",),
+    ),
+    Mutant(
+        "torch kernel: variance without taking off the mean",
+        NN_KERNEL,
+        "_squares(v) / count - mean * mean if",
+        "_squares(v) / count if",
+        ("nn_images",),
+    ),
+    Mutant(
+        "torch kernel: a large mean taken for a small one",
+        NN_KERNEL,
+        "bool((mean * mean <= LARGE**2 * var).all())",
+        "True",
+        ("nn_large_mean",),
+    ),
+    Mutant(
+        "torch kernel: parts of lines merged without the distance of their means",
+        NN_KERNEL,
+        "(variances + (means - mean) ** 2)",
+        "variances",
+        ("nn_channels_last",),
+    ),
+    Mutant(
+        "torch kernel: products about a shifted mean",
+        NN_KERNEL,
+        "dweight - (mean - near) * inv_std * dbias",
+        "dweight - mean * inv_std * dbias",
+        ("nn_images",),
+    ),
+    Mutant(
+        "torch kernel: gradient without the sum of dy",
+        "nn/_layout.py",
+        "-a * sums[0] / count]",
+        "0 * sums[0]]",
+        ("nn_channels_last",),
+    ),
+    Mutant(
+        "torch module: running variance biased",
+        "nn/_running.py",
+        "var * (count / (count - 1))",
+        "var",
+        ("nn_running",),
+    ),
+    Mutant(
+        "torch instance norm: running variance biased",
+        "nn/instance_norm.py",
+        "var.view(n, c).mean(0) * (count / (count - 1))",
+        "var.view(n, c).mean(0)",
+        ("nn_instance_running",),
     ),
 ]

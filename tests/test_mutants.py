@@ -10,7 +10,9 @@ from mutants import MUTANTS
 
 from bnlib import conventions, layers, measure, surgery
 from bnlib import functional as bn
+from bnlib import layers, measure, nn
 from bnlib import nn as bnn
+from bnlib.nn import _fused, _kernel_torch, _plain
 
 EPS = 0.1  # large, so that a misplaced eps shows
 RNG = np.random.default_rng(1)
@@ -283,6 +285,54 @@ def check_whitening():
     layer = bnn.DecorrelatedBatchNorm1d(4, EPS, dtype=torch.float64)
     root = scipy.linalg.sqrtm(np.cov(X.T, ddof=0) + EPS * np.eye(4))
     same(layer(torch.tensor(X)).detach().numpy() @ root, X - X.mean(0))
+
+
+def kernel_agrees(x, memory_format=torch.contiguous_format):
+    """The kernel of torch operations, in float64, against the definition."""
+    dy = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+    x, dy = (t.contiguous(memory_format=memory_format) for t in (x, dy))
+    weight, bias = torch.linspace(1, 2, 2 * x.shape[1], dtype=x.dtype).view(2, -1)
+    expected = _plain.batch_norm(x, weight, bias, EPS)
+    got = _kernel_torch.forward(x, weight, bias, EPS)
+    gradients = _kernel_torch.backward(dy, x, weight, *got[1:], EPS)
+    expected += _plain.batch_norm_backward(dy, x, weight, EPS)
+    for result, wanted in zip((*got, *gradients), expected, strict=True):
+        torch.testing.assert_close(result, wanted, rtol=1e-8, atol=1e-8)
+
+
+def check_nn_images():
+    kernel_agrees(torch.tensor(IMAGES))
+
+
+def check_nn_large_mean():
+    kernel_agrees(1e7 + torch.tensor(IMAGES))
+
+
+def check_nn_channels_last():
+    drift = torch.arange(12.0).double().view(-1, 1, 1, 1) / 9
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(12, 16, 6, 6, dtype=torch.float64, generator=generator)
+    kernel_agrees(x + drift, torch.channels_last)
+
+
+def running_as_in_torch(name):
+    modules = [getattr(m, name)(4, track_running_stats=True).double() for m in (nn, torch.nn)]
+    for module in modules:
+        module(torch.tensor(IMAGES))
+    same(modules[0].running_mean, modules[1].running_mean)
+    same(modules[0].running_var, modules[1].running_var)
+
+
+def check_nn_running():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_fused, "kernel", lambda: _kernel_torch)  # nothing to compile
+        running_as_in_torch("BatchNorm2d")
+
+
+def check_nn_instance_running():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_fused, "kernel", lambda: _kernel_torch)
+        running_as_in_torch("InstanceNorm2d")
 
 
 CHECKS = {

@@ -84,10 +84,10 @@ def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     """
     if is_watched(x, weight, bias):
         return _plain.batch_norm(x, weight, bias, eps)
-    values = _layout.dense(x.to(_plain.computing_dtype(x)))
-    weight, bias = (None if p is None else p.to(values.dtype) for p in (weight, bias))
-    y, mean, var = BatchNormFunction.apply(values, weight, bias, eps)
-    return y.to(x.dtype), mean, var
+    dtype = _plain.computing_dtype(x)
+    weight, bias = (p if p is None or p.dtype is dtype else p.to(dtype) for p in (weight, bias))
+    y, mean, var = BatchNormFunction.apply(_layout.dense(x.to(dtype)), weight, bias, eps)
+    return y if x.dtype is dtype else y.to(x.dtype), mean, var
 
 
 class BatchNormFunction(torch.autograd.Function):

@@ -10,6 +10,8 @@ from torch import Tensor
 from bnlib.nn import _layout
 
 BLOCK = 2**18  # elements: a block and a temporary of its size stay in a core's cache
+LANE = 4096  # values along a row that torch may add up in their own precision
+NARROW = 16  # channels of channels_last input: torch's own loops are slow on fewer
 LARGE = 2  # standard deviations: a mean further from 0 is corrected for what rounding left in it
 
 
@@ -17,16 +19,21 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and the biased variance of each channel, float64 (c,)."""
     v = _layout.view(x)
     count = x.numel() // x.shape[1]
-    mean = _sum(v) / count
+    if _is_wide(v):
+        mean, var = _moments_of_lines(v)
+    else:
+        mean = _sum(v) / count
+        var = _squares(v) / count - mean * mean if v.dim() == 3 else torch.full_like(mean, -1)
+    if _are_small(mean, var):
+        return mean, var
     near = mean.to(x.dtype)
-    square = _squares(v, near) / count
-    if bool((mean * mean <= LARGE**2 * square).all()):
-        return mean, square - (mean - near) ** 2
-    left = torch.zeros_like(mean)
+    left, square = torch.zeros(2, x.shape[1], dtype=torch.float64)
     for part in _blocks(v):
-        left += _sum(part - _spread(near, part))
+        difference = part - _spread(near, part)
+        left += _sum(difference)
+        square += _squares(difference)
     left /= count
-    return near + left, (square - left**2).clamp_(min=0)
+    return near + left, (square / count - left**2).clamp_(min=0)
 
 
 def apply(x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -73,17 +80,88 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, and the mean and the biased variance of each channel."""
     mean, var = moments(x)
-    return apply(x, mean, *_layout.scale_and_shift(var, weight, bias, eps)), mean, var
+    if not _is_easy(x, mean, var):
+        return apply(x, mean, *_layout.scale_and_shift(var, weight, bias, eps)), mean, var
+    weight, bias = (None if p is None else p.detach() for p in (weight, bias))
+    statistics = mean.to(x.dtype), var.to(x.dtype)
+    y = torch.native_batch_norm(x.detach(), weight, bias, *statistics, False, 0, eps)[0]
+    return y, mean, var
 
 
 def backward(
     dy: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, var: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradient of x, and in float64 those of weight and bias."""
-    sums = gradient_sums(dy, x, mean)
+    v, easy = _layout.view(x), _is_easy(x, mean, var)
+    if easy and v.dim() == 3:
+        near, inv_std = mean.to(x.dtype), (var + eps).rsqrt_()
+        statistics = near, inv_std.to(x.dtype)
+        dx, *gradients = _backward_of_torch(dy, x, weight, *statistics, [True, True, True])
+        dweight, dbias = (g.double() for g in gradients)
+        return dx, dweight - (mean - near) * inv_std * dbias, dbias
+    sums = _products_of_lines(_layout.view(dy), v, mean) if easy else gradient_sums(dy, x, mean)
     count = x.numel() // x.shape[1]
     values, dweight = _layout.coefficients(sums, count, var, weight, eps)
-    return gradient_input(dy, x, mean, values), dweight, sums[0]
+    if not easy:
+        return gradient_input(dy, x, mean, values), dweight, sums[0]
+    a, b, c0, near = torch.cat([values, mean[None]]).to(x.dtype)
+    dx = torch.native_batch_norm(x, b, c0, near, torch.ones_like(b), False, 0, 0)[0]
+    _layout.view(dx).addcmul_(_layout.view(dy), a)
+    return dx, dweight, sums[0]
+
+
+def _is_wide(v: Tensor) -> bool:
+    """Whether `v` has lines (m, c) that torch's own loops are fast on."""
+    return v.dim() == 2 and v.shape[1] >= NARROW
+
+
+def _are_small(mean: Tensor, var: Tensor) -> bool:
+    return bool((mean * mean <= LARGE**2 * var).all())
+
+
+def _is_easy(x: Tensor, mean: Tensor, var: Tensor) -> bool:
+    """Whether torch's own loops are fast and, as no mean is large, lose no digits."""
+    v = _layout.view(x)
+    return (v.dim() == 3 or _is_wide(v)) and _are_small(mean, var)
+
+
+def _backward_of_torch(dy, x, weight, mean, inv_std, mask):
+    return torch.ops.aten.native_batch_norm_backward(
+        dy, x, weight, None, None, mean, inv_std, True, 0, mask
+    )
+
+
+def _lines(v: Tensor) -> int:
+    """Lines that torch may add up in their own precision: there are some ten such parts."""
+    return min(max(v.shape[0] // 16, 256), 2048)
+
+
+def _moments_of_lines(v: Tensor) -> tuple[Tensor, Tensor]:
+    """Merge the moments of parts; exact enough only where no mean is large."""
+    parts = v.split(_lines(v))
+    moments = [torch.batch_norm_update_stats(part, None, None, 0) for part in parts]
+    means, variances = (torch.stack(m).double() for m in zip(*moments, strict=True))
+    share = torch.tensor([[len(part) / len(v)] for part in parts], dtype=torch.float64)
+    mean = (share * means).sum(0)
+    return mean, (share * (variances + (means - mean) ** 2)).sum(0)
+
+
+def _products_of_lines(dy: Tensor, v: Tensor, mean: Tensor) -> Tensor:
+    near, one = mean.to(v.dtype), torch.ones(v.shape[1], dtype=v.dtype)
+    sums = torch.zeros(2, v.shape[1], dtype=torch.float64)
+    for upstream, part in zip(dy.split(_lines(v)), v.split(_lines(v)), strict=True):
+        gradients = _backward_of_torch(upstream, part, None, near, one, [False, True, True])
+        sums += torch.stack(gradients[:0:-1])
+    sums[1] -= (mean - near) * sums[0]
+    return sums
+
+
+def _halved(v: Tensor) -> Tensor:
+    """Cut the rows of (n, c, l) in halves, (n, c, parts, l / parts), until they are short."""
+    parts = 1
+    while v.shape[2] // parts > LANE and v.shape[2] % (2 * parts) == 0:
+        parts *= 2
+    return v.view(*v.shape[:2], parts, -1)
 
 
 def _blocks(v: Tensor) -> tuple[Tensor, ...]:
@@ -97,18 +175,15 @@ def _spread(statistic: Tensor, v: Tensor) -> Tensor:
 
 
 def _sum(v: Tensor) -> Tensor:
-    """Sum each channel: rows in their own precision, the sums of rows in float64."""
-    rows = v.sum(-1) if v.dim() == 3 else v
-    return rows.sum(0, dtype=torch.float64) if v.dim() == 3 else v.sum(0).double()
+    """Sum each channel: short rows in their own precision, the sums of rows in float64."""
+    if v.dim() == 2:
+        return v.sum(0).double()
+    return _halved(v).sum(-1).sum((0, 2), dtype=torch.float64)
 
 
-def _squares(v: Tensor, near: Tensor) -> Tensor:
-    total = torch.zeros(near.shape, dtype=torch.float64)
-    for part in _blocks(v):
-        difference = part - _spread(near, part)
-        if v.dim() == 3:
-            norms = torch.linalg.vector_norm(difference, dim=-1).double()
-            total += (norms * norms).sum(0)
-        else:
-            total += difference.square_().sum(0)
-    return total
+def _squares(v: Tensor) -> Tensor:
+    """Sum the squares of each channel."""
+    if v.dim() == 2:
+        return v.square().sum(0).double()
+    norms = torch.linalg.vector_norm(_halved(v), dim=-1).double()
+    return (norms * norms).sum((0, 2))

@@ -1,29 +1,36 @@
-"""Batch-norm kernels on NumPy arrays, compiled by Numba at their first call and kept on disk.
+"""Batch-norm loops in the order of the memory, compiled by Numba and kept on disk.
 
-A tensor is seen as rows (n, c, l) or columns (m, c). Sums run over at most `LANE` or `ROWS`
-values in the precision of the input and go on in float64, in an order that does not depend on
-the number of threads.
+A tensor is seen as rows (n, c, l), here, or as lines (m, c), in `_line_loops`. Sums run over at
+most `LANE` values in the precision of the input and go on in float64, in an order that does not
+depend on the number of threads.
 
 A channel is measured from a value near its mean (`near`), so that no digits cancel: exactly 0 for
 a constant channel. This difference is the one operation that fast mathematics must not touch.
+
+All statistics are read before the first result is written: going twice through the memory in its
+order took half the time of finishing channel by channel, each of which fits into a core's cache.
 """
 
 import numpy as np
 from numba import njit, prange
 
-LANE, ROWS = 4096, 32  # values along a row, or down a column, added before float64 takes over
-WIDTH = 256  # columns of a task
+LANE = 4096  # values along a row that are added before float64 takes over
 PILOT = 64  # values whose mean is the first guess at the mean of a channel
 FAR = 4.0  # squared standard deviations from guess to mean at which the guess is repeated
 MATH = {"reassoc", "contract", "nsz", "arcp"}  # NaN and infinity keep their meaning
 
 
-def _compiled(function):
-    options = {"parallel": True, "fastmath": MATH, "nogil": True, "error_model": "numpy"}
+def _compiled(function, parallel=True):
+    options = {"parallel": parallel, "fastmath": MATH, "nogil": True, "error_model": "numpy"}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # there is no folder that can be written to
         return njit(**options)(function)
+
+
+def _sequence(function):
+    """Compile a function that calls loops and has none of its own."""
+    return _compiled(function, parallel=False)
 
 
 _part_of_kernel = njit(fastmath=MATH, nogil=True, error_model="numpy")
@@ -80,65 +87,50 @@ def _write_row_gradient(upstream, row, near, a, b, c0, out):
 
 
 @_part_of_kernel
-def _channel_moments(v, c, near):
-    """Mean from `near`, and variance, of channel c of rows."""
-    n, _, length = v.shape
-    total, square = 0.0, 0.0
-    for i in range(n):
-        s, q = _row_sums(v[i, c], near)
-        total += s
-        square += q
-    mean = total / (n * length)
-    var = square / (n * length) - mean * mean
-    return mean, 0.0 if var < 0 else var
+def _guess(row):
+    """Mean of the first values of a row; of equal values, exactly that value."""
+    first = row[:PILOT]
+    total = row.dtype.type(0)
+    for j in range(first.size):
+        total += _minus(first[j], first[0])
+    return first[0] + total / row.dtype.type(first.size)
 
 
 @_part_of_kernel
-def _guess(row):
-    """Mean of the first values of a row; of equal values, exactly that value."""
-    count = min(row.size, PILOT)
-    total = 0.0
-    for j in range(count):
-        total += _minus(row[j], row[0])
-    return row.dtype.type(row[0] + total / count)
-
-
-@_compiled
-def rows_forward(v, weight, bias, eps, y, mean, var):
-    """Normalize channel by channel, while each lies in the cache."""
-    for c in prange(v.shape[1]):
-        near = _guess(v[0, c])
-        left, variance = _channel_moments(v, c, near)
+def _moments_from(sums, count, near, mean, var):
+    """Fill mean and variance from the sums (parts, 2, c); move `near` if it was far off."""
+    far = False
+    for c in range(near.size):
+        total, square = 0.0, 0.0
+        for i in range(sums.shape[0]):
+            total += sums[i, 0, c]
+            square += sums[i, 1, c]
+        left = total / count
+        variance = square / count - left * left
+        mean[c], var[c] = near[c] + left, 0.0 if variance < 0 else variance
         if left * left > FAR * variance:
-            near = v.dtype.type(near + left)
-            left, variance = _channel_moments(v, c, near)
-        mean[c], var[c] = near + left, variance
-        scale = weight[c] / np.sqrt(variance + eps)
-        shift = bias[c] - left * scale
-        for i in range(v.shape[0]):
-            _write_row(v[i, c], near, v.dtype.type(scale), v.dtype.type(shift), y[i, c])
+            near[c], far = mean[c], True
+    return far
 
 
-@_compiled
-def rows_backward(dy, v, weight, mean, var, eps, dx, sums):
-    """Differentiate channel by channel, while each lies in the cache; fill the sums (2, c)."""
-    count = v.shape[0] * v.shape[2]
-    for c in prange(v.shape[1]):
-        near = v.dtype.type(mean[c])
-        left = mean[c] - near
-        total, product = 0.0, 0.0
-        for i in range(v.shape[0]):
-            s, p = _row_products(dy[i, c], v[i, c], near)
-            total += s
-            product += p
-        product -= left * total
-        sums[0, c], sums[1, c] = total, product
-        a = weight[c] / np.sqrt(var[c] + eps)
-        b = -a * product / ((var[c] + eps) * count)
-        c0 = v.dtype.type(-a * total / count - b * left)
-        a, b = v.dtype.type(a), v.dtype.type(b)
-        for i in range(v.shape[0]):
-            _write_row_gradient(dy[i, c], v[i, c], near, a, b, c0, dx[i, c])
+@_part_of_kernel
+def _near(v, mean, scale, shift):
+    """Return near, scale, shift in the precision of `v` for (x - near) * scale + shift."""
+    near = mean.astype(v.dtype)
+    shift = shift - (mean - near) * scale
+    return near, scale.astype(v.dtype), shift.astype(v.dtype)
+
+
+@_part_of_kernel
+def _scale_and_shift(weight, bias, eps, var):
+    return weight / np.sqrt(var + eps), bias + np.zeros(var.size)
+
+
+@_part_of_kernel
+def _coefficients(sums, count, weight, eps, var):
+    """Return a, b, c0 with the gradient of the input a * dy + b * (x - mean) + c0."""
+    a = weight / np.sqrt(var + eps)
+    return a, -a * sums[1] / ((var + eps) * count), -a * sums[0] / count
 
 
 @_compiled
@@ -177,68 +169,55 @@ def rows_write_gradient(dy, v, near, a, b, c0, dx):
         _write_row_gradient(dy[i, c], v[i, c], near[c], a[c], b[c], c0[c], dx[i, c])
 
 
-@_part_of_kernel
-def _add_line(line, near, s, q):
-    for j in range(line.size):
-        d = _minus(line[j], near[j])
-        s[j] += d
-        q[j] += d * d
+@_sequence
+def rows_moments(v, mean, var):
+    """Fill the mean and the biased variance of each channel."""
+    n, channels, length = v.shape
+    near, sums = np.empty(channels, v.dtype), np.empty((n, 2, channels))
+    for c in range(channels):
+        near[c] = _guess(v[0, c])
+    rows_sums(v, near, sums)
+    if _moments_from(sums, n * length, near, mean, var):
+        rows_sums(v, near, sums)
+        _moments_from(sums, n * length, near, mean, var)
 
 
-@_part_of_kernel
-def _add_product(dy, line, near, s, p):
-    for j in range(line.size):
-        s[j] += dy[j]
-        p[j] += dy[j] * _minus(line[j], near[j])
+@_sequence
+def rows_apply(v, mean, scale, shift, y):
+    """Fill y with (x - mean) * scale + shift."""
+    near, scale, shift = _near(v, mean, scale, shift)
+    rows_write(v, near, scale, shift, y)
 
 
-@_compiled
-def columns_sums(v, near, sums):
-    """Fill sums (chunks, 2, c) with the sums of x - near and of its square."""
-    m, channels = v.shape
-    chunks, blocks = sums.shape[0], (channels + WIDTH - 1) // WIDTH
-    for t in prange(chunks * blocks):
-        k, lo = t // blocks, t % blocks * WIDTH
-        hi = min(lo + WIDTH, channels)
-        for start in range(m * k // chunks, m * (k + 1) // chunks, ROWS):
-            s = np.zeros(hi - lo, v.dtype)
-            q = np.zeros(hi - lo, v.dtype)
-            for i in range(start, min(start + ROWS, m * (k + 1) // chunks)):
-                _add_line(v[i, lo:hi], near[lo:hi], s, q)
-            for j in range(hi - lo):
-                sums[k, 0, lo + j] += s[j]
-                sums[k, 1, lo + j] += q[j]
+@_sequence
+def rows_gradient_sums(dy, v, mean, sums):
+    """Fill sums (2, c) with the sums of dy and of dy * (x - mean)."""
+    near = mean.astype(v.dtype)
+    parts = np.empty((v.shape[0], 2, v.shape[1]))
+    rows_products(dy, v, near, parts)
+    sums[:] = parts.sum(0)
+    sums[1] -= (mean - near) * sums[0]
 
 
-@_compiled
-def columns_products(dy, v, near, sums):
-    """Fill sums (chunks, 2, c) with the sums of dy and of dy * (x - near)."""
-    m, channels = v.shape
-    chunks, blocks = sums.shape[0], (channels + WIDTH - 1) // WIDTH
-    for t in prange(chunks * blocks):
-        k, lo = t // blocks, t % blocks * WIDTH
-        hi = min(lo + WIDTH, channels)
-        for start in range(m * k // chunks, m * (k + 1) // chunks, ROWS):
-            s = np.zeros(hi - lo, v.dtype)
-            p = np.zeros(hi - lo, v.dtype)
-            for i in range(start, min(start + ROWS, m * (k + 1) // chunks)):
-                _add_product(dy[i, lo:hi], v[i, lo:hi], near[lo:hi], s, p)
-            for j in range(hi - lo):
-                sums[k, 0, lo + j] += s[j]
-                sums[k, 1, lo + j] += p[j]
+@_sequence
+def rows_gradient_input(dy, v, mean, a, b, c0, dx):
+    """Fill dx with a * dy + b * (x - mean) + c0."""
+    near, b, c0 = _near(v, mean, b, c0)
+    rows_write_gradient(dy, v, near, a.astype(v.dtype), b, c0, dx)
 
 
-@_compiled
-def columns_write(v, near, scale, shift, y):
-    """Fill y with (x - near) * scale + shift."""
-    for i in prange(v.shape[0]):
-        for j in range(v.shape[1]):
-            y[i, j] = _minus(v[i, j], near[j]) * scale[j] + shift[j]
+@_sequence
+def rows_forward(v, weight, bias, eps, y, mean, var):
+    """Fill the result, the mean and the biased variance."""
+    rows_moments(v, mean, var)
+    scale, shift = _scale_and_shift(weight, bias, eps, var)
+    rows_apply(v, mean, scale, shift, y)
 
 
-@_compiled
-def columns_write_gradient(dy, v, near, a, b, c0, dx):
-    """Fill dx with a * dy + b * (x - near) + c0."""
-    for i in prange(v.shape[0]):
-        for j in range(v.shape[1]):
-            dx[i, j] = a[j] * dy[i, j] + (b[j] * _minus(v[i, j], near[j]) + c0[j])
+@_sequence
+def rows_backward(dy, v, weight, mean, var, eps, dx, sums):
+    """Fill the gradient of the input, and sums (2, c) with those of bias and weight."""
+    rows_gradient_sums(dy, v, mean, sums)
+    a, b, c0 = _coefficients(sums, v.shape[0] * v.shape[2], weight, eps, var)
+    sums[1] /= np.sqrt(var + eps)
+    rows_gradient_input(dy, v, mean, a, b, c0, dx)

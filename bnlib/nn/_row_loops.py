@@ -3,7 +3,8 @@
 import numpy as np
 from numba import prange
 
-from bnlib.nn._loops import FAR, ROWS, _compiled, _guess, _minus, _part_of_kernel, _row_sums
+from bnlib.nn._line_loops import LINES
+from bnlib.nn._loops import FAR, _compiled, _guess, _minus, _part_of_kernel, _row_sums
 
 
 @_part_of_kernel
@@ -61,9 +62,9 @@ def backward(dy, v, weight, mean, inv_std, center, dx, sums):
     chunks = sums.shape[0]
     for k in prange(chunks):
         stop = rows * (k + 1) // chunks
-        for start in range(rows * k // chunks, stop, ROWS):
+        for start in range(rows * k // chunks, stop, LINES):
             dweight, dbias = np.zeros(d, v.dtype), np.zeros(d, v.dtype)
-            for r in range(start, min(start + ROWS, stop)):
+            for r in range(start, min(start + LINES, stop)):
                 near = v.dtype.type(mean[r])
                 scale = v.dtype.type(inv_std[r])
                 shift = v.dtype.type((near - mean[r]) * inv_std[r])

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from bnlib.nn import _row_loops
-from bnlib.nn._kernel_numba import CHUNKS, run
+from bnlib.nn._kernel_numba import run
+from bnlib.nn._line_loops import CHUNKS
 
 
 def forward(

@@ -53,9 +53,14 @@ def move(
     sound: Tensor | None = None,
 ) -> None:
     """Replace each running statistic r by (1 - weight) * r + weight * new."""
-    if torch._C._are_functorch_transforms_active():
+    transformed = torch._C._are_functorch_transforms_active()
+    if transformed:
         _check_axes_of_vmap(module.running_mean, mean)
+    simple = type(weight) is float and sound is None and not transformed
     for running, new in ((module.running_mean, mean), (module.running_var, var)):
+        if simple and running.dtype in (torch.float32, torch.float64):
+            running.lerp_(new.to(running.dtype), weight)
+            continue
         new = (1 - weight) * running.to(new.dtype) + weight * new
         running.copy_(new if sound is None else torch.where(sound, new, running))
 
