@@ -10,7 +10,6 @@ from mutants import MUTANTS
 
 from bnlib import conventions, layers, measure, surgery
 from bnlib import functional as bn
-from bnlib import layers, measure, nn
 from bnlib import nn as bnn
 from bnlib.nn import _fused, _kernel_torch, _plain
 
@@ -316,7 +315,7 @@ def check_nn_channels_last():
 
 
 def running_as_in_torch(name):
-    modules = [getattr(m, name)(4, track_running_stats=True).double() for m in (nn, torch.nn)]
+    modules = [getattr(m, name)(4, track_running_stats=True).double() for m in (bnn, torch.nn)]
     for module in modules:
         module(torch.tensor(IMAGES))
     same(modules[0].running_mean, modules[1].running_mean)

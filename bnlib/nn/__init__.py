@@ -1,7 +1,4 @@
-<<<<<<< HEAD
-"""Normalization layers for PyTorch: drop-ins for those of ``torch.nn``, and more of the family."""
-=======
-"""Normalization layers for PyTorch that drop into real models.
+"""Normalization layers for PyTorch: drop-ins for those of ``torch.nn``, and more of the family.
 
 On the CPU, with Numba installed (the extra ``fast``), training runs in compiled loops. The first
 call forward and the first one backward compile for some seconds each, and again for each other
@@ -11,7 +8,6 @@ the memory serve then, as they do where Numba is missing. They are faster than `
 contiguous images, not on channels_last ones, where exact sums cost more than they save: there,
 and on tensors of some thousand values, choose for the accuracy.
 """
->>>>>>> speed
 
 from bnlib.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from bnlib.nn.batch_renorm import BatchRenorm1d, BatchRenorm2d, BatchRenorm3d

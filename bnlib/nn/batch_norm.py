@@ -121,15 +121,9 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
 
     The running variance is the unbiased one (divisor m - 1), the one that normalizes a
     mini-batch is biased, as in torch. Float16 and bfloat16 are computed in float32. With Numba
-<<<<<<< HEAD
     installed (the extra ``fast``), training runs in compiled loops; their
-    first call compiles for some seconds and keeps the result on disk. On devices other than
-    the CPU, torch's own operation runs.
-=======
-    installed (``pip install batchnorm-book[fast]``), training runs in compiled loops; their
-    first calls, forward and backward, compile for some seconds each and keep the result on disk.
-    On devices other than the CPU, torch's own operation runs.
->>>>>>> speed
+    first calls, forward and backward, compile for some seconds each and keep the result on
+    disk. On devices other than the CPU, torch's own operation runs.
 
     Examples
     --------
