@@ -43,8 +43,8 @@ def convert_sync_batchnorm(
     Warns
     -----
     UserWarning
-        If a subclass has a ``forward`` that does not call that of a plain batch norm. Such a
-        layer stays as it is.
+        If a subclass has a ``forward`` that does not call that of a plain batch norm, as the
+        relatives of batch norm in `bnlib.nn` have. Such a layer stays as it is.
 
     Examples
     --------
@@ -115,12 +115,17 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
 
 
 def _replaces_forward(cls: type) -> bool:
-    """Whether `cls` has a forward of its own that never goes on to the next class."""
+    """Whether `cls` has a forward of its own that never, or not always, goes on to the next class.
+
+    That of a relative in this package (ghost batches, renormalization, ...) takes its statistics
+    itself in train mode.
+    """
     for base in cls.__mro__:
         if base is _OurBatchNorm or base.__module__.split(".")[0] == "torch":
             return False
         code = getattr(vars(base).get("forward"), "__code__", None)
-        if code is not None and "__class__" not in code.co_freevars:  # no super()
+        relative = base.__module__.startswith("bnlib.nn.")
+        if code is not None and (relative or "__class__" not in code.co_freevars):  # no super()
             return True
     return False
 

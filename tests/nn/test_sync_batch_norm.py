@@ -302,3 +302,12 @@ def test_conversion_refuses_a_lazy_layer_and_changes_nothing():
     with pytest.raises(ValueError, match="lazy batch norm without parameters, got '1'"):
         bnn.convert_sync_batchnorm(net)
     assert type(net[0]) is nn.BatchNorm1d
+
+
+@pytest.mark.parametrize("cls", [bnn.GhostBatchNorm1d, bnn.BatchRenorm1d, bnn.MaskedBatchNorm1d])
+def test_relatives_that_take_their_own_statistics_are_not_converted(cls):
+    model = nn.Sequential(cls(4), bnn.BatchNorm1d(4))
+    with pytest.warns(UserWarning, match=rf"{cls.__name__}.* stays as it is"):
+        bnn.convert_sync_batchnorm(model)
+    assert type(model[0]) is cls
+    assert isinstance(model[1], bnn.SyncBatchNorm)
