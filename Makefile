@@ -43,7 +43,7 @@ serve: $(INSTALLED)  ## open the built book in the browser
 test: unit notebooks  ## run all tests: library, book rules, every notebook
 
 unit: $(INSTALLED)  ## run the tests of the library and of the book's rules
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 notebooks: $(INSTALLED)  ## run every notebook as a test
 	$(BIN)/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env \
