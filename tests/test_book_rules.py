@@ -464,3 +464,12 @@ def test_whole_book_rules_can_fail():
     for path in ("/home/me/x.py", "see /Users/me", '"/tmp/x"', r"C:\Users\me"):
         assert paths_of_a_machine(path)
     assert paths_of_a_machine("https://a.org/home/x and book/tmp/x") == []
+
+
+def test_every_entry_of_the_bibliography_is_whole():
+    """A blank line separates entries; each has what its label is made of."""
+    _, *entries = (ROOT / "book" / "references.bib").read_text("utf8").strip().split("\n\n")
+    for entry in entries:
+        assert re.fullmatch(r"@\w+\{[^{}]+,\n(  \w+ += .*\n)+\}", entry), entry
+        for field in ("author", "title", "year"):
+            assert re.search(rf"^  {field} += ", entry, re.MULTILINE), entry
