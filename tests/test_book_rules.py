@@ -473,3 +473,8 @@ def test_every_entry_of_the_bibliography_is_whole():
         assert re.fullmatch(r"@\w+\{[^{}]+,\n(  \w+ += .*\n)+\}", entry), entry
         for field in ("author", "title", "year"):
             assert re.search(rf"^  {field} += ", entry, re.MULTILINE), entry
+
+
+def test_every_column_of_a_table_has_a_name():
+    for name, text in sources().items():
+        assert not re.search(r"^\|(.*\|)? *\|.*\n\|[ :|-]+\|$", text, re.MULTILINE), name
