@@ -19,7 +19,7 @@ def hash_files(root: Path, *names: str) -> str:
     """Hash the names and contents of files and of everything in folders."""
     digest = hashlib.sha256()
     for path in sorted(p for name in names for p in [root / name, *(root / name).rglob("*")]):
-        if path.is_file() and path.suffix != ".pyc":
+        if path.is_file() and "__pycache__" not in path.parts:  # filled by Python and by Numba
             content = path.read_bytes()
             digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
             digest.update(content)
