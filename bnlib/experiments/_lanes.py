@@ -20,10 +20,12 @@ class LaneStatistics(RunningStatistics):
 
     def update(self, mean: NDArray, var: NDArray, n: int, *args: Any, **options: Any) -> None:
         """Take in the statistics of one mini-batch; as `RunningStatistics.update`."""
+        largest = np.finfo(self.var.dtype).max / 2  # var n / (n - 1) is finite too
+        fine = ((np.abs(mean) <= largest) & (var <= largest)).all(axis=-1, keepdims=True)  # (k, 1)
+        if fine.all():
+            super().update(mean, var, n, *args, **options)
+            return
         old_mean, old_var = self.mean, self.var
-        largest = np.finfo(old_var.dtype).max / 2  # var n / (n - 1) is finite too
-        fine = (np.abs(mean) <= largest) & (var <= largest)
-        fine = fine.all(axis=-1, keepdims=True)  # (k, 1)
         super().update(np.where(fine, mean, 0), np.where(fine, var, 0), n, *args, **options)
         self.mean = np.where(fine, self.mean, old_mean)
         self.var = np.where(fine, self.var, old_var)

@@ -20,6 +20,16 @@ CORES = numba.config.NUMBA_NUM_THREADS
 LOCK = threading.Lock()  # not every threading layer of Numba may be entered twice
 
 
+def _start_threads() -> None:
+    """Start Numba's threads; OpenMP's number of threads, which this sets, is torch's as well."""
+    threads = torch.get_num_threads()
+    numba.get_num_threads()
+    torch.set_num_threads(threads)
+
+
+_start_threads()
+
+
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and the biased variance of each channel, float64 (c,)."""
     v, loops = _array(x)

@@ -125,3 +125,16 @@ def test_works_without_numba():
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_torch_keeps_its_number_of_threads(threads):
+    script = (
+        f"import torch; torch.set_num_threads({threads}); from bnlib import nn\n"
+        "nn.BatchNorm2d(3)(torch.randn(64, 3, 50, 50)); nn.LayerNorm(50)(torch.randn(9, 50))\n"
+        f"assert torch.get_num_threads() == {threads}, torch.get_num_threads()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
