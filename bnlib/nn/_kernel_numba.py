@@ -1,7 +1,8 @@
 """Batch-norm kernels on tensors with compiled loops; as in `_kernel_torch`.
 
-The loops of `_loops` take long rows, those of `_line_loops` channels that lie side by side and
-rows that are too short for vectors.
+The loops of `_loops` take long rows, and where a channel stays in a core's cache those of
+`_channel_loops` do; those of `_line_loops` take channels that lie side by side and rows that are
+too short for vectors.
 """
 
 import threading
@@ -12,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnlib.nn import _layout, _line_loops, _loops, _memory
+from bnlib.nn import _channel_loops, _layout, _line_loops, _loops, _memory
 
 SHORT = 32  # values of a row: fewer are read together with the next channel's
+CACHE = 2**19  # bytes of a channel up to which it stays in the cache, also next to its gradient
+MANY = 8  # channels: fewer are not shared out evenly
 GRAIN = 2**15  # elements below which a second thread costs more than it gains; torch's number
 CORES = numba.config.NUMBA_NUM_THREADS
 LOCK = threading.Lock()  # not every threading layer of Numba may be entered twice
@@ -93,6 +96,10 @@ def _loops_of(module: types.ModuleType, prefix: str) -> types.SimpleNamespace:
 
 
 ROWS, LINES = _loops_of(_loops, "rows_"), _loops_of(_line_loops, "lines_")
+CHANNELS = types.SimpleNamespace(
+    **vars(ROWS)
+    | {"forward": _channel_loops.channels_forward, "backward": _channel_loops.channels_backward}
+)
 
 
 def _array(x: Tensor) -> tuple[np.ndarray, types.SimpleNamespace]:
@@ -100,8 +107,11 @@ def _array(x: Tensor) -> tuple[np.ndarray, types.SimpleNamespace]:
     v = _layout.view(x.detach())
     if v.dim() == 2:
         return v.unsqueeze(2).numpy(), LINES
-    n, _, length = v.shape
-    return v.numpy(), LINES if length < SHORT and n > 1 else ROWS
+    n, channels, length = v.shape
+    if length < SHORT and n > 1:
+        return v.numpy(), LINES
+    in_cache = n * length * v.element_size() <= CACHE and channels >= MANY
+    return v.numpy(), CHANNELS if in_cache else ROWS
 
 
 def _or_constant(parameter: Tensor | None, value: float, like: np.ndarray) -> np.ndarray:
