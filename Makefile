@@ -73,3 +73,4 @@ browser: $(INSTALLED)  ## look at every built page in Chromium: errors, requests
 
 clean:  ## remove what was built (not .venv)
 	rm -rf _build dist build .pytest_cache .ruff_cache .hypothesis
+	find bnlib -name '*.nb[ic]' -delete

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from bnlib.nn._line_loops import LINES
+from bnlib.nn._line_passes import LINES
 from bnlib.nn._loops import FAR, _compiled, _guess, _minus, _part_of_kernel, _row_sums
 
 
