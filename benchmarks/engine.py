@@ -121,7 +121,7 @@ def main() -> None:
     for name, config in CONFIGS.items():
         check(config)
         functions = {"ours": partial(ours, config), "peer": partial(peer, config)}
-        seconds = compare(functions, rounds=2)
+        seconds = compare(functions, rounds=4)
         print(f"{name:34} {config.lanes:8} {seconds['peer'] / seconds['ours']:44.2f}", flush=True)
 
 

@@ -1,8 +1,11 @@
 """Norms for PyTorch on the CPU, float32: torch.nn against bnlib.nn, with and without Numba.
 
-All numbers are ratios of times taken turn by turn in one run: torch's time over ours. The last
-columns say how far the fastest of ours is from the memory bound, as a multiple of the time of a
-copy of the tensor. `python -m benchmarks.nn --tiny` shows in seconds that everything runs.
+All numbers are ratios of times taken turn by turn in one run: torch's time over ours. The column
+`x copy` says how far the fastest of ours is from the memory bound, as a multiple of the time of a
+copy: of the input for the forward pass, of input and upstream gradient for both passes. The
+processes keep the memory that they free (see `benchmarks.timing.compare`), except in the step of a
+ResNet, which runs as a user would run it. `python -m benchmarks.nn --tiny` shows in seconds that
+everything runs.
 """
 
 import argparse
@@ -26,6 +29,7 @@ SHAPES = [
     (16, 512, 7, 7),
     (32, 3, 224, 224),
 ]
+SMALL = [(60, 100), (32, 16, 8, 8)]  # where the calls cost more than the values
 TINY = [(4, 16, 6, 6), (2, 3, 8, 8)]
 THREADS = (1, 2)
 NORMS = {
@@ -87,10 +91,11 @@ def compiled_forward(name: str, threads: int, pickled: bytes, shape, mode: Calla
     return lambda: torch.autograd.grad(module(leaf), (leaf, *module.parameters()), dy)
 
 
-def copying(threads: int, shape, last: bool) -> Callable:
-    """Prepare a copy of the input."""
+def copying(threads: int, shape, last: bool, tensors: int) -> Callable:
+    """Prepare a copy of the input, or of the input and its like."""
     torch.set_num_threads(threads)
-    return tensor(shape, last).clone
+    originals = [tensor(shape, last) for _ in range(tensors)]
+    return lambda: [original.clone() for original in originals]
 
 
 MODES = {"forward": forward, "forward + backward": forward_backward}
@@ -105,7 +110,8 @@ def error(results: tuple, exact: tuple) -> float:
 def timed(functions: dict, shape: tuple[int, ...]) -> dict[str, float]:
     """Seconds of each function, with more rounds for smaller tensors."""
     size = math.prod(shape)
-    return compare(functions, rounds=1 if size < 2**16 else max(4, min(40, 2**23 // size)))
+    rounds = 1 if size < 2**16 else max(8, min(40, 2**23 // size))
+    return compare(functions, rounds, keep_memory=True)
 
 
 def table(title: str, rows: dict[str, tuple], last: bool = False) -> None:
@@ -115,7 +121,11 @@ def table(title: str, rows: dict[str, tuple], last: bool = False) -> None:
     print(f"{'':22} {'':19} {'numba':>7} {'torch ops':>9} {'x copy':>7} {'error':>8} {'torch':>8}")
     ratios: dict[str, dict[str, list[float]]] = {}
     for label, (peer, ours, shape) in rows.items():
-        copied = timed({"copy": partial(copying, threads, shape, last)}, shape)["copy"]
+        copies = {
+            mode: partial(copying, threads, shape, last, tensors)
+            for tensors, mode in enumerate(MODES, start=1)
+        }
+        copied = timed(copies, shape)
         x = tensor(shape, last)
         wanted = copy.deepcopy(peer).double()(x.double())
         errors = [error((copy.deepcopy(m)(x),), (wanted,)) for m in (ours, peer)]
@@ -124,7 +134,7 @@ def table(title: str, rows: dict[str, tuple], last: bool = False) -> None:
             here = {name: seconds["torch"] / s for name, s in seconds.items() if name != "torch"}
             for name, ratio in here.items():
                 ratios.setdefault(mode, {}).setdefault(name, []).append(ratio)
-            bound = min(s for name, s in seconds.items() if name != "torch") / copied
+            bound = min(s for name, s in seconds.items() if name != "torch") / copied[mode]
             numba, plain = here.get("numba", math.nan), here["plain"]
             print(f"{label:22} {mode:19} {numba:7.2f} {plain:9.2f} {bound:7.2f} "
                   f"{errors[0]:8.0e} {errors[1]:8.0e}", flush=True)  # fmt: skip
@@ -137,7 +147,7 @@ def table(title: str, rows: dict[str, tuple], last: bool = False) -> None:
 
 def batch_norms(shape, *, training=True, relu=False):
     """Return torch's batch norm and ours, in a mode, each followed by ReLU or not."""
-    modules = [m.BatchNorm2d(shape[1]) for m in (nn, bnn)]
+    modules = [getattr(m, f"BatchNorm{max(len(shape) - 2, 1)}d")(shape[1]) for m in (nn, bnn)]
     if relu:
         modules = [nn.Sequential(m, nn.ReLU(inplace=True)) for m in modules]
     return [m.train(training) for m in modules]
@@ -209,7 +219,7 @@ def main(tiny: bool = False) -> None:
     """Print all tables."""
     before, shapes = torch.get_num_threads(), TINY if tiny else SHAPES
 
-    def rows(**options):
+    def rows(shapes=shapes, **options):
         return {str(shape): (*batch_norms(shape, **options), shape) for shape in shapes}
 
     for threads in THREADS:
@@ -225,6 +235,7 @@ def main(tiny: bool = False) -> None:
             for label, (name, args, shape) in NORMS.items()
         }  # fmt: skip
         table("other norms", norms)
+        table("train mode, small tensors", rows(SMALL))
         training_step(*((4, 8) if tiny else (64, 32)))
         compiled(shapes[:1] if tiny else shapes[:2])
     torch.set_num_threads(before)

@@ -6,8 +6,10 @@ allocator and the caches as its own last call left them, as it does where it is 
 
 import contextlib
 import multiprocessing
+import os
 import statistics
 import time
+import unittest.mock
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 
@@ -15,18 +17,28 @@ from tqdm.auto import tqdm
 
 TURN = 8  # calls in a row
 WARM_UP = 3  # of them that do not count
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}  # GNU C library
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+}  # of the GNU C library
 
 _call: Callable[[], object]  # what a process times
 
 
-def compare(functions: Mapping[str, Callable], rounds: int) -> dict[str, float]:
+def compare(
+    functions: Mapping[str, Callable], rounds: int, *, keep_memory: bool = False
+) -> dict[str, float]:
     """Return the median seconds of one call of each function.
 
     The values of `functions` prepare the call that is timed: they can be pickled, take nothing and
-    return a function that takes nothing. There are `rounds` turns of each.
+    return a function that takes nothing. There are `rounds` turns of each. With `keep_memory`, the
+    processes keep what they free: new pages from the system can cost more than a kernel does, and
+    whether it gets old ones depends on what else a process has freed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     with contextlib.ExitStack() as stack:
+        if keep_memory:
+            stack.enter_context(unittest.mock.patch.dict(os.environ, KEEP_MEMORY))
         processes = {
             name: stack.enter_context(
                 ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare, (prepare,))
