@@ -17,10 +17,10 @@ from tqdm.auto import tqdm
 
 TURN = 8  # calls in a row
 WARM_UP = 3  # of them that do not count
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}  # GNU C library
+KEEP_MEMORY = {  # of the GNU C library
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
-}  # of the GNU C library
+}
 
 _call: Callable[[], object]  # what a process times
 
