@@ -441,8 +441,8 @@ MUTANTS = [
     Mutant(
         "whitening by principal axes",
         "nn/_inverse_root.py",
-        "s = (vectors * values.rsqrt().unsqueeze(-2)) @ vectors.mT",
-        "s = (vectors * values.rsqrt().unsqueeze(-2)).mT",
+        "return (vectors * values.rsqrt().unsqueeze(-2)) @ vectors.mT",
+        "return (vectors * values.rsqrt().unsqueeze(-2)).mT",
         ("whitening",),
     ),
     Mutant(

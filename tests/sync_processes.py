@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch_modules import step
 
 from bnlib import nn as bnn
 from bnlib.nn import _fused, _kernel_torch
@@ -101,7 +102,7 @@ def every_check(rank: int, world_size: int) -> dict:
             found[name, case] = results, layer.state_dict()
     variant("torch")
     for check in (few_values, not_finite, wrong_channels, eval_mode, subgroup, constant, half, ddp,
-                  functional):  # fmt: skip
+                  functional, compiled):  # fmt: skip
         found[check.__name__] = check(rank, world_size)
     return found
 
@@ -205,6 +206,22 @@ def functional(rank, world_size):
     layer = bnn.SyncBatchNorm(2, track_running_stats=False).double()
     _, along = torch.func.jvp(layer, (x[part],), (tangent[part],))
     return along, torch.func.grad(lambda v: (dy[part] * layer(v)).sum())(x[part])
+
+
+def compiled(rank, world_size):
+    """Three steps, compiled and not, and what is raised if it must be one graph."""
+    if world_size > 2:
+        return None  # it takes seconds
+    rng = torch.Generator().manual_seed(rank)
+    parts = [torch.randn(size, 2, generator=rng) for size in ((4, 4, 1), (3, 6, 1))[rank]]
+    found = []
+    for how in (lambda layer: layer, lambda layer: torch.compile(layer, backend="aot_eager")):
+        call = how(bnn.SyncBatchNorm(2))
+        found.append([step(call, x, x**2) for x in parts])
+    try:
+        torch.compile(bnn.SyncBatchNorm(2), backend="aot_eager", fullgraph=True)(parts[0])
+    except torch._dynamo.exc.Unsupported as error:
+        return *found, str(error)
 
 
 def fails(rank):

@@ -2,15 +2,20 @@
 
 import importlib
 import inspect
+import pathlib
+import re
 
 import pytest
+from family_modules import FAMILY
 
+BOOK = pathlib.Path(__file__).parents[1] / "book"
 PACKAGES = [
     "bnlib.functional",
     "bnlib.layers",
     "bnlib.datasets",
     "bnlib.conventions",
     "bnlib.measure",
+    "bnlib.nn",
     "bnlib.plots",
     "bnlib.surgery",
 ]
@@ -33,16 +38,53 @@ def test_docstring(value):
     if inspect.isfunction(value):
         assert not takes or "Parameters\n---" in text
         returns = inspect.signature(value).return_annotation
-        assert returns in (None, "None") or "Returns\n---" in text
+        assert returns in (None, "None") or re.search("(Returns|Yields)\n---", text)
+
+
+def has_constructor_of_torch(value):
+    constructor = value.__init__ if inspect.isclass(value) else value
+    return getattr(constructor, "__module__", "").startswith("torch.")
 
 
 @pytest.mark.parametrize("value", list(public()))
 def test_type_hints(value):
     signature = inspect.signature(value)
-    for name, parameter in signature.parameters.items():
+    parameters = {} if has_constructor_of_torch(value) else signature.parameters
+    for name, parameter in parameters.items():
         assert parameter.annotation is not inspect.Parameter.empty, name
     if inspect.isfunction(value):
         assert signature.return_annotation is not inspect.Signature.empty
+
+
+def methods():
+    """What the classes of bnlib define themselves or take from a base that is not public."""
+    for case in public():
+        (cls,) = case.values
+        for base in cls.__mro__ if inspect.isclass(cls) else ():
+            for name, value in vars(base).items() if base.__module__.startswith("bnlib") else ():
+                if inspect.isfunction(value) and not name.startswith("_"):
+                    yield pytest.param(cls, name, id=f"{case.id}.{name}")
+
+
+@pytest.mark.parametrize(("cls", "name"), list(methods()))
+def test_methods(cls, name):
+    assert inspect.getdoc(getattr(cls, name))
+    signature = inspect.signature(getattr(cls, name))
+    hints = [p.annotation for p in [*signature.parameters.values()][1:]]
+    assert inspect.Parameter.empty not in [*hints, signature.return_annotation]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_package_has_its_place_on_an_api_page(package):
+    pages = [page.read_text("utf8") for page in (BOOK / "api").glob("*.md")]
+    place = re.compile(rf"^\.\. automodule:: {re.escape(package)}\n   :members:$", re.MULTILINE)
+    assert sum(len(place.findall(page)) for page in pages) == 1  # it shows what is in __all__
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_layer_that_torch_has_not_is_in_the_table_of_its_page(name):
+    page = (BOOK / "api" / "nn.md").read_text("utf8")
+    assert re.search(rf"^\| `{re.sub('[23]d$', '1d', name)}`|^\| `{name}`", page, re.MULTILINE)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

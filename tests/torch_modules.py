@@ -1,5 +1,10 @@
 """What several tests need: the classes, a training step, distances to float64."""
 
+import copy
+import io
+import pickle
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
@@ -28,11 +33,13 @@ def pair(name: str, *args, **options) -> tuple[nn.Module, nn.Module]:
     return ours, peer
 
 
-def step(module: nn.Module, x: torch.Tensor, dy: torch.Tensor) -> dict[str, torch.Tensor]:
+def step(
+    module: nn.Module, x: torch.Tensor, dy: torch.Tensor, *others: torch.Tensor
+) -> dict[str, torch.Tensor]:
     """One forward and backward pass: output, gradients, and the state afterwards."""
     module.zero_grad()
     x = x.detach().clone().requires_grad_(x.is_floating_point())
-    y = module(x)
+    y = module(x, *others)
     y.backward(dy.to(y.dtype).expand_as(y))
     gradients = {f"d{name}": p.grad for name, p in module.named_parameters()}
     state = {name: value.clone() for name, value in module.state_dict().items()}
@@ -43,3 +50,13 @@ def distance(got: torch.Tensor, exact: torch.Tensor) -> float:
     """Largest difference, relative to the largest exact value."""
     got, exact = got.detach(), exact.detach().double()
     return float((got.double() - exact).abs().max() / exact.abs().max().clamp(min=1e-300))
+
+
+def copies(module: nn.Module) -> Iterator[nn.Module]:
+    """What copying, pickling, and saving make of a module."""
+    yield copy.deepcopy(module)
+    yield pickle.loads(pickle.dumps(module))
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    yield torch.load(file, weights_only=False)

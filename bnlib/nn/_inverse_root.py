@@ -12,12 +12,16 @@ from torch import Tensor
 class InverseRoot(torch.autograd.Function):
     r"""S with :math:`S A S = I` for symmetric positive definite A (..., s, s)."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, a: Tensor) -> Tensor:
+    def forward(a: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(a)
-        s = (vectors * values.rsqrt().unsqueeze(-2)) @ vectors.mT
-        ctx.save_for_backward(a, s)
-        return s
+        return (vectors * values.rsqrt().unsqueeze(-2)) @ vectors.mT
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
 
     @staticmethod
     def backward(ctx, ds: Tensor) -> Tensor:
@@ -29,13 +33,17 @@ class InverseRoot(torch.autograd.Function):
 class Sylvester(torch.autograd.Function):
     """X with R X + X R = C, for symmetric positive definite R and symmetric C (..., s, s)."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, r: Tensor, c: Tensor) -> Tensor:
+    def forward(r: Tensor, c: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(r)
         sums = values.unsqueeze(-1) + values.unsqueeze(-2)
-        x = vectors @ ((vectors.mT @ c @ vectors) / sums) @ vectors.mT
-        ctx.save_for_backward(r, x)
-        return x
+        return vectors @ ((vectors.mT @ c @ vectors) / sums) @ vectors.mT
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], output)
 
     @staticmethod
     def backward(ctx, dx: Tensor) -> tuple[Tensor, Tensor]:

@@ -53,26 +53,36 @@ def move(
     sound: Tensor | None = None,
 ) -> None:
     """Replace each running statistic r by (1 - weight) * r + weight * new."""
-    transformed = torch._C._are_functorch_transforms_active()
-    if transformed:
-        _check_axes_of_vmap(module.running_mean, mean)
-    simple = type(weight) is float and sound is None and not transformed
+    simple = type(weight) is float and sound is None and not is_transformed()
     for running, new in ((module.running_mean, mean), (module.running_var, var)):
         if simple and running.dtype in (torch.float32, torch.float64):
             running.lerp_(new.to(running.dtype), weight)
-            continue
-        new = (1 - weight) * running.to(new.dtype) + weight * new
-        running.copy_(new if sound is None else torch.where(sound, new, running))
+        else:
+            store(running, (1 - weight) * running.to(new.dtype) + weight * new, sound)
 
 
-def _check_axes_of_vmap(running: Tensor, mean: Tensor) -> None:
-    is_batched = torch._C._functorch.is_batchedtensor
-    if is_batched(mean) and not is_batched(running):
+def store(running: Tensor, new: Tensor, sound: Tensor | None = None) -> None:
+    """Put a new value in the place of a running statistic, unless `sound` is false."""
+    if is_transformed() and _has_axis_of_vmap(new) and not _has_axis_of_vmap(running):
         raise RuntimeError(
             "vmap: the mini-batch has an axis that the running statistics, which are updated in "
             "place, have not. Set track_running_stats=False, or give each its own buffers with "
             "torch.func.stack_module_state and functional_call"
         )
+    running.copy_(new if sound is None else torch.where(sound, new, running))
+
+
+def is_transformed() -> bool:
+    """Whether ``torch.func`` is at work, under which values cannot always be looked at."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def _has_axis_of_vmap(x: Tensor) -> bool:
+    """Whether `x` is a batch of `vmap`, also inside of `grad`."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(x) and not functorch.is_batchedtensor(x):
+        x = functorch.get_unwrapped(x)
+    return functorch.is_batchedtensor(x)
 
 
 def refuse_nonfinite(mean: Tensor, var: Tensor) -> Tensor | None:
@@ -104,5 +114,6 @@ def unchanged_by_failure(module: nn.Module) -> Iterator[None]:
     except BaseException:
         with torch.no_grad():
             for buffer, value in before.values():
-                buffer.copy_(value)
+                with contextlib.suppress(RuntimeError):  # torch.func forbade to change it, too
+                    buffer.copy_(value)
         raise

@@ -72,6 +72,7 @@ def check_count(count: int) -> int:
     return count
 
 
+@torch._disable_dynamo  # one cut in a compiled graph, where the kernels run
 def batch_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: Group
 ) -> tuple[Tensor, Tensor, Tensor, int]:

@@ -106,7 +106,8 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
         Learn a `bias`, where `affine`.
     refuse_nonfinite : bool
         Raise ValueError if a mini-batch has NaN or infinite statistics, and leave the running
-        statistics as they were. torch lets one such mini-batch poison them for good.
+        statistics as they were. torch lets one such mini-batch poison them for good. Under
+        ``torch.func.vmap``, where values cannot be looked at, every call is a RuntimeError.
 
     Notes
     -----

@@ -90,7 +90,7 @@ class _BatchRenorm(_BatchNorm):
         std = (1 - weight) * running_std + weight * std
         var = (std * std - self.eps).clamp(min=0)
         for running, new in ((self.running_mean, mean), (self.running_var, var)):
-            running.copy_(new if sound is None else torch.where(sound, new, running))
+            _running.store(running, new, sound)
         self.num_batches_tracked.add_(1 if sound is None else sound)
 
 

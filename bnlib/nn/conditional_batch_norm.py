@@ -92,7 +92,8 @@ def _check_condition(condition: Tensor, n: int, conditions: int) -> None:
         raise TypeError(f"condition: expected int64 or floating point, got {condition.dtype}")
     if condition.shape != expected:
         raise ValueError(f"condition: expected shape {expected}, got {tuple(condition.shape)}")
-    if len(expected) == 1 and n and not torch.compiler.is_compiling():
+    unseen = torch.compiler.is_compiling() or _running.is_transformed()
+    if len(expected) == 1 and n and not unseen:
         least, most = int(condition.min()), int(condition.max())
         if least < 0 or most >= conditions:
             raise ValueError(
@@ -137,7 +138,8 @@ class ConditionalBatchNorm1d(_ConditionalBatchNorm, nn.BatchNorm1d):
     with ``strict=False``. `weight_delta` and `bias_delta` (k, c) start at 0, so that a pretrained
     model works as before until it has learned to use the condition. Statistics go over the
     mini-batch with all its conditions. Where the paper maps the embedding by a network of two
-    layers, put the first in front. Double backward works.
+    layers, put the first in front. Double backward works. In compiled code and under
+    ``torch.func`` the range of classes is left to torch's indexing, which takes negative ones.
 
     Examples
     --------

@@ -86,26 +86,35 @@ class _DecorrelatedBatchNorm(_NormBase):
         else:
             count = _check.values_per_channel(input)
             centred, mean, cov = _moments(values)
+        sound = _finite(cov)
         x_hat = self._whitening(cov).to(x.dtype) @ centred
         x_hat = x_hat.reshape(x.shape).movedim(0, 1)
         parameters = (_plain.per_channel(p, input) for p in (self.weight, self.bias))
         y = _plain.affine(x_hat, *parameters, input)
         if self.training and self.running_mean is not None:
-            self._update(mean.flatten(), cov * (count / (count - 1)))
+            self._update(mean.flatten(), cov * (count / (count - 1)), sound)
         return y
 
     def _whitening(self, cov: Tensor) -> Tensor:
-        if not bool(torch.isfinite(cov).all()):
-            raise ValueError("input: expected finite values, got NaN or infinity in the covariance")
         eye = torch.eye(self.group_size, device=cov.device, dtype=torch.float64)
         return InverseRoot.apply(cov.double() + self.eps * eye)
 
     @torch.no_grad()
-    def _update(self, mean: Tensor, cov: Tensor) -> None:
+    def _update(self, mean: Tensor, cov: Tensor, sound: Tensor) -> None:
         weight = _running.weight_of_new(self)
         for running, new in ((self.running_mean, mean), (self.running_cov, cov)):
-            running.copy_((1 - weight) * running + weight * new)
-        self.num_batches_tracked.add_(1)
+            _running.store(running, (1 - weight) * running + weight * new, sound)
+        self.num_batches_tracked.add_(sound)
+
+
+def _finite(cov: Tensor) -> Tensor:
+    """Return whether all is finite; refuse what is not, where it can be looked at."""
+    finite = torch.isfinite(cov).all()
+    if torch.compiler.is_compiling():
+        torch._assert_async(finite, "input: expected finite values")
+    elif not _running.is_transformed() and not bool(finite):
+        raise ValueError("input: expected finite values, got NaN or infinity in the covariance")
+    return finite
 
 
 def _moments(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -164,7 +173,10 @@ class DecorrelatedBatchNorm1d(_DecorrelatedBatchNorm):
     exact: Newton-Schulz iterations stop short for ill-conditioned covariances, and a Cholesky
     factor depends on the order of the channels. Its gradient is taken through the Sylvester
     equation of the root, which stays finite where eigenvalues are equal; the gradient of the
-    eigenvectors does not. Double backward works. ``torch.compile(fullgraph=True)`` does not.
+    eigenvectors does not. Double backward, ``torch.func`` and ``torch.compile(fullgraph=True)``
+    work; export to ONNX, which has no eigendecomposition, does not. Values that are not finite
+    are a RuntimeError in compiled code. Under ``torch.func``, which cannot look at them, they are
+    refused or spread to the output, as the eigendecomposition has it, and spare the buffers.
 
     Examples
     --------

@@ -24,7 +24,9 @@ class MaskedBatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     -----
     The running variance is unbiased, with the number of positions that count for m (Keras keeps
     the biased one). Padding must be finite, or it spoils the gradient; its values do not matter
-    to the other positions. Double backward works.
+    to the other positions. Double backward works. Under ``torch.func.vmap`` a mask without an axis
+    of its own works; a batch of masks is a RuntimeError in train mode, as their counts cannot be
+    looked at.
 
     Examples
     --------

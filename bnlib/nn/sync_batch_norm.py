@@ -72,6 +72,9 @@ class SyncBatchNorm(_AnyBatchNorm):
     one that has no data; one that stays away or fails leaves the others waiting until the
     timeout of their group. On devices where torch has an operation of its own, that runs.
 
+    ``torch.compile`` cuts its graph where processes talk to each other, and ``fullgraph=True`` is
+    an error there. In one process it is one graph.
+
     Examples
     --------
     >>> layer = SyncBatchNorm(2)  # no process group: plain batch norm

@@ -2,14 +2,12 @@
 
 import copy
 import inspect
-import io
-import pickle
 
 import pytest
 import torch
 from torch import nn
 from torch.testing._internal.common_modules import module_db
-from torch_modules import CASES, distance, pair, step
+from torch_modules import CASES, copies, distance, pair, step
 
 from bnlib import nn as bnn
 
@@ -120,15 +118,6 @@ def test_state_saved_before_batches_were_counted():
     old = {k: v for k, v in peer.state_dict().items() if k != "num_batches_tracked"}
     ours.load_state_dict(old, strict=True)
     assert ours.num_batches_tracked == 0
-
-
-def copies(module):
-    yield copy.deepcopy(module)
-    yield pickle.loads(pickle.dumps(module))
-    file = io.BytesIO()
-    torch.save(module, file)
-    file.seek(0)
-    yield torch.load(file, weights_only=False)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,69 +1,27 @@
 """What all layers that torch has not have in common: derivatives, state, copies, refusals."""
 
 import copy
-import pickle
 
 import pytest
 import torch
+from family_modules import FAMILY, build, state
 from torch import nn
 from torch.func import functional_call
+from torch_modules import copies
 
 from bnlib import nn as bnn
 
 FLOAT64 = torch.float64
-MASK = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0]], dtype=torch.bool)
-CASES = {  # name: constructor arguments, options, shape of an input, other inputs
-    "BatchRenorm1d": ((2,), {"r_max": 1.0, "d_max": 0.0}, (4, 2), ()),
-    "BatchRenorm2d": ((2,), {"r_max": 1.0, "d_max": 0.0}, (2, 2, 1, 3), ()),
-    "BatchRenorm3d": ((2,), {"r_max": 1.0, "d_max": 0.0, "momentum": None}, (2, 2, 1, 1, 3), ()),
-    "GhostBatchNorm1d": ((2,), {"ghost_size": 2}, (5, 2), ()),
-    "GhostBatchNorm2d": ((2,), {"ghost_size": 1}, (2, 2, 1, 3), ()),
-    "GhostBatchNorm3d": ((2,), {"ghost_size": 2}, (3, 2, 1, 1, 2), ()),
-    "FrozenBatchNorm1d": ((2,), {}, (3, 2), ()),
-    "FrozenBatchNorm2d": ((2,), {}, (2, 2, 1, 2), ()),
-    "FrozenBatchNorm3d": ((2,), {}, (2, 2, 1, 1, 2), ()),
-    "SplitBatchNorm1d": ((2,), {}, (4, 2), ()),
-    "SplitBatchNorm2d": ((2,), {"streams": 3}, (2, 2, 1, 2), ()),
-    "SplitBatchNorm3d": ((2,), {}, (2, 2, 1, 1, 2), ()),
-    "MaskedBatchNorm1d": ((2,), {}, (3, 2, 4), (MASK,)),
-    "ConditionalBatchNorm1d": ((2,), {"num_conditions": 3}, (4, 2), (torch.tensor([2, 0, 2, 1]),)),
-    "ConditionalBatchNorm2d": (
-        (2,), {"num_conditions": 3}, (2, 2, 1, 3), (torch.linspace(-1, 2, 6).view(2, 3),),
-    ),
-    "DecorrelatedBatchNorm1d": ((3,), {}, (6, 3), ()),
-    "DecorrelatedBatchNorm2d": ((4,), {"group_size": 2}, (3, 4, 1, 2), ()),
-    "DecorrelatedBatchNorm3d": ((2,), {"bias": False}, (3, 2, 1, 1, 2), ()),
-    "WSConv2d": ((1, 2, (1, 2)), {}, (2, 1, 2, 3), ()),
-    "DyT": ((3,), {}, (2, 3), ()),
-    "ScaleNorm": (((2, 3),), {}, (2, 2, 3), ()),
-}  # fmt: skip
-OPTIONAL = {name: case for name, case in CASES.items() if "1d" in name or "BatchNorm2d" in name}
-
-
-def build(name, dtype=torch.float32, **more):
-    """A layer with random parameters and, where it has them, running statistics."""
-    args, options, shape, others = CASES[name]
-    module = getattr(bnn, name)(*args, **options, **more).to(dtype)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(1, 0.5)
-    if name.startswith("Frozen"):
-        for buffer in (module.weight, module.bias, module.running_mean, module.running_var):
-            buffer.uniform_(0.5, 2)
-    return module, shape, others
-
-
-def state(module):
-    return {k: v.clone() for k, v in module.state_dict().items()}
+OPTIONAL = {name: case for name, case in FAMILY.items() if "1d" in name or "BatchNorm2d" in name}
 
 
 def test_every_layer_is_here():
     torchs = {name for name in bnn.__all__ if hasattr(nn, name)}
     layers = {name for name in bnn.__all__ if name[0].isupper()}  # the others are functions
-    assert set(CASES) == layers - torchs
+    assert set(FAMILY) == layers - torchs
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", FAMILY)
 @pytest.mark.parametrize("training", [True, False])
 def test_gradients_and_second_derivatives(name, training, kernel):
     module, shape, others = build(name, FLOAT64)
@@ -80,7 +38,7 @@ def test_gradients_and_second_derivatives(name, training, kernel):
     assert torch.autograd.gradgradcheck(function, (x, *values))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", FAMILY)
 @pytest.mark.parametrize("training", [True, False])
 def test_float32_and_bfloat16_agree_with_float64(name, training, kernel):
     exact, shape, others = build(name, FLOAT64)
@@ -96,22 +54,22 @@ def test_float32_and_bfloat16_agree_with_float64(name, training, kernel):
         torch.testing.assert_close(result.double(), y, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", FAMILY)
 def test_state_and_copies(name, kernel):
     module, shape, others = build(name)
     x = torch.randn(shape)
     module(x, *others)
     fresh = build(name)[0]
     fresh.load_state_dict(module.state_dict(), strict=True)
-    copies = [fresh, copy.deepcopy(module), pickle.loads(pickle.dumps(module))]
+    made = [fresh, *copies(module)]
     expected = [module(x, *others), state(module), module.eval()(x, *others)]
-    for other in copies:
+    for other in made:
         assert repr(other) == repr(module.train())
         got = [other(x, *others), state(other), other.eval()(x, *others)]
         torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", FAMILY)
 def test_eval_mode_changes_nothing_and_looks_at_no_other_example(name):
     module, shape, others = build(name)
     x = torch.randn(shape)
@@ -124,7 +82,7 @@ def test_eval_mode_changes_nothing_and_looks_at_no_other_example(name):
     torch.testing.assert_close(first, y[:1])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", FAMILY)
 def test_input_is_not_modified_and_may_have_any_strides(name, kernel):
     module, shape, others = build(name)
     x = torch.randn(shape)
@@ -151,7 +109,7 @@ class ModelOfTwoInputs(Model):
         return self.layer(x + 1, other)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", FAMILY)
 def test_fx_records_one_node(name):
     module, shape, others = build(name)
     model = (ModelOfTwoInputs if others else Model)(module.eval())
@@ -159,17 +117,6 @@ def test_fx_records_one_node(name):
     assert [n.target for n in traced.graph.nodes if n.op == "call_module"] == ["layer"]
     x = torch.randn(shape)
     torch.testing.assert_close(traced(x, *others), model(x, *others), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("name", [n for n in CASES if not n.endswith("3d") and n[0] != "D"])
-def test_compiles_as_one_graph(name):
-    module, shape, others = build(name)
-    peer = copy.deepcopy(module)
-    torch._dynamo.reset()
-    compiled = torch.compile(module, fullgraph=True, backend="eager")
-    x = torch.randn(shape)
-    torch.testing.assert_close(compiled(x, *others), peer(x, *others))
-    torch.testing.assert_close(state(module), state(peer))
 
 
 BAD = {  # what is wrong: axes before the channels, after them, dtype, exception, message
@@ -182,7 +129,7 @@ BAD = {  # what is wrong: axes before the channels, after them, dtype, exception
 }
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if "1d" in n and "Split" not in n])
+@pytest.mark.parametrize("name", [n for n in FAMILY if "1d" in n and "Split" not in n])
 @pytest.mark.parametrize("bad", BAD)
 def test_failed_call_names_what_was_wrong_and_changes_no_buffer(name, bad):
     before_channels, extra, dtype, error, message = BAD[bad]
@@ -223,7 +170,7 @@ def test_constructor_names_what_was_wrong(name, options, message):
 
 @pytest.mark.parametrize("name", ["WSConv2d", "ScaleNorm"])
 def test_eps_must_be_more_than_zero(name):
-    args = CASES[name][0]
+    args = FAMILY[name][0]
     with pytest.raises(ValueError, match=r"eps: expected more than 0, got 0\.0"):
         getattr(bnn, name)(*args, eps=0.0)
 

@@ -12,7 +12,7 @@ import sync_processes as work
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch_modules import distance
+from torch_modules import distance, step
 
 from bnlib import nn as bnn
 from bnlib.nn.processes import launch
@@ -135,6 +135,14 @@ def test_torch_func(found):
         assert distance(got, value) < 1e-11
 
 
+@pytest.mark.parametrize("found", [2], indirect=True)
+def test_compiled_in_several_graphs_it_does_the_same(found):
+    for plain, compiled, error in (process["compiled"] for process in found):
+        compiled = [{k.replace("_orig_mod.", ""): v for k, v in s.items()} for s in compiled]
+        torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
+        assert "function `batch_norm`" in error  # one graph is refused
+
+
 def test_process_that_fails_ends_the_others():
     with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="second process"):
         launch(work.fails, 2, timeout=TIMEOUT)
@@ -187,6 +195,17 @@ def test_alone_it_is_plain_batch_norm(options, group, tmp_path):
     peer.load_state_dict(ours.state_dict(), strict=True)
     nn.SyncBatchNorm(3, **options).load_state_dict(ours.state_dict(), strict=True)
     assert distance(ours.eval()(x), peer.eval()(x)) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore")  # what the compiler says of itself
+@pytest.mark.parametrize("training", [True, False])
+def test_alone_it_compiles_to_one_graph(training):
+    layer = bnn.SyncBatchNorm(3).train(training)
+    peer, (x, dy) = copy.deepcopy(layer), torch.randn(2, 4, 3, 5)
+    torch._dynamo.reset()
+    got = step(torch.compile(layer, fullgraph=True, backend="aot_eager"), x, dy)
+    got = {k.replace("_orig_mod.", ""): v for k, v in got.items()}
+    torch.testing.assert_close(got, step(peer, x, dy), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(3,), (4, 0)])
