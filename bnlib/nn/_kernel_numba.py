@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from bnlib.nn import _channel_loops, _layout, _line_loops, _loops, _memory
+from bnlib.nn._channel_loops import CACHE, MANY
 
 SHORT = 32  # values of a row: fewer are read together with the next channel's
-CACHE = 2**19  # bytes of a channel up to which it stays in the cache, also next to its gradient
-MANY = 8  # channels: fewer are not shared out evenly
 GRAIN = 2**15  # elements below which a second thread costs more than it gains; torch's number
 CORES = numba.config.NUMBA_NUM_THREADS
 LOCK = threading.Lock()  # not every threading layer of Numba may be entered twice

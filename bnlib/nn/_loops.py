@@ -7,8 +7,8 @@ depend on the number of threads.
 A channel is measured from a value near its mean (`near`), so that no digits cancel: exactly 0 for
 a constant channel. This difference is the one operation that fast mathematics must not touch.
 
-All statistics are read before the first result is written: going twice through the memory in its
-order took half the time of finishing channel by channel, each of which fits into a core's cache.
+All statistics are read before the first result is written, in the order of the memory; for channels
+that stay in a core's cache see `_channel_loops`.
 """
 
 import numpy as np
