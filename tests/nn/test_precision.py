@@ -78,6 +78,15 @@ def test_an_outlier_in_first_place_costs_no_digits(outlier, kernel):
     assert distance(ours.running_var, x.double().var((0, 2, 3))) < 1e-6
 
 
+@pytest.mark.parametrize("channels", [3, 9])
+def test_first_values_far_from_the_others_cost_no_digits(channels, kernel):
+    x = torch.randn(16, channels, 30, 30)
+    x[0, 0].view(-1)[:64] += 1e4
+    ours, _ = pair("BatchNorm2d", channels, momentum=1.0)
+    ours(x)
+    assert distance(ours.running_var, x.double().var((0, 2, 3))) < 1e-6
+
+
 def test_group_norm_of_channels_last():
     x = (torch.randn(8, 16, 20, 20) + 1e4).contiguous(memory_format=torch.channels_last)
     ours, peer = pair("GroupNorm", 4, 16)
