@@ -215,9 +215,11 @@ def compiled(rank, world_size):
     rng = torch.Generator().manual_seed(rank)
     parts = [torch.randn(size, 2, generator=rng) for size in ((4, 4, 1), (3, 6, 1))[rank]]
     found = []
-    for how in (lambda layer: layer, lambda layer: torch.compile(layer, backend="aot_eager")):
-        call = how(bnn.SyncBatchNorm(2))
-        found.append([step(call, x, x**2) for x in parts])
+    for compiles in (False, True):
+        layer = bnn.SyncBatchNorm(2)
+        if compiles:
+            layer.compile(backend="aot_eager")
+        found.append([step(layer, x, x**2) for x in parts])
     try:
         torch.compile(bnn.SyncBatchNorm(2), backend="aot_eager", fullgraph=True)(parts[0])
     except torch._dynamo.exc.Unsupported as error:

@@ -113,6 +113,13 @@ def test_forked_process_does_without_numbas_threads():
         process.kill()
 
 
+def run_alone(script):
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_works_without_numba():
     script = (
         "import sys; sys.modules['numba'] = None\n"
@@ -121,10 +128,7 @@ def test_works_without_numba():
         "x = torch.randn(4, 3, 5, 5, requires_grad=True)\n"
         "nn.BatchNorm2d(3)(x).sum().backward(); nn.LayerNorm(5)(x); nn.RMSNorm(5)(x)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run_alone(script)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -134,7 +138,4 @@ def test_torch_keeps_its_number_of_threads(threads):
         "nn.BatchNorm2d(3)(torch.randn(64, 3, 50, 50)); nn.LayerNorm(50)(torch.randn(9, 50))\n"
         f"assert torch.get_num_threads() == {threads}, torch.get_num_threads()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run_alone(script)
