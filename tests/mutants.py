@@ -308,8 +308,8 @@ MUTANTS = [
     Mutant(
         "the ReLU's gradient passes everywhere",
         "layers/activations.py",
-        "return dy * (y > 0)",
-        "return dy",
+        "dx = (y > 0).astype(dy.dtype)",
+        "dx = np.ones_like(dy)",
         ("relu",),
         ("motivation", "depth_and_signal_propagation"),
     ),

@@ -148,7 +148,7 @@ def train(
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for step in _range(config.steps + 1, progress):
             i = next(order)
-            x, labels = data.x_train[i], data.y_train[i]
+            x, labels = data.x_train.take(i, axis=0), data.y_train[i]
             logits = network(x)
             now, dlogits = layers.softmax_cross_entropy(logits, labels)
             network.backward(dlogits, input_gradient=False)

@@ -24,6 +24,7 @@ class Layout(NamedTuple):
     back: tuple[int, ...]  # the inverse of that order
     moved: tuple[int, ...]  # the array's shape in that order
     bncl: tuple[int, int, int, int]
+    blocks: tuple[tuple[slice, slice], ...]  # of b and n, that together cover the array
 
     def view(self, x: np.ndarray) -> np.ndarray:
         """`x` as (b, n, c, l); a copy only where `x` has no such view."""
@@ -32,15 +33,6 @@ class Layout(NamedTuple):
     def restore(self, x: np.ndarray) -> np.ndarray:
         """Undo `view`."""
         return x.reshape(self.moved).transpose(self.back)
-
-    def blocks(self) -> Iterator[tuple[slice, slice]]:
-        """Slices of b and n that together cover the array."""
-        b, n, c, l = self.bncl  # noqa: E741
-        images = min(max(BLOCK // (c * l), 1), n)
-        groups = max(BLOCK // (images * c * l), 1)
-        for i in range(0, b, groups):
-            for j in range(0, n, images):
-                yield slice(i, i + groups), slice(j, j + images)
 
     def zeros(self) -> np.ndarray:
         """Return one float64 zero a channel, (b, 1, c, 1)."""
@@ -75,7 +67,17 @@ def layout(shape: tuple[int, ...], axes: tuple[int, ...]) -> Layout:
     while len(runs) < 4:
         runs.insert(0, 1)
     back = tuple(int(axis) for axis in np.argsort(order))
-    return Layout(order, back, tuple(shape[axis] for axis in order), tuple(runs))
+    moved = tuple(shape[axis] for axis in order)
+    return Layout(order, back, moved, tuple(runs), tuple(_blocks(*runs)))
+
+
+def _blocks(b: int, n: int, c: int, l: int) -> Iterator[tuple[slice, slice]]:  # noqa: E741
+    """Yield slices of b and n that together cover the array, each of about `BLOCK` elements."""
+    images = min(max(BLOCK // (c * l), 1), n)
+    groups = max(BLOCK // (images * c * l), 1)
+    for i in range(0, b, groups):
+        for j in range(0, n, images):
+            yield slice(i, i + groups), slice(j, j + images)
 
 
 def _runs(shape: tuple[int, ...], axes: tuple[int, ...], order: tuple[int, ...]) -> list[int]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-FLOATS = (np.float16, np.float32, np.float64)
+FLOATS = {np.dtype(name) for name in ("float16", "float32", "float64")}
 Axes = int | Sequence[int] | None
 
 
@@ -18,18 +18,18 @@ def float_array(name: str, value: np.ndarray) -> np.ndarray:
 
 def working_dtype(x: np.ndarray) -> np.dtype:
     """Return the dtype to compute in: that of `x`, but float32 at least."""
-    return np.result_type(np.float32, x.dtype)
+    return np.dtype(np.float32) if x.dtype == np.float16 else x.dtype
 
 
 def check_eps(eps: float) -> None:
     """Refuse an eps that is negative or not finite."""
-    if not (np.isscalar(eps) and np.isfinite(eps) and eps >= 0):
+    if not (np.isscalar(eps) and 0 <= eps < np.inf):
         raise ValueError(f"eps: expected a finite number >= 0, got {eps!r}")
 
 
 def normalized_axes(axes: int | Sequence[int], ndim: int) -> tuple[int, ...]:
     """Return `axes` as a sorted tuple of non-negative ints."""
-    given = (axes,) if np.ndim(axes) == 0 else tuple(axes)
+    given = tuple(axes) if np.iterable(axes) else (axes,)
     if not given:
         raise ValueError("axes: expected at least one axis to average over, got none")
     for axis in given:

@@ -60,7 +60,7 @@ def scale_and_shift(
     x_hat, y = lay.view(x_hat), np.empty(lay.bncl, x_hat.dtype)
     scale = None if gamma is None else lay.spread(lay.channels(gamma, x_hat.dtype))
     shift = None if beta is None else lay.spread(lay.channels(beta, x_hat.dtype))
-    for i, j in lay.blocks():
+    for i, j in lay.blocks:
         np.multiply(x_hat[i, j], 1 if scale is None else scale[i], out=y[i, j])
         if shift is not None:
             y[i, j] += shift[i]
@@ -75,7 +75,7 @@ def scale_and_shift_backward(
     lay = layout(x_hat.shape, _shared_axes(shape))
     dy, x_hat = lay.view(dy), lay.view(x_hat)
     dgamma, dbeta = lay.zeros(), lay.zeros()
-    for i, j in lay.blocks():
+    for i, j in lay.blocks:
         dy_ij = dy[i, j].astype(x_hat.dtype, copy=False)
         dgamma[i] += block_dot(dy_ij, x_hat[i, j])
         dbeta[i] += block_sum(dy_ij)

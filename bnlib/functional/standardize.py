@@ -114,20 +114,20 @@ def standardize(
         raise ValueError("eps: 0 needs a positive variance, but x has a constant channel")
     inv_std = 1 / np.sqrt(var + eps)
     scale = lay.spread(inv_std.astype(x_hat.dtype))
-    for i, j in lay.blocks():
+    for i, j in lay.blocks:
         x_hat[i, j] *= scale[i]
 
-    def kept(statistic: np.ndarray) -> np.ndarray:
-        return statistic.astype(x_hat.dtype).reshape(kept_shape(x.shape, axes))
-
-    mean = kept(mean) if center else None
-    return Standardized(lay.restore(x_hat), mean, kept(var), kept(inv_std), count, axes)
+    shape = kept_shape(x.shape, axes)
+    statistics = [s.astype(x_hat.dtype).reshape(shape) for s in (mean, var, inv_std)]
+    if not center:
+        statistics[0] = None
+    return Standardized(lay.restore(x_hat), *statistics, count, axes)
 
 
 def _mean(x: np.ndarray, dtype: np.dtype, lay: Layout, count: int) -> np.ndarray:
     """Mean of (b, n, c, l) over n and l, as (b, 1, c, 1), up to rounding in `dtype`."""
     total = lay.zeros()
-    for i, j in lay.blocks():
+    for i, j in lay.blocks:
         total[i] += block_sum(x[i, j].astype(dtype, copy=False))
     return total / count
 
@@ -138,7 +138,7 @@ def _deviations(
     """Write x - mean into `d`, all (b, n, c, l); return the exact mean and the variance."""
     mean = mean.astype(d.dtype)
     shift, square = lay.spread(mean), lay.zeros()
-    for i, j in lay.blocks():
+    for i, j in lay.blocks:
         np.subtract(x[i, j], shift[i], out=d[i, j])
         square[i] += block_dot(d[i, j], d[i, j])
     var = square / count
@@ -185,7 +185,7 @@ def project(
     lay = layout(x_hat.shape, axes)
     g_view, x_view = lay.view(g), lay.view(x_hat)
     mean_g, mean_g_x_hat = lay.zeros(), lay.zeros()
-    for i, j in lay.blocks():
+    for i, j in lay.blocks:
         g_ij = g_view[i, j].astype(x_hat.dtype, copy=False)
         mean_g[i] += block_sum(g_ij)
         mean_g_x_hat[i] += block_dot(g_ij, x_view[i, j])
@@ -198,7 +198,7 @@ def project(
         for statistic in (mean_g, mean_g_x_hat, scale)
     )
     projected = np.empty(lay.bncl, x_hat.dtype)
-    for i, j in lay.blocks():
+    for i, j in lay.blocks:
         d = projected[i, j]
         np.multiply(x_view[i, j], -b[i], out=d)
         d += g_view[i, j]

@@ -100,7 +100,7 @@ class Layer:
         ValueError
             If the shape of ``x`` does not fit the layer. The layer is left as it was.
         """
-        if not isinstance(x, np.ndarray) or not np.issubdtype(x.dtype, np.floating):
+        if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
             raise TypeError(f"{self._label}: x must be a floating-point array, got {_kind(x)}")
         if self.seeds is not None and (x.ndim < 2 or x.shape[0] != self.seeds):
             raise ValueError(
