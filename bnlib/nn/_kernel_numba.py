@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnlib.nn import _channel_loops, _layout, _line_loops, _loops, _memory
-from bnlib.nn._channel_loops import CACHE, MANY
+from bnlib.nn import _layout, _line_loops, _loops, _memory
 
-SHORT = 32  # values of a row: fewer are read together with the next channel's
+SHORT = 16  # values of a row: fewer are read together with the next channel's
 GRAIN = 2**15  # elements below which a second thread costs more than it gains; torch's number
 CORES = numba.config.NUMBA_NUM_THREADS
 LOCK = threading.Lock()  # not every threading layer of Numba may be entered twice
@@ -95,10 +94,6 @@ def _loops_of(module: types.ModuleType, prefix: str) -> types.SimpleNamespace:
 
 
 ROWS, LINES = _loops_of(_loops, "rows_"), _loops_of(_line_loops, "lines_")
-CHANNELS = types.SimpleNamespace(
-    **vars(ROWS)
-    | {"forward": _channel_loops.channels_forward, "backward": _channel_loops.channels_backward}
-)
 
 
 def _array(x: Tensor) -> tuple[np.ndarray, types.SimpleNamespace]:
@@ -106,11 +101,10 @@ def _array(x: Tensor) -> tuple[np.ndarray, types.SimpleNamespace]:
     v = _layout.view(x.detach())
     if v.dim() == 2:
         return v.unsqueeze(2).numpy(), LINES
-    n, channels, length = v.shape
+    n, _, length = v.shape
     if length < SHORT and n > 1:
         return v.numpy(), LINES
-    in_cache = n * length * v.element_size() <= CACHE and channels >= MANY
-    return v.numpy(), CHANNELS if in_cache else ROWS
+    return v.numpy(), ROWS
 
 
 def _or_constant(parameter: Tensor | None, value: float, like: np.ndarray) -> np.ndarray:

@@ -10,8 +10,6 @@ import numpy as np
 
 from bnlib.nn._line_passes import (
     LINES,
-    WIDTH,
-    _add_distance,
     lines_products,
     lines_sums,
     lines_write,
@@ -19,6 +17,7 @@ from bnlib.nn._line_passes import (
 )
 from bnlib.nn._loops import (
     _coefficients,
+    _minus,
     _moments_from,
     _near,
     _part_of_kernel,
@@ -26,7 +25,8 @@ from bnlib.nn._loops import (
     _sequence,
 )
 
-CHUNKS, CHUNK = 64, 128  # parts of a column at most, and lines of a part at least
+CHUNKS, CHUNK = 64, 2**15  # parts of a column at most, and values of a part at least
+WIDTH = 256  # values of a line at least: short loops are slow
 PILOT = 16  # lines whose mean is the first guess at the mean of a channel
 
 
@@ -37,7 +37,8 @@ def _guesses(v):
     near, lines = v[0, :, 0].copy(), min(m, PILOT)
     total = np.zeros(channels, v.dtype)
     for i in range(1, lines):
-        _add_distance(v[i, :, 0], near, total)
+        for c in range(channels):
+            total[c] += _minus(v[i, c, 0], near[c])
     return near + total / v.dtype.type(lines)
 
 
@@ -61,7 +62,7 @@ def _fold(v):
 @_part_of_kernel
 def _empty_sums(v, fold):
     m, channels, length = v.shape
-    chunks = min(CHUNKS, max(1, m // (fold * CHUNK)))
+    chunks = min(CHUNKS, max(1, v.size // CHUNK))
     return np.empty((chunks, 2, fold * channels * length))
 
 

@@ -1,154 +1,117 @@
-"""One pass over lines that repeat with the period of their parameters, for `_line_loops`."""
+"""One pass over lines that repeat with the period of their parameters, for `_line_loops`.
+
+A tensor is a flat array here; a line is one period of it, and the last may be incomplete.
+"""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from bnlib.nn._loops import _compiled, _minus, _part_of_kernel
 
-LINES = 32  # lines added before float64 takes over
-WIDTH = 1024  # columns of a task: with its sums they stay in a core's first cache
+LINES = 8  # groups of lines added before float64 takes over
+GRAIN = 2**13  # values that a task writes
 
-
-# Sums are added up in pairs, as written: rounding errors of one running sum are ten times larger.
-_in_pairs = njit(fastmath={"contract"}, nogil=True, error_model="numpy")
-
-
-@_in_pairs
-def _add_line(line, near, s, q):
-    for j in range(line.size):
-        d = _minus(line[j], near[j])
-        s[j] += d
-        q[j] += d * d
-
-
-@_in_pairs
-def _add_lines(x0, x1, x2, x3, near, s, q):
-    for j in range(near.size):
-        d0, d1 = _minus(x0[j], near[j]), _minus(x1[j], near[j])
-        d2, d3 = _minus(x2[j], near[j]), _minus(x3[j], near[j])
-        s[j] += (d0 + d1) + (d2 + d3)
-        q[j] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
-
-
-@_in_pairs
-def _add_distance(line, near, s):
-    for j in range(near.size):
-        s[j] += _minus(line[j], near[j])
-
-
-@_in_pairs
-def _add_product(dy, line, near, s, p):
-    for j in range(line.size):
-        s[j] += dy[j]
-        p[j] += dy[j] * _minus(line[j], near[j])
-
-
-@_in_pairs
-def _add_products(dy0, dy1, x0, x1, near, s, p):
-    for j in range(near.size):
-        s[j] += dy0[j] + dy1[j]
-        p[j] += dy0[j] * _minus(x0[j], near[j]) + dy1[j] * _minus(x1[j], near[j])
+# Lines are added up in groups, as written: the errors of one running sum are ten times larger. The
+# lines of a group lie far apart, as the processor foresees streams that are not on the same page.
+AS_WRITTEN = {"contract"}
 
 
 @_part_of_kernel
-def _write_line(line, near, scale, shift, out):
-    for j in range(line.size):
-        out[j] = _minus(line[j], near[j]) * scale[j] + shift[j]
+def _lines(v, width):
+    """View a flat array as its whole lines (m, width); return what is left over too."""
+    whole = v.size // width * width
+    return v[:whole].reshape(-1, width), v[whole:]
 
 
-@_part_of_kernel
-def _write_line_gradient(dy, line, near, a, b, c0, out):
-    for j in range(line.size):
-        out[j] = a[j] * dy[j] + (b[j] * _minus(line[j], near[j]) + c0[j])
-
-
-@_part_of_kernel
-def _bounds(t, parts, lines, width):
-    """Return the first and the last line, and the first and the last column, of task `t`."""
-    blocks = (width + WIDTH - 1) // WIDTH
-    k, lo = t // blocks, t % blocks * WIDTH
-    return k, lines * k // parts, lines * (k + 1) // parts, lo, min(lo + WIDTH, width)
-
-
-@_compiled
+@_compiled(fastmath=AS_WRITTEN)
 def lines_sums(v, near, sums):
     """Fill sums (chunks, 2, width) with the sums of x - near and of its square."""
-    width, chunks = near.size, sums.shape[0]
-    lines = (v.size + width - 1) // width
-    for t in prange(chunks * ((width + WIDTH - 1) // WIDTH)):
-        k, first, last, lo, hi = _bounds(t, chunks, lines, width)
-        s, q = np.empty(hi - lo, v.dtype), np.empty(hi - lo, v.dtype)
-        sums[k, :, lo:hi] = 0
-        for start in range(first, last, LINES):
+    lines, rest = _lines(v, near.size)
+    m, end, chunks = lines.shape[0], np.uintp(near.size), sums.shape[0]
+    for k in prange(chunks):
+        s, q = np.empty(near.size, v.dtype), np.empty(near.size, v.dtype)
+        sums[k] = 0
+        first, last = m * k // chunks, m * (k + 1) // chunks
+        quarter = (last - first) // 4
+        for start in range(first, first + quarter, LINES):
             s[:] = 0
             q[:] = 0
-            i, stop = start, min(start + LINES, last)
-            while i < stop:
-                at, end = i * width + lo, i * width + hi
-                if i + 4 <= stop and end + 3 * width <= v.size:
-                    _add_lines(v[at:end], v[at + width : end + width],
-                               v[at + 2 * width : end + 2 * width],
-                               v[at + 3 * width : end + 3 * width], near[lo:hi], s, q)  # fmt: skip
-                    i += 4
-                else:
-                    _add_line(v[min(at, v.size) : min(end, v.size)], near[lo:hi], s, q)
-                    i += 1
-            for j in range(hi - lo):
-                sums[k, 0, lo + j] += s[j]
-                sums[k, 1, lo + j] += q[j]
+            for i in range(start, min(start + LINES, first + quarter)):
+                for j in range(end):
+                    d0 = _minus(lines[i, j], near[j])
+                    d1 = _minus(lines[i + quarter, j], near[j])
+                    d2 = _minus(lines[i + 2 * quarter, j], near[j])
+                    d3 = _minus(lines[i + 3 * quarter, j], near[j])
+                    s[j] += (d0 + d1) + (d2 + d3)
+                    q[j] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
+            for j in range(end):
+                sums[k, 0, j] += s[j]
+                sums[k, 1, j] += q[j]
+        for i in range(first + 4 * quarter, last):
+            for j in range(end):
+                d = _minus(lines[i, j], near[j])
+                sums[k, 0, j] += d
+                sums[k, 1, j] += d * d
+    for j in range(rest.size):
+        d = _minus(rest[j], near[j])
+        sums[0, 0, j] += d
+        sums[0, 1, j] += d * d
 
 
-@_compiled
+@_compiled(fastmath=AS_WRITTEN)
 def lines_products(dy, v, near, sums):
     """Fill sums (chunks, 2, width) with the sums of dy and of dy * (x - near)."""
-    width, chunks = near.size, sums.shape[0]
-    lines = (v.size + width - 1) // width
-    for t in prange(chunks * ((width + WIDTH - 1) // WIDTH)):
-        k, first, last, lo, hi = _bounds(t, chunks, lines, width)
-        s, p = np.empty(hi - lo, v.dtype), np.empty(hi - lo, v.dtype)
-        sums[k, :, lo:hi] = 0
-        for start in range(first, last, LINES):
+    (lines, rest), (upstream, upstream_rest) = _lines(v, near.size), _lines(dy, near.size)
+    m, end, chunks = lines.shape[0], np.uintp(near.size), sums.shape[0]
+    for k in prange(chunks):
+        s, p = np.empty(near.size, v.dtype), np.empty(near.size, v.dtype)
+        sums[k] = 0
+        first, last = m * k // chunks, m * (k + 1) // chunks
+        half = (last - first) // 2
+        for start in range(first, first + half, LINES):
             s[:] = 0
             p[:] = 0
-            i, stop = start, min(start + LINES, last)
-            while i < stop:
-                at, end = i * width + lo, i * width + hi
-                if i + 2 <= stop and end + width <= v.size:
-                    _add_products(dy[at:end], dy[at + width : end + width], v[at:end],
-                                  v[at + width : end + width], near[lo:hi], s, p)  # fmt: skip
-                    i += 2
-                else:
-                    at, end = min(at, v.size), min(end, v.size)
-                    _add_product(dy[at:end], v[at:end], near[lo:hi], s, p)
-                    i += 1
-            for j in range(hi - lo):
-                sums[k, 0, lo + j] += s[j]
-                sums[k, 1, lo + j] += p[j]
+            for i in range(start, min(start + LINES, first + half)):
+                for j in range(end):
+                    d0 = _minus(lines[i, j], near[j])
+                    d1 = _minus(lines[i + half, j], near[j])
+                    s[j] += upstream[i, j] + upstream[i + half, j]
+                    p[j] += upstream[i, j] * d0 + upstream[i + half, j] * d1
+            for j in range(end):
+                sums[k, 0, j] += s[j]
+                sums[k, 1, j] += p[j]
+        for i in range(first + 2 * half, last):
+            for j in range(end):
+                sums[k, 0, j] += upstream[i, j]
+                sums[k, 1, j] += upstream[i, j] * _minus(lines[i, j], near[j])
+    for j in range(rest.size):
+        sums[0, 0, j] += upstream_rest[j]
+        sums[0, 1, j] += upstream_rest[j] * _minus(rest[j], near[j])
 
 
 @_compiled
 def lines_write(v, near, scale, shift, y):
     """Fill y with (x - near) * scale + shift."""
-    width = near.size
-    lines = (v.size + width - 1) // width
-    parts = (lines + LINES - 1) // LINES
-    for t in prange(parts * ((width + WIDTH - 1) // WIDTH)):
-        _, first, last, lo, hi = _bounds(t, parts, lines, width)
-        for i in range(first, last):
-            at, end = min(i * width + lo, v.size), min(i * width + hi, v.size)
-            _write_line(v[at:end], near[lo:hi], scale[lo:hi], shift[lo:hi], y[at:end])
+    (lines, rest), (out, out_rest) = _lines(v, near.size), _lines(y, near.size)
+    m, end, parts = lines.shape[0], np.uintp(near.size), v.size // GRAIN + 1
+    for t in prange(parts):
+        for i in range(m * t // parts, m * (t + 1) // parts):
+            for j in range(end):
+                out[i, j] = _minus(lines[i, j], near[j]) * scale[j] + shift[j]
+    for j in range(rest.size):
+        out_rest[j] = _minus(rest[j], near[j]) * scale[j] + shift[j]
 
 
 @_compiled
 def lines_write_gradient(dy, v, near, a, b, c0, dx):
     """Fill dx with a * dy + b * (x - near) + c0."""
-    width = near.size
-    lines = (v.size + width - 1) // width
-    parts = (lines + LINES - 1) // LINES
-    for t in prange(parts * ((width + WIDTH - 1) // WIDTH)):
-        _, first, last, lo, hi = _bounds(t, parts, lines, width)
-        for i in range(first, last):
-            at, end = min(i * width + lo, v.size), min(i * width + hi, v.size)
-            _write_line_gradient(
-                dy[at:end], v[at:end], near[lo:hi], a[lo:hi], b[lo:hi], c0[lo:hi], dx[at:end]
-            )
+    (lines, rest), (out, out_rest) = _lines(v, near.size), _lines(dx, near.size)
+    upstream, upstream_rest = _lines(dy, near.size)
+    m, end, parts = lines.shape[0], np.uintp(near.size), v.size // GRAIN + 1
+    for t in prange(parts):
+        for i in range(m * t // parts, m * (t + 1) // parts):
+            for j in range(end):
+                d = _minus(lines[i, j], near[j])
+                out[i, j] = a[j] * upstream[i, j] + (b[j] * d + c0[j])
+    for j in range(rest.size):
+        out_rest[j] = a[j] * upstream_rest[j] + (b[j] * _minus(rest[j], near[j]) + c0[j])

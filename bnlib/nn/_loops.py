@@ -7,21 +7,27 @@ depend on the number of threads.
 A channel is measured from a value near its mean (`near`), so that no digits cancel: exactly 0 for
 a constant channel. This difference is the one operation that fast mathematics must not touch.
 
-All statistics are read before the first result is written, in the order of the memory; for channels
-that stay in a core's cache see `_channel_loops`.
+Every pass goes over the tensor in the order of the memory. Loops that finished some channels before
+they began the next would read a large tensor from the memory once less, but write it in pieces,
+which costs more.
 """
+
+from functools import partial
 
 import numpy as np
 from numba import njit, prange
 
-LANE = 4096  # values along a row that are added before float64 takes over
+TASK = 2**12  # values of a task at least: fewer are not worth a second thread
+LANE = np.uintp(4096)  # values along a row that are added before float64 takes over
 PILOT = 64  # values whose mean is the first guess at the mean of a channel
 FAR = 4.0  # squared standard deviations from guess to mean at which the guess is repeated
 MATH = {"reassoc", "contract", "nsz", "arcp"}  # NaN and infinity keep their meaning
 
 
-def _compiled(function, parallel=True):
-    options = {"parallel": parallel, "fastmath": MATH, "nogil": True, "error_model": "numpy"}
+def _compiled(function=None, *, parallel=True, fastmath=MATH):
+    if function is None:
+        return partial(_compiled, parallel=parallel, fastmath=fastmath)
+    options = {"parallel": parallel, "fastmath": fastmath, "nogil": True, "error_model": "numpy"}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # there is no folder that can be written to
@@ -39,51 +45,6 @@ _part_of_kernel = njit(fastmath=MATH, nogil=True, error_model="numpy")
 @njit(nogil=True)
 def _minus(a, b):
     return a - b
-
-
-@_part_of_kernel
-def _row_sums(row, near):
-    """Sum over one row the distance to `near` and its square."""
-    total, square = 0.0, 0.0
-    for start in range(0, row.size, LANE):
-        s = row.dtype.type(0)
-        q = row.dtype.type(0)
-        part = row[start : start + LANE]
-        for j in range(part.size):
-            d = _minus(part[j], near)
-            s += d
-            q += d * d
-        total += s
-        square += q
-    return total, square
-
-
-@_part_of_kernel
-def _row_products(upstream, row, near):
-    """Sum over one row dy and dy * (x - near)."""
-    total, product = 0.0, 0.0
-    for start in range(0, row.size, LANE):
-        s = row.dtype.type(0)
-        p = row.dtype.type(0)
-        part, dy = row[start : start + LANE], upstream[start : start + LANE]
-        for j in range(part.size):
-            s += dy[j]
-            p += dy[j] * _minus(part[j], near)
-        total += s
-        product += p
-    return total, product
-
-
-@_part_of_kernel
-def _write_row(row, near, scale, shift, out):
-    for j in range(row.size):
-        out[j] = _minus(row[j], near) * scale + shift
-
-
-@_part_of_kernel
-def _write_row_gradient(upstream, row, near, a, b, c0, out):
-    for j in range(row.size):
-        out[j] = a * upstream[j] + (b * _minus(row[j], near) + c0)
 
 
 @_part_of_kernel
@@ -133,40 +94,87 @@ def _coefficients(sums, count, weight, eps, var):
     return a, -a * sums[1] / ((var + eps) * count), -a * sums[0] / count
 
 
+@_part_of_kernel
+def _groups(channels, length):
+    """Return into how many tasks the rows of one image are cut."""
+    return min(channels, channels * length // TASK + 1)
+
+
+@_part_of_kernel
+def _task(t, channels, length):
+    """Return the image of task `t`, and its first and its last channel."""
+    groups = _groups(channels, length)
+    i, g = t // groups, t % groups
+    return i, channels * g // groups, channels * (g + 1) // groups
+
+
+# Vectors come of plain loops over v[i, c, j] with an unsigned j: slices cost as much as a short
+# row, and a signed j could count from the end, which would have to be looked at.
+
+
 @_compiled
 def rows_sums(v, near, sums):
     """Fill sums (n, 2, c) with the sums of x - near and of its square."""
-    n, channels, _ = v.shape
-    for t in prange(n * channels):
-        i, c = t // channels, t % channels
-        sums[i, 0, c], sums[i, 1, c] = _row_sums(v[i, c], near[c])
+    n, channels, length = v.shape
+    end = np.uintp(length)
+    for t in prange(n * _groups(channels, length)):
+        i, first, last = _task(t, channels, length)
+        for c in range(first, last):
+            center, total, square = near[c], 0.0, 0.0
+            for start in range(np.uintp(0), end, LANE):
+                s = q = v.dtype.type(0)
+                for j in range(start, min(start + LANE, end)):
+                    d = _minus(v[i, c, j], center)
+                    s += d
+                    q += d * d
+                total += s
+                square += q
+            sums[i, 0, c], sums[i, 1, c] = total, square
 
 
 @_compiled
 def rows_products(dy, v, near, sums):
     """Fill sums (n, 2, c) with the sums of dy and of dy * (x - near)."""
-    n, channels, _ = v.shape
-    for t in prange(n * channels):
-        i, c = t // channels, t % channels
-        sums[i, 0, c], sums[i, 1, c] = _row_products(dy[i, c], v[i, c], near[c])
+    n, channels, length = v.shape
+    end = np.uintp(length)
+    for t in prange(n * _groups(channels, length)):
+        i, first, last = _task(t, channels, length)
+        for c in range(first, last):
+            center, total, product = near[c], 0.0, 0.0
+            for start in range(np.uintp(0), end, LANE):
+                s = p = v.dtype.type(0)
+                for j in range(start, min(start + LANE, end)):
+                    s += dy[i, c, j]
+                    p += dy[i, c, j] * _minus(v[i, c, j], center)
+                total += s
+                product += p
+            sums[i, 0, c], sums[i, 1, c] = total, product
 
 
 @_compiled
 def rows_write(v, near, scale, shift, y):
     """Fill y with (x - near) * scale + shift."""
-    n, channels, _ = v.shape
-    for t in prange(n * channels):
-        i, c = t // channels, t % channels
-        _write_row(v[i, c], near[c], scale[c], shift[c], y[i, c])
+    n, channels, length = v.shape
+    end = np.uintp(length)
+    for t in prange(n * _groups(channels, length)):
+        i, first, last = _task(t, channels, length)
+        for c in range(first, last):
+            center, a, b = near[c], scale[c], shift[c]
+            for j in range(end):
+                y[i, c, j] = _minus(v[i, c, j], center) * a + b
 
 
 @_compiled
 def rows_write_gradient(dy, v, near, a, b, c0, dx):
     """Fill dx with a * dy + b * (x - near) + c0."""
-    n, channels, _ = v.shape
-    for t in prange(n * channels):
-        i, c = t // channels, t % channels
-        _write_row_gradient(dy[i, c], v[i, c], near[c], a[c], b[c], c0[c], dx[i, c])
+    n, channels, length = v.shape
+    end = np.uintp(length)
+    for t in prange(n * _groups(channels, length)):
+        i, first, last = _task(t, channels, length)
+        for c in range(first, last):
+            center, ac, bc, cc = near[c], a[c], b[c], c0[c]
+            for j in range(end):
+                dx[i, c, j] = ac * dy[i, c, j] + (bc * _minus(v[i, c, j], center) + cc)
 
 
 @_sequence

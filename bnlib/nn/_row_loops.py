@@ -3,8 +3,26 @@
 import numpy as np
 from numba import prange
 
-from bnlib.nn._line_passes import LINES
-from bnlib.nn._loops import FAR, _compiled, _guess, _minus, _part_of_kernel, _row_sums
+from bnlib.nn._loops import FAR, LANE, _compiled, _guess, _minus, _part_of_kernel
+
+LINES = 32  # rows whose gradients of weight and bias are added before float64 takes over
+
+
+@_part_of_kernel
+def _row_sums(row, near):
+    """Sum over one row the distance to `near` and its square."""
+    total, square = 0.0, 0.0
+    for start in range(0, row.size, LANE):
+        s = row.dtype.type(0)
+        q = row.dtype.type(0)
+        part = row[start : start + LANE]
+        for j in range(part.size):
+            d = _minus(part[j], near)
+            s += d
+            q += d * d
+        total += s
+        square += q
+    return total, square
 
 
 @_part_of_kernel
