@@ -17,6 +17,8 @@ from torch import Tensor
 from bnlib.nn import _kernel_torch, _layout, _plain
 
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+HALVES = (torch.float16, torch.bfloat16)
+FLOATS = (torch.float32, torch.float64, *HALVES)
 FORKED: list[bool] = []  # not empty in a process that was forked from one with Numba's threads
 Output = tuple[Tensor, Tensor, Tensor]
 
@@ -56,10 +58,7 @@ def is_watched(*tensors: Tensor | None) -> bool:
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack() > 0
         or torch.autograd.forward_ad._current_level >= 0
-        or any(
-            t is not None and (type(t) not in PLAIN_TYPES or t.device.type != "cpu")
-            for t in tensors
-        )
+        or any(t is not None and (type(t) not in PLAIN_TYPES or not t.is_cpu) for t in tensors)
     )
 
 
@@ -84,10 +83,11 @@ def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     """
     if is_watched(x, weight, bias):
         return _plain.batch_norm(x, weight, bias, eps)
-    dtype = _plain.computing_dtype(x)
-    weight, bias = (p if p is None or p.dtype is dtype else p.to(dtype) for p in (weight, bias))
-    y, mean, var = BatchNormFunction.apply(_layout.dense(x.to(dtype)), weight, bias, eps)
-    return y if x.dtype is dtype else y.to(x.dtype), mean, var
+    if x.dtype in HALVES:
+        weight, bias = (None if p is None else p.float() for p in (weight, bias))
+        y, mean, var = batch_norm(x.float(), weight, bias, eps)
+        return y.to(x.dtype), mean, var
+    return BatchNormFunction.apply(_layout.dense(x), weight, bias, eps)
 
 
 class BatchNormFunction(torch.autograd.Function):
@@ -108,17 +108,12 @@ class BatchNormFunction(torch.autograd.Function):
             return None, None, None, None
         x, weight, mean, var = ctx.saved_tensors
         if torch.is_grad_enabled() or is_watched(dy, x):
-            dx, dweight, dbias = _plain.batch_norm_backward(dy, x, weight, ctx.eps)
+            gradients = _plain.batch_norm_backward(dy, x, weight, ctx.eps)
         else:
             dy = _layout.like(dy, x)
-            dx, dweight, dbias = kernel().backward(dy, x, weight, mean, var, ctx.eps)
-        needs = ctx.needs_input_grad
-        return (
-            dx if needs[0] else None,
-            dweight.to(x.dtype) if needs[1] else None,
-            dbias.to(x.dtype) if needs[2] else None,
-            None,
-        )
+            gradients = kernel().backward(dy, x, weight, mean, var, ctx.eps)
+        pairs = zip(gradients, ctx.needs_input_grad, strict=False)
+        return *(gradient if needed else None for gradient, needed in pairs), None
 
 
 def takes(
@@ -129,22 +124,17 @@ def takes(
     eps: float,
 ) -> bool:
     """Whether `batch_norm` may normalize `x`; what it may not is for torch to do or to refuse."""
-    half = x.dtype in (torch.float16, torch.bfloat16)
+    dtypes = (x.dtype, torch.float32) if x.dtype in HALVES else (x.dtype,)
     return (
-        x.device.type == "cpu"
+        x.is_cpu
         and x.layout is torch.strided
-        and (half or x.dtype in (torch.float32, torch.float64))
+        and x.dtype in FLOATS
         and x.shape[1] == channels
         and x.numel() > channels
         and eps > 0
         and (running[0] is None) == (running[1] is None)
         and all(
-            t is None
-            or (
-                t.device.type == "cpu"
-                and t.shape == (channels,)
-                and (t.dtype == x.dtype or (half and t.dtype == torch.float32))
-            )
+            t is None or (t.is_cpu and t.dtype in dtypes and t.shape == (channels,))
             for t in (*parameters, *running)
         )
     )

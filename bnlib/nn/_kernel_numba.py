@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnlib.nn import _layout, _line_loops, _loops, _memory
+from bnlib.nn import _line_loops, _loops, _memory
 
 SHORT = 16  # values of a row: fewer are read together with the next channel's
 GRAIN = 2**15  # elements below which a second thread costs more than it gains; torch's number
@@ -33,7 +33,7 @@ _start_threads()
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and the biased variance of each channel, float64 (c,)."""
-    v, loops = _array(x)
+    v, loops = _array(x), _loops_for(x)
     mean, var = np.empty((2, x.shape[1]))
     run(loops.moments, v, mean, var)
     return torch.from_numpy(mean), torch.from_numpy(var)
@@ -42,24 +42,22 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 def apply(x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Return (x - mean) * scale + shift; the three are float64 (c,)."""
     y = _memory.empty_like(x)
-    v, loops = _array(x)
-    run(loops.apply, v, mean.numpy(), scale.numpy(), shift.numpy(), _array(y)[0])
+    run(_loops_for(x).apply, _array(x), mean.numpy(), scale.numpy(), shift.numpy(), _array(y))
     return y
 
 
 def gradient_sums(dy: Tensor, x: Tensor, mean: Tensor) -> Tensor:
     """Return the sums of dy and of dy * (x - mean), float64 (2, c)."""
-    v, loops = _array(x)
     sums = np.empty((2, x.shape[1]))
-    run(loops.gradient_sums, _array(dy)[0], v, mean.numpy(), sums)
+    run(_loops_for(x).gradient_sums, _array(dy), _array(x), mean.numpy(), sums)
     return torch.from_numpy(sums)
 
 
 def gradient_input(dy: Tensor, x: Tensor, mean: Tensor, coefficients: Tensor) -> Tensor:
     """Return a * dy + b * (x - mean) + c0 for `coefficients` a, b, c0, float64 (3, c)."""
     dx = _memory.empty_like(x)
-    v, loops = _array(x)
-    run(loops.gradient_input, _array(dy)[0], v, mean.numpy(), *coefficients.numpy(), _array(dx)[0])
+    run(_loops_for(x).gradient_input, _array(dy), _array(x), mean.numpy(),
+        *coefficients.numpy(), _array(dx))  # fmt: skip
     return dx
 
 
@@ -67,25 +65,39 @@ def forward(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, and the mean and the biased variance of each channel."""
-    y = _memory.empty_like(x)
-    v, loops = _array(x)
+    y, v = _memory.empty_like(x), _array(x)
     mean, var = np.empty((2, x.shape[1]))
     weight, bias = _or_constant(weight, 1, v), _or_constant(bias, 0, v)
-    run(loops.forward, v, weight, bias, eps, _array(y)[0], mean, var)
+    run(_loops_for(x).forward, v, weight, bias, eps, _array(y), mean, var)
     return y, torch.from_numpy(mean), torch.from_numpy(var)
 
 
 def backward(
     dy: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, var: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient of x, and in float64 those of weight and bias."""
-    dx = _memory.empty_like(x)
-    v, loops = _array(x)
+    """Return the gradients of x, weight and bias."""
+    dx, v = _memory.empty_like(x), _array(x)
     sums = np.empty((2, x.shape[1]))
-    run(loops.backward, _array(dy)[0], v, _or_constant(weight, 1, v),
-         mean.numpy(), var.numpy(), eps, _array(dx)[0], sums)  # fmt: skip
-    dbias, dweight = torch.from_numpy(sums)
-    return dx, dweight, dbias
+    run(_loops_for(x).backward, _array(dy), v, _or_constant(weight, 1, v),
+        mean.numpy(), var.numpy(), eps, _array(dx), sums)  # fmt: skip
+    dbias, dweight = sums.astype(v.dtype)
+    return dx, torch.from_numpy(dweight), torch.from_numpy(dbias)
+
+
+def track(
+    buffers: tuple[Tensor, Tensor, Tensor],
+    mean: Tensor,
+    var: Tensor,
+    weight: float,
+    correction: float,
+) -> None:
+    """Move running mean and variance by `weight` to those of a mini-batch, and count it.
+
+    The variance is multiplied by `correction` first.
+    """
+    arrays = [t.numpy() for t in (*buffers, mean, var)]
+    _loops.track(*arrays, weight, correction)
+    torch.autograd.graph.increment_version(buffers)
 
 
 def _loops_of(module: types.ModuleType, prefix: str) -> types.SimpleNamespace:
@@ -96,15 +108,19 @@ def _loops_of(module: types.ModuleType, prefix: str) -> types.SimpleNamespace:
 ROWS, LINES = _loops_of(_loops, "rows_"), _loops_of(_line_loops, "lines_")
 
 
-def _array(x: Tensor) -> tuple[np.ndarray, types.SimpleNamespace]:
-    """Return rows (n, c, l) or lines (m, c, l), and the loops that take them."""
-    v = _layout.view(x.detach())
-    if v.dim() == 2:
-        return v.unsqueeze(2).numpy(), LINES
-    n, _, length = v.shape
-    if length < SHORT and n > 1:
-        return v.numpy(), LINES
-    return v.numpy(), ROWS
+def _array(x: Tensor) -> np.ndarray:
+    """View a dense `x` as rows (n, c, l), or as lines (m, c, 1) if channels lie side by side."""
+    array, (n, c) = x.detach().numpy(), x.shape[:2]
+    if x.is_contiguous():
+        return array.reshape(n, c, -1)
+    return array.transpose(0, *range(2, array.ndim), 1).reshape(-1, c, 1)
+
+
+def _loops_for(x: Tensor) -> types.SimpleNamespace:
+    """Return the loops that take `_array(x)`."""
+    n, c = x.shape[:2]
+    short = x.numel() < SHORT * n * c and (n > 1 or x.numel() == c)
+    return LINES if short or not x.is_contiguous() else ROWS
 
 
 def _or_constant(parameter: Tensor | None, value: float, like: np.ndarray) -> np.ndarray:

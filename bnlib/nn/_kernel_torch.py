@@ -91,6 +91,14 @@ def forward(
 def backward(
     dy: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, var: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of x, weight and bias."""
+    dx, dweight, dbias = _gradients(dy, x, weight, mean, var, eps)
+    return dx, dweight.to(x.dtype), dbias.to(x.dtype)
+
+
+def _gradients(
+    dy: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, var: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradient of x, and in float64 those of weight and bias."""
     v, easy = _layout.view(x), _is_easy(x, mean, var)
     if easy and v.dim() == 3:

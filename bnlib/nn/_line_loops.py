@@ -61,7 +61,7 @@ def _fold(v):
 
 @_part_of_kernel
 def _empty_sums(v, fold):
-    m, channels, length = v.shape
+    _, channels, length = v.shape
     chunks = min(CHUNKS, max(1, v.size // CHUNK))
     return np.empty((chunks, 2, fold * channels * length))
 

@@ -158,6 +158,7 @@ def rows_write(v, near, scale, shift, y):
     end = np.uintp(length)
     for t in prange(n * _groups(channels, length)):
         i, first, last = _task(t, channels, length)
+        i = n - 1 - i  # backwards: what was read last is still in a cache
         for c in range(first, last):
             center, a, b = near[c], scale[c], shift[c]
             for j in range(end):
@@ -171,6 +172,7 @@ def rows_write_gradient(dy, v, near, a, b, c0, dx):
     end = np.uintp(length)
     for t in prange(n * _groups(channels, length)):
         i, first, last = _task(t, channels, length)
+        i = n - 1 - i  # backwards: what was read last is still in a cache
         for c in range(first, last):
             center, ac, bc, cc = near[c], a[c], b[c], c0[c]
             for j in range(end):
@@ -229,3 +231,12 @@ def rows_backward(dy, v, weight, mean, var, eps, dx, sums):
     a, b, c0 = _coefficients(sums, v.shape[0] * v.shape[2], weight, eps, var)
     sums[1] /= np.sqrt(var + eps)
     rows_gradient_input(dy, v, mean, a, b, c0, dx)
+
+
+@_sequence
+def track(running_mean, running_var, tracked, mean, var, weight, correction):
+    """Move running statistics (c,) by `weight` to those of a mini-batch, and count it."""
+    for c in range(mean.size):
+        running_mean[c] += weight * (mean[c] - running_mean[c])
+        running_var[c] += weight * (correction * var[c] - running_var[c])
+    tracked[()] += 1

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from bnlib.nn import _fused
+
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -30,9 +32,20 @@ def update(
     sound : Tensor, optional
         Nothing changes where this one truth value is false.
     """
-    tracked = module.num_batches_tracked
+    tracked, correction = module.num_batches_tracked, count / (count - 1)
+    buffers = module.running_mean, module.running_var, tracked
+    if (
+        sound is None
+        and tracked is not None
+        and type(module.momentum) is float
+        and buffers[0].dtype in (torch.float32, torch.float64)
+        and _fused.has_numba()
+        and not _fused.is_watched(*buffers, mean)
+    ):
+        _fused.kernel().track(buffers, mean, var, module.momentum, correction)
+        return
     with torch.no_grad():
-        move(module, mean, var * (count / (count - 1)), weight_of_new(module), sound)
+        move(module, mean, var * correction, weight_of_new(module), sound)
         if tracked is not None:
             tracked.add_(1 if sound is None else sound)
 

@@ -56,13 +56,14 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         self._check_input_dim(input)
         if not self.training and self.running_mean is not None:
             return super().forward(input)
-        updates = self.training and self.track_running_stats
-        running = (self.running_mean, self.running_var) if updates else (None, None)
-        if not _fused.takes(input, self.num_features, (self.weight, self.bias), running, self.eps):
+        parameters, running = (self.weight, self.bias), (None, None)
+        if self.training and self.track_running_stats:
+            running = self.running_mean, self.running_var
+        if not _fused.takes(input, self.num_features, parameters, running, self.eps):
             return self._forward_of_torch(input)
-        y, mean, var = _fused.batch_norm(input, self.weight, self.bias, self.eps)
+        y, mean, var = _fused.batch_norm(input, *parameters, self.eps)
         sound = _running.refuse_nonfinite(mean, var) if self.refuse_nonfinite else None
-        if updates and self.running_mean is not None:
+        if running[0] is not None:
             _running.update(self, mean, var, input.numel() // self.num_features, sound)
         return y
 
