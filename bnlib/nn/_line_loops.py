@@ -16,6 +16,7 @@ from bnlib.nn._line_passes import (
     lines_write_gradient,
 )
 from bnlib.nn._loops import (
+    PILOT,
     _coefficients,
     _minus,
     _moments_from,
@@ -23,11 +24,11 @@ from bnlib.nn._loops import (
     _part_of_kernel,
     _scale_and_shift,
     _sequence,
+    _total,
 )
 
 CHUNKS, CHUNK = 64, 2**15  # parts of a column at most, and values of a part at least
 WIDTH = 256  # values of a line at least: short loops are slow
-PILOT = 16  # lines whose mean is the first guess at the mean of a channel
 
 
 @_part_of_kernel
@@ -68,17 +69,14 @@ def _empty_sums(v, fold):
 
 @_part_of_kernel
 def _per_channel(sums, fold, channels, length):
-    """Add up sums (chunks, 2, fold * c * l) to (1, 2, c)."""
-    total = np.zeros((2, fold * channels * length))
-    for k in range(sums.shape[0]):
-        total += sums[k]
-    folded = total.reshape(2, fold, channels, length)
-    result = np.zeros((1, 2, channels))
+    """Add up sums (chunks, 2, fold * c * l) to (2, c)."""
+    folded = _total(sums).reshape(2, fold, channels, length)
+    result = np.zeros((2, channels))
     for r in range(2):
         for f in range(fold):
             for c in range(channels):
                 for j in range(length):
-                    result[0, r, c] += folded[r, f, c, j]
+                    result[r, c] += folded[r, f, c, j]
     return result
 
 
@@ -111,7 +109,7 @@ def lines_gradient_sums(dy, v, mean, sums):
     fold = _fold(v)
     near, parts = mean.astype(v.dtype), _empty_sums(v, fold)
     lines_products(dy.reshape(-1), v.reshape(-1), _spread(near, length, fold), parts)
-    sums[:] = _per_channel(parts, fold, channels, length)[0]
+    sums[:] = _per_channel(parts, fold, channels, length)
     sums[1] -= (mean - near) * sums[0]
 
 
