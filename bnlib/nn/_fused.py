@@ -87,25 +87,31 @@ def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
         weight, bias = (None if p is None else p.float() for p in (weight, bias))
         y, mean, var = batch_norm(x.float(), weight, bias, eps)
         return y.to(x.dtype), mean, var
-    return BatchNormFunction.apply(_layout.dense(x), weight, bias, eps)
+    statistics: list[Tensor] = []
+    y = BatchNormFunction.apply(_layout.dense(x), weight, bias, eps, statistics)
+    return y, *statistics
 
 
 class BatchNormFunction(torch.autograd.Function):
     """The fast path: kernels forward and backward, `_plain` for the second derivative."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Output:
+    def forward(
+        ctx,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+        statistics: list[Tensor],
+    ) -> Tensor:
         y, mean, var = kernel().forward(x, weight, bias, eps)
         ctx.save_for_backward(x, weight, mean, var)
         ctx.eps = eps
-        ctx.mark_non_differentiable(mean, var)
-        ctx.set_materialize_grads(False)
-        return y, mean, var
+        statistics += mean, var  # as outputs they would cost as much as the rest of the call
+        return y
 
     @staticmethod
-    def backward(ctx, dy: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        if dy is None:
-            return None, None, None, None
+    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, var = ctx.saved_tensors
         if torch.is_grad_enabled() or is_watched(dy, x):
             gradients = _plain.batch_norm_backward(dy, x, weight, ctx.eps)
@@ -113,7 +119,7 @@ class BatchNormFunction(torch.autograd.Function):
             dy = _layout.like(dy, x)
             gradients = kernel().backward(dy, x, weight, mean, var, ctx.eps)
         pairs = zip(gradients, ctx.needs_input_grad, strict=False)
-        return *(gradient if needed else None for gradient, needed in pairs), None
+        return *(gradient if needed else None for gradient, needed in pairs), None, None
 
 
 def takes(
