@@ -67,7 +67,7 @@ def forward(
     """Return the output, and the mean and the biased variance of each channel."""
     y, v = _memory.empty_like(x), _array(x)
     mean, var = np.empty((2, x.shape[1]))
-    weight, bias = _or_constant(weight, 1, v), _or_constant(bias, 0, v)
+    weight, bias = or_constant(weight, 1, v), or_constant(bias, 0, v)
     run(_loops_for(x).forward, v, weight, bias, eps, _array(y), mean, var)
     return y, torch.from_numpy(mean), torch.from_numpy(var)
 
@@ -78,7 +78,7 @@ def backward(
     """Return the gradients of x, weight and bias."""
     dx, v = _memory.empty_like(x), _array(x)
     sums = np.empty((2, x.shape[1]))
-    run(_loops_for(x).backward, _array(dy), v, _or_constant(weight, 1, v),
+    run(_loops_for(x).backward, _array(dy), v, or_constant(weight, 1, v),
         mean.numpy(), var.numpy(), eps, _array(dx), sums)  # fmt: skip
     dbias, dweight = sums.astype(v.dtype)
     return dx, torch.from_numpy(dweight), torch.from_numpy(dbias)
@@ -123,7 +123,8 @@ def _loops_for(x: Tensor) -> types.SimpleNamespace:
     return LINES if short or not x.is_contiguous() else ROWS
 
 
-def _or_constant(parameter: Tensor | None, value: float, like: np.ndarray) -> np.ndarray:
+def or_constant(parameter: Tensor | None, value: float, like: np.ndarray) -> np.ndarray:
+    """Return a parameter (c,) as an array, or `value` where there is none."""
     if parameter is None:
         return np.full(like.shape[1], value, like.dtype)
     return parameter.detach().numpy()

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnlib.nn import _row_loops
+from bnlib.nn import _memory, _row_loops
 from bnlib.nn._kernel_numba import run
 from bnlib.nn._line_loops import CHUNKS
 
@@ -13,7 +13,7 @@ def forward(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, center: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, and the mean (0 if not centred) and 1 / sqrt(var + eps) of each row."""
-    y = torch.empty_like(x)
+    y = _memory.empty_like(x)
     mean, inv_std = np.empty((2, x.shape[0]))
     arrays = (x.detach().numpy(), _or_constant(weight, 1, x), _or_constant(bias, 0, x))
     run(_row_loops.forward, *arrays, eps, center, y.numpy(), mean, inv_std)
@@ -24,7 +24,7 @@ def backward(
     dy: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, inv_std: Tensor, center: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, weight and bias."""
-    dx = torch.empty_like(x)
+    dx = _memory.empty_like(x)
     sums = np.zeros((min(CHUNKS, -(-x.shape[0] // 8)), 2, x.shape[1]))
     arrays = (dy.detach().numpy(), x.detach().numpy(), _or_constant(weight, 1, x))
     run(_row_loops.backward, *arrays, mean.numpy(), inv_std.numpy(), center, dx.numpy(), sums)
