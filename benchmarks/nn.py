@@ -4,21 +4,22 @@ All numbers are ratios of times taken turn by turn in one run: torch's time over
 `x copy` says how far the fastest of ours is from the memory bound, as a multiple of the time of a
 copy: of the input for the forward pass, of input and upstream gradient for both passes. The
 processes keep the memory that they free (see `benchmarks.timing.compare`), except in the step of a
-ResNet, which runs as a user would run it. `python -m benchmarks.nn --tiny` shows in seconds that
-everything runs.
+ResNet, which runs as a user would run it, in one process for all. `python -m benchmarks.nn --tiny`
+shows in seconds that everything runs.
 """
 
 import argparse
 import copy
 import math
 import pickle
+import unittest.mock
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import compare
+from benchmarks.timing import compare, take_turns
 from bnlib import nn as bnn
 from bnlib.nn import _fused, _kernel_torch
 
@@ -182,10 +183,8 @@ def resnet(norm: type[nn.Module]) -> nn.Module:
     )  # fmt: skip
 
 
-def step(name: str, threads: int, pickled: bytes, examples: int, size: int) -> Callable:
+def step(network: nn.Module, x: Tensor, labels: Tensor) -> Callable:
     """Prepare a step of training: forward, backward, update."""
-    network = load(name, threads, pickled)
-    x, labels = torch.randn(examples, 3, size, size), torch.randint(0, 10, (examples,))
     optimizer = torch.optim.SGD(network.parameters(), 0.01)
 
     def call():
@@ -196,10 +195,29 @@ def step(name: str, threads: int, pickled: bytes, examples: int, size: int) -> C
     return call
 
 
+def with_torch_ops(call: Callable) -> Callable:
+    """Let a function do without Numba."""
+
+    def patched():
+        with unittest.mock.patch.object(_fused, "kernel", return_value=_kernel_torch):
+            call()
+
+    return patched
+
+
 def training_step(examples: int, size: int) -> None:
-    """Time a whole step of a small ResNet."""
-    networks = [resnet(norm) for norm in (nn.BatchNorm2d, bnn.BatchNorm2d)]
-    seconds = compare(contenders(*networks, step, examples, size), rounds=1 if size < 32 else 6)
+    """Time a whole step of a small ResNet, all contenders in this process.
+
+    Most of a step are convolutions, and their time depends on where the memory of a process lies:
+    from process to process it changes by more than the norms take.
+    """
+    torch.manual_seed(0)
+    x, labels = torch.randn(examples, 3, size, size), torch.randint(0, 10, (examples,))
+    calls = {"torch": step(resnet(nn.BatchNorm2d), x, labels)}
+    if _fused.has_numba():
+        calls["numba"] = step(resnet(bnn.BatchNorm2d), x, labels)
+    calls["torch ops"] = with_torch_ops(step(resnet(bnn.BatchNorm2d), x, labels))
+    seconds = take_turns(calls, rounds=2 if size < 32 else 40)
     ratios = {k: f"{seconds['torch'] / s:.2f}" for k, s in seconds.items() if k != "torch"}
     print(f"\nstep of a ResNet, {torch.get_num_threads()} thread(s): {ratios}", flush=True)
 

@@ -51,6 +51,18 @@ def compare(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def take_turns(functions: Mapping[str, Callable], rounds: int) -> dict[str, float]:
+    """Return the median seconds of one call of each function, turn by turn in this process."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in tqdm(range(rounds), leave=False):
+        for name, call in functions.items():
+            call()  # after another's turn the caches are cold
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
 def _prepare(prepare: Callable) -> None:
     global _call
     _call = prepare()
