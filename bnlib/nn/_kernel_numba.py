@@ -1,8 +1,7 @@
 """Batch-norm kernels on tensors with compiled loops; as in `_kernel_torch`.
 
-The loops of `_loops` take long rows, and where a channel stays in a core's cache those of
-`_channel_loops` do; those of `_line_loops` take channels that lie side by side and rows that are
-too short for vectors.
+The loops of `_loops` take rows; those of `_line_loops` take channels that lie side by side, and
+rows that are too short for vectors.
 """
 
 import threading

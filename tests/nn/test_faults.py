@@ -172,3 +172,11 @@ def test_negative_eps_is_refused_in_eval_mode_too(eps):
             module(X)
         messages.append(str(error.value))
     assert messages[0] == messages[1]
+
+
+def test_running_statistics_that_moved_before_the_backward_pass_are_noticed(kernel):
+    layer = bnn.BatchNorm1d(3).eval()
+    y = layer(torch.randn(4, 3, requires_grad=True))
+    layer.train()(torch.randn(5, 3))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()  # torch gives a wrong gradient
