@@ -5,7 +5,7 @@ All numbers are ratios of times taken turn by turn in one run: torch's time over
 copy: of the input for the forward pass, of input and upstream gradient for both passes. The
 processes keep the memory that they free (see `benchmarks.timing.compare`), except in the step of a
 ResNet, which runs as a user would run it, in one process for all. `python -m benchmarks.nn --tiny`
-shows in seconds that everything runs.
+shows in some minutes, most of which start processes, that everything runs.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import compare, take_turns
+from benchmarks.timing import alternate, compare
 from bnlib import nn as bnn
 from bnlib.nn import _fused, _kernel_torch
 
@@ -217,7 +217,7 @@ def training_step(examples: int, size: int) -> None:
     if _fused.has_numba():
         calls["numba"] = step(resnet(bnn.BatchNorm2d), x, labels)
     calls["torch ops"] = with_torch_ops(step(resnet(bnn.BatchNorm2d), x, labels))
-    seconds = take_turns(calls, rounds=2 if size < 32 else 40)
+    seconds = alternate(calls, rounds=2 if size < 32 else 40)
     ratios = {k: f"{seconds['torch'] / s:.2f}" for k, s in seconds.items() if k != "torch"}
     print(f"\nstep of a ResNet, {torch.get_num_threads()} thread(s): {ratios}", flush=True)
 

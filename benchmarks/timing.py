@@ -1,7 +1,8 @@
-"""Time functions against each other: turn by turn, and each in a process of its own.
+"""Time functions against each other: turn by turn, so that all meet the same machine.
 
-Turn by turn, so that all meet the same machine. In processes of their own, so that each finds the
-allocator and the caches as its own last call left them, as it does where it is used alone.
+`compare` takes each in a process of its own, so that it finds the allocator and the caches as its
+own last call left them, as it does where it is used alone. `alternate` takes all in this process:
+for long functions that have most of their work, and the memory for it, in common.
 """
 
 import contextlib
@@ -51,7 +52,7 @@ def compare(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def take_turns(functions: Mapping[str, Callable], rounds: int) -> dict[str, float]:
+def alternate(functions: Mapping[str, Callable], rounds: int) -> dict[str, float]:
     """Return the median seconds of one call of each function, turn by turn in this process."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in tqdm(range(rounds), leave=False):

@@ -118,10 +118,8 @@ def standardize(
         x_hat[i, j] *= scale[i]
 
     shape = kept_shape(x.shape, axes)
-    statistics = [s.astype(x_hat.dtype).reshape(shape) for s in (mean, var, inv_std)]
-    if not center:
-        statistics[0] = None
-    return Standardized(lay.restore(x_hat), *statistics, count, axes)
+    mean, var, inv_std = (s.astype(x_hat.dtype).reshape(shape) for s in (mean, var, inv_std))
+    return Standardized(lay.restore(x_hat), mean if center else None, var, inv_std, count, axes)
 
 
 def _mean(x: np.ndarray, dtype: np.dtype, lay: Layout, count: int) -> np.ndarray:

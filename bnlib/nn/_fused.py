@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from bnlib.nn import _kernel_torch, _layout, _plain
+from bnlib.nn._plain import FLOATS, HALVES
 
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)
-HALVES = (torch.float16, torch.bfloat16)
-FLOATS = (torch.float32, torch.float64, *HALVES)
 FORKED: list[bool] = []  # not empty in a process that was forked from one with Numba's threads
 Output = tuple[Tensor, Tensor, Tensor]
 
@@ -107,7 +106,7 @@ class BatchNormFunction(torch.autograd.Function):
         y, mean, var = kernel().forward(x, weight, bias, eps)
         ctx.save_for_backward(x, weight, mean, var)
         ctx.eps = eps
-        statistics += mean, var  # as outputs they would cost as much as the rest of the call
+        statistics += mean, var  # autograd would wrap outputs, at a cost
         return y
 
     @staticmethod
@@ -130,7 +129,7 @@ def takes(
     eps: float,
 ) -> bool:
     """Whether `batch_norm` may normalize `x`; what it may not is for torch to do or to refuse."""
-    dtypes = (x.dtype, torch.float32) if x.dtype in HALVES else (x.dtype,)
+    dtypes = (x.dtype, _plain.computing_dtype(x))
     return (
         x.is_cpu
         and x.layout is torch.strided

@@ -6,7 +6,7 @@ A row holds one group of an example: k channels of l values. It is finished whil
 import numpy as np
 from numba import prange
 
-from bnlib.nn._loops import LANE, _compiled, _minus
+from bnlib.nn._loops import _compiled, _minus, _row_products
 from bnlib.nn._row_loops import _moments
 
 
@@ -34,14 +34,7 @@ def backward(dy, v, groups, weight, mean, inv_std, dx, sums):
         near, inv = v.dtype.type(mean[r]), inv_std[r]
         mean_g, mean_g_x_hat = 0.0, 0.0
         for c in range(channels):
-            total, product = 0.0, 0.0
-            for start in range(np.uintp(0), end, LANE):
-                s = p = v.dtype.type(0)
-                for j in range(start, min(start + LANE, end)):
-                    s += dy[r, c, j]
-                    p += dy[r, c, j] * _minus(v[r, c, j], near)
-                total += s
-                product += p
+            total, product = _row_products(dy, v, r, c, near)
             product = (product - (mean[r] - near) * total) * inv
             sums[0, r, c], sums[1, r, c] = total, product
             w = weight[r % groups * channels + c] / (channels * length)

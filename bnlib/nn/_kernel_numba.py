@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnlib.nn import _line_loops, _loops, _memory
+from bnlib.nn import _layout, _line_loops, _loops, _memory
 
 SHORT = 16  # values of a row: fewer are read together with the next channel's
 GRAIN = 2**15  # elements below which a second thread costs more than it gains; torch's number
@@ -32,30 +32,30 @@ _start_threads()
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and the biased variance of each channel, float64 (c,)."""
-    v, loops = _array(x), _loops_for(x)
+    v = _array(x)
     mean, var = np.empty((2, x.shape[1]))
-    run(loops.moments, v, mean, var)
+    run(_loops_for(v).moments, v, mean, var)
     return torch.from_numpy(mean), torch.from_numpy(var)
 
 
 def apply(x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Return (x - mean) * scale + shift; the three are float64 (c,)."""
-    y = _memory.empty_like(x)
-    run(_loops_for(x).apply, _array(x), mean.numpy(), scale.numpy(), shift.numpy(), _array(y))
+    y, v = _memory.empty_like(x), _array(x)
+    run(_loops_for(v).apply, v, mean.numpy(), scale.numpy(), shift.numpy(), _array(y))
     return y
 
 
 def gradient_sums(dy: Tensor, x: Tensor, mean: Tensor) -> Tensor:
     """Return the sums of dy and of dy * (x - mean), float64 (2, c)."""
-    sums = np.empty((2, x.shape[1]))
-    run(_loops_for(x).gradient_sums, _array(dy), _array(x), mean.numpy(), sums)
+    v, sums = _array(x), np.empty((2, x.shape[1]))
+    run(_loops_for(v).gradient_sums, _array(dy), v, mean.numpy(), sums)
     return torch.from_numpy(sums)
 
 
 def gradient_input(dy: Tensor, x: Tensor, mean: Tensor, coefficients: Tensor) -> Tensor:
     """Return a * dy + b * (x - mean) + c0 for `coefficients` a, b, c0, float64 (3, c)."""
-    dx = _memory.empty_like(x)
-    run(_loops_for(x).gradient_input, _array(dy), _array(x), mean.numpy(),
+    dx, v = _memory.empty_like(x), _array(x)
+    run(_loops_for(v).gradient_input, _array(dy), v, mean.numpy(),
         *coefficients.numpy(), _array(dx))  # fmt: skip
     return dx
 
@@ -67,7 +67,7 @@ def forward(
     y, v = _memory.empty_like(x), _array(x)
     mean, var = np.empty((2, x.shape[1]))
     weight, bias = or_constant(weight, 1, v), or_constant(bias, 0, v)
-    run(_loops_for(x).forward, v, weight, bias, eps, _array(y), mean, var)
+    run(_loops_for(v).forward, v, weight, bias, eps, _array(y), mean, var)
     return y, torch.from_numpy(mean), torch.from_numpy(var)
 
 
@@ -77,7 +77,7 @@ def backward(
     """Return the gradients of x, weight and bias."""
     dx, v = _memory.empty_like(x), _array(x)
     sums = np.empty((2, x.shape[1]))
-    run(_loops_for(x).backward, _array(dy), v, or_constant(weight, 1, v),
+    run(_loops_for(v).backward, _array(dy), v, or_constant(weight, 1, v),
         mean.numpy(), var.numpy(), eps, _array(dx), sums)  # fmt: skip
     dbias, dweight = sums.astype(v.dtype)
     return dx, torch.from_numpy(dweight), torch.from_numpy(dbias)
@@ -109,21 +109,17 @@ ROWS, LINES = _loops_of(_loops, "rows_"), _loops_of(_line_loops, "lines_")
 
 def _array(x: Tensor) -> np.ndarray:
     """View a dense `x` as rows (n, c, l), or as lines (m, c, 1) if channels lie side by side."""
-    array, (n, c) = x.detach().numpy(), x.shape[:2]
-    if x.is_contiguous():
-        return array.reshape(n, c, -1)
-    return array.transpose(0, *range(2, array.ndim), 1).reshape(-1, c, 1)
+    v = _layout.view(x.detach()).numpy()
+    return v[:, :, None] if v.ndim == 2 else v
 
 
-def _loops_for(x: Tensor) -> types.SimpleNamespace:
-    """Return the loops that take `_array(x)`."""
-    n, c = x.shape[:2]
-    short = x.numel() < SHORT * n * c and (n > 1 or x.numel() == c)
-    return LINES if short or not x.is_contiguous() else ROWS
+def _loops_for(v: np.ndarray) -> types.SimpleNamespace:
+    n, _, length = v.shape
+    return LINES if length < SHORT and n > 1 else ROWS
 
 
 def or_constant(parameter: Tensor | None, value: float, like: np.ndarray) -> np.ndarray:
-    """Return a parameter (c,) as an array, or `value` where there is none."""
+    """Return a parameter, one value for each entry of axis 1 of `like`, or `value` for all."""
     if parameter is None:
         return np.full(like.shape[1], value, like.dtype)
     return parameter.detach().numpy()

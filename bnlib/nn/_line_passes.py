@@ -6,10 +6,9 @@ A tensor is a flat array here; a line is one period of it, and the last may be i
 import numpy as np
 from numba import prange
 
-from bnlib.nn._loops import _compiled, _minus, _part_of_kernel
+from bnlib.nn._loops import TASK, _compiled, _minus, _part_of_kernel
 
 LINES = 8  # groups of lines added before float64 takes over
-GRAIN = 2**13  # values that a task writes
 
 # Lines are added up in groups, as written: the errors of one running sum are ten times larger. The
 # lines of a group lie far apart, as the processor foresees streams that are not on the same page.
@@ -93,7 +92,7 @@ def lines_products(dy, v, near, sums):
 def lines_write(v, near, scale, shift, y):
     """Fill y with (x - near) * scale + shift."""
     (lines, rest), (out, out_rest) = _lines(v, near.size), _lines(y, near.size)
-    m, end, parts = lines.shape[0], np.uintp(near.size), v.size // GRAIN + 1
+    m, end, parts = lines.shape[0], np.uintp(near.size), v.size // TASK + 1
     for t in prange(parts):
         for i in range(m * t // parts, m * (t + 1) // parts):
             for j in range(end):
@@ -107,7 +106,7 @@ def lines_write_gradient(dy, v, near, a, b, c0, dx):
     """Fill dx with a * dy + b * (x - near) + c0."""
     (lines, rest), (out, out_rest) = _lines(v, near.size), _lines(dx, near.size)
     upstream, upstream_rest = _lines(dy, near.size)
-    m, end, parts = lines.shape[0], np.uintp(near.size), v.size // GRAIN + 1
+    m, end, parts = lines.shape[0], np.uintp(near.size), v.size // TASK + 1
     for t in prange(parts):
         for i in range(m * t // parts, m * (t + 1) // parts):
             for j in range(end):

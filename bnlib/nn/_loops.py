@@ -119,43 +119,53 @@ def _task(t, channels, length):
 # row, and a signed j could count from the end, which would have to be looked at.
 
 
+@_part_of_kernel
+def _row_sums(v, i, c, near):
+    """Sum over the row v[i, c] the distance to `near` and its square."""
+    end, total, square = np.uintp(v.shape[2]), 0.0, 0.0
+    for start in range(np.uintp(0), end, LANE):
+        s = q = v.dtype.type(0)
+        for j in range(start, min(start + LANE, end)):
+            d = _minus(v[i, c, j], near)
+            s += d
+            q += d * d
+        total += s
+        square += q
+    return total, square
+
+
+@_part_of_kernel
+def _row_products(dy, v, i, c, near):
+    """Sum over the row v[i, c] dy and dy * (x - near)."""
+    end, total, product = np.uintp(v.shape[2]), 0.0, 0.0
+    for start in range(np.uintp(0), end, LANE):
+        s = p = v.dtype.type(0)
+        for j in range(start, min(start + LANE, end)):
+            s += dy[i, c, j]
+            p += dy[i, c, j] * _minus(v[i, c, j], near)
+        total += s
+        product += p
+    return total, product
+
+
 @_compiled
 def rows_sums(v, near, sums):
     """Fill sums (n, 2, c) with the sums of x - near and of its square."""
     n, channels, length = v.shape
-    end = np.uintp(length)
     for t in prange(n * _groups(channels, length)):
         i, first, last = _task(t, channels, length)
         for c in range(first, last):
-            center, total, square = near[c], 0.0, 0.0
-            for start in range(np.uintp(0), end, LANE):
-                s = q = v.dtype.type(0)
-                for j in range(start, min(start + LANE, end)):
-                    d = _minus(v[i, c, j], center)
-                    s += d
-                    q += d * d
-                total += s
-                square += q
-            sums[i, 0, c], sums[i, 1, c] = total, square
+            sums[i, 0, c], sums[i, 1, c] = _row_sums(v, i, c, near[c])
 
 
 @_compiled
 def rows_products(dy, v, near, sums):
     """Fill sums (n, 2, c) with the sums of dy and of dy * (x - near)."""
     n, channels, length = v.shape
-    end = np.uintp(length)
     for t in prange(n * _groups(channels, length)):
         i, first, last = _task(t, channels, length)
         for c in range(first, last):
-            center, total, product = near[c], 0.0, 0.0
-            for start in range(np.uintp(0), end, LANE):
-                s = p = v.dtype.type(0)
-                for j in range(start, min(start + LANE, end)):
-                    s += dy[i, c, j]
-                    p += dy[i, c, j] * _minus(v[i, c, j], center)
-                total += s
-                product += p
-            sums[i, 0, c], sums[i, 1, c] = total, product
+            sums[i, 0, c], sums[i, 1, c] = _row_products(dy, v, i, c, near[c])
 
 
 @_compiled

@@ -7,12 +7,14 @@ exporters see every step. Also the second derivative of the fast path.
 import torch
 from torch import Tensor
 
+HALVES = (torch.float16, torch.bfloat16)
+FLOATS = (torch.float32, torch.float64, *HALVES)
 Axes = tuple[int, ...]
 
 
 def computing_dtype(x: Tensor) -> torch.dtype:
     """Precision of the statistics: float32 for float16 and bfloat16, else that of `x`."""
-    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    return torch.float32 if x.dtype in HALVES else x.dtype
 
 
 def standardize(x: Tensor, axes: Axes, eps: float) -> tuple[Tensor, Tensor, Tensor]:

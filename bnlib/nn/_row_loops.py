@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from bnlib.nn._loops import FAR, LANE, _compiled, _guess, _minus, _part_of_kernel
+from bnlib.nn._loops import FAR, _compiled, _guess, _minus, _part_of_kernel, _row_sums
 
 ROWS = 32  # whose gradients of weight and bias are added before float64 takes over
 
@@ -11,16 +11,11 @@ ROWS = 32  # whose gradients of weight and bias are added before float64 takes o
 @_part_of_kernel
 def _sums(v, r, near):
     """Sum over row `r` of v (rows, k, l) the distance to `near` and its square."""
-    end, total, square = np.uintp(v.shape[2]), 0.0, 0.0
+    total, square = 0.0, 0.0
     for c in range(v.shape[1]):
-        for start in range(np.uintp(0), end, LANE):
-            s = q = v.dtype.type(0)
-            for j in range(start, min(start + LANE, end)):
-                d = _minus(v[r, c, j], near)
-                s += d
-                q += d * d
-            total += s
-            square += q
+        s, q = _row_sums(v, r, c, near)
+        total += s
+        square += q
     return total, square
 
 

@@ -16,20 +16,16 @@ def takes(
     x: Tensor, shape: tuple[int, ...], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> bool:
     """Whether `normalize_rows` may normalize `x`; what it may not is for torch."""
-    half = x.dtype in (torch.float16, torch.bfloat16)
+    dtypes = (x.dtype, _plain.computing_dtype(x))
     return (
-        (half or x.dtype in (torch.float32, torch.float64))
+        x.dtype in _plain.FLOATS
         and x.layout is torch.strided
         and 0 < len(shape) <= x.dim()
         and x.shape[-len(shape) :] == shape
         and x.numel() > 0
         and eps > 0
         and not _fused.is_watched(x, weight, bias)
-        and all(
-            p is None
-            or (p.shape == shape and (p.dtype == x.dtype or (half and p.dtype == torch.float32)))
-            for p in (weight, bias)
-        )
+        and all(p is None or (p.shape == shape and p.dtype in dtypes) for p in (weight, bias))
     )
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from bnlib.nn import _memory, _row_loops
-from bnlib.nn._kernel_numba import run
+from bnlib.nn._kernel_numba import or_constant, run
 from bnlib.nn._line_loops import CHUNKS
 
 
@@ -13,10 +13,10 @@ def forward(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, center: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, and the mean (0 if not centred) and 1 / sqrt(var + eps) of each row."""
-    y = _memory.empty_like(x)
+    y, v = _memory.empty_like(x), x.detach().numpy()
     mean, inv_std = np.empty((2, x.shape[0]))
-    arrays = (x.detach().numpy(), _or_constant(weight, 1, x), _or_constant(bias, 0, x))
-    run(_row_loops.forward, *arrays, eps, center, y.numpy(), mean, inv_std)
+    weight, bias = or_constant(weight, 1, v), or_constant(bias, 0, v)
+    run(_row_loops.forward, v, weight, bias, eps, center, y.numpy(), mean, inv_std)
     return y, torch.from_numpy(mean), torch.from_numpy(inv_std)
 
 
@@ -24,14 +24,8 @@ def backward(
     dy: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, inv_std: Tensor, center: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, weight and bias."""
-    dx = _memory.empty_like(x)
+    dx, v = _memory.empty_like(x), x.detach().numpy()
     sums = np.zeros((min(CHUNKS, -(-x.shape[0] // 8)), 2, x.shape[1]))
-    arrays = (dy.detach().numpy(), x.detach().numpy(), _or_constant(weight, 1, x))
+    arrays = dy.detach().numpy(), v, or_constant(weight, 1, v)
     run(_row_loops.backward, *arrays, mean.numpy(), inv_std.numpy(), center, dx.numpy(), sums)
     return dx, *torch.from_numpy(sums.sum(0))
-
-
-def _or_constant(parameter: Tensor | None, value: float, x: Tensor) -> np.ndarray:
-    if parameter is None:
-        parameter = torch.full(x.shape[1:], value, dtype=x.dtype)
-    return parameter.detach().contiguous().numpy()

@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fx, _running, _sync
+from bnlib.nn import _fx, _plain, _running, _sync
 from bnlib.nn.batch_norm import _BatchNorm
 
 OWN_OPERATION = ("cuda", "hpu", "xpu", torch._C._get_privateuse1_backend_name())  # torch has one
@@ -163,12 +163,10 @@ class SyncBatchNorm(_AnyBatchNorm):
             )
         if not input.is_floating_point():
             raise RuntimeError(f"input: expected floating-point values, got {input.dtype}")
-        half = input.dtype in (torch.float16, torch.bfloat16)
+        allowed = (input.dtype, _plain.computing_dtype(input))
         for name in ("weight", "bias", "running_mean", "running_var"):
             value = getattr(self, name)
-            if value is not None and not (
-                value.dtype == input.dtype or (half and value.dtype == torch.float32)
-            ):
+            if value is not None and value.dtype not in allowed:
                 raise RuntimeError(
                     f"input: expected the dtype {value.dtype} of {name}, got {input.dtype}"
                 )
