@@ -87,12 +87,30 @@ def test_first_values_far_from_the_others_cost_no_digits(channels, kernel):
     assert distance(ours.running_var, x.double().var((0, 2, 3))) < 1e-6
 
 
+@pytest.mark.parametrize(("name", "args"), [("LayerNorm", (20_000,)), ("GroupNorm", (1, 2))])
+def test_rows_whose_first_values_are_far_off_lose_no_digits(name, args, kernel):
+    x = torch.randn(3, 2, 10_000)
+    x[:, 0, :16] += 1e4
+    x = x if name == "GroupNorm" else x.flatten(1)
+    ours, peer = pair(name, *args)
+    assert distance(ours(x), peer.double()(x.double())) < 1e-6
+
+
 def test_group_norm_of_channels_last():
     x = (torch.randn(8, 16, 20, 20) + 1e4).contiguous(memory_format=torch.channels_last)
     ours, peer = pair("GroupNorm", 4, 16)
     errors = [distance(m(x), copy.deepcopy(m).double()(x.double())) for m in (ours, peer)]
     assert errors[0] < 1e-6
     assert errors[1] > 1
+
+
+def test_gradients_of_group_norm_with_a_large_mean(kernel):
+    ours, peer = pair("GroupNorm", 3, 6)
+    x, dy = torch.randn(2, 4, 6, 20)
+    x = x + 1e4
+    exact = step(peer.double(), x.double(), dy.double())
+    for name, value in step(ours, x, dy).items():
+        assert distance(value, exact[name]) < 1e-6, name
 
 
 def test_layer_norm_with_a_large_mean():
