@@ -3,8 +3,8 @@
 All numbers are ratios of times taken turn by turn in one run: torch's time over ours. The column
 `x copy` says how far the fastest of ours is from the memory bound, as a multiple of the time of a
 copy: of the input for the forward pass, of input and upstream gradient for both passes. The
-processes keep the memory that they free (see `benchmarks.timing.compare`), except in the step of a
-ResNet, which runs as a user would run it, in one process for all. `python -m benchmarks.nn --tiny`
+processes keep the memory that they free (see `benchmarks.timing.compare`). Eval mode and the step
+of a ResNet run as a user would run them, in one process for all. `python -m benchmarks.nn --tiny`
 shows in some minutes, most of which start processes, that everything runs.
 """
 
@@ -67,6 +67,12 @@ def tensor(shape: tuple[int, ...], last: bool) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if last else x
 
 
+def both_passes(module: nn.Module, x: Tensor) -> Callable:
+    """Return a function that calls the module and computes all its gradients."""
+    leaf, dy = x.clone().requires_grad_(), torch.randn_like(x)
+    return lambda: torch.autograd.grad(module(leaf), (leaf, *module.parameters()), dy)
+
+
 def forward(name: str, threads: int, pickled: bytes, shape, last: bool) -> Callable:
     """Prepare a call of the module."""
     return partial(load(name, threads, pickled), tensor(shape, last))
@@ -74,9 +80,7 @@ def forward(name: str, threads: int, pickled: bytes, shape, last: bool) -> Calla
 
 def forward_backward(name: str, threads: int, pickled: bytes, shape, last: bool) -> Callable:
     """Prepare a call of the module and of all its gradients."""
-    module, x = load(name, threads, pickled), tensor(shape, last)
-    leaf, dy = x.clone().requires_grad_(), torch.randn_like(x)
-    return lambda: torch.autograd.grad(module(leaf), (leaf, *module.parameters()), dy)
+    return both_passes(load(name, threads, pickled), tensor(shape, last))
 
 
 def compiled_forward(name: str, threads: int, pickled: bytes, shape, mode: Callable) -> Callable:
@@ -86,10 +90,7 @@ def compiled_forward(name: str, threads: int, pickled: bytes, shape, mode: Calla
         return call
     module = torch.compile(load(name, threads, pickled))
     x = tensor(shape, False)
-    if mode is forward:
-        return partial(module, x)
-    leaf, dy = x.clone().requires_grad_(), torch.randn_like(x)
-    return lambda: torch.autograd.grad(module(leaf), (leaf, *module.parameters()), dy)
+    return partial(module, x) if mode is forward else both_passes(module, x)
 
 
 def copying(threads: int, shape, last: bool, tensors: int) -> Callable:
@@ -205,6 +206,21 @@ def with_torch_ops(call: Callable) -> Callable:
     return patched
 
 
+def eval_mode(shapes: list[tuple[int, ...]], last: bool = False) -> None:
+    """Time eval mode, where both modules call torch's operation, in this process.
+
+    Between processes the same operation differs by more than the two calls of it can.
+    """
+    layout = "channels_last, " if last else ""
+    print(f"\neval mode, {layout}{torch.get_num_threads()} thread(s)")
+    for shape in shapes:
+        (peer, ours), x = batch_norms(shape, training=False), tensor(shape, last)
+        for mode, prepare in zip(MODES, (partial, both_passes), strict=True):
+            calls = {"torch": prepare(peer, x), "ours": prepare(ours, x)}
+            seconds = alternate(calls, rounds=100)
+            print(f"{shape!s:22} {mode:19} {seconds['torch'] / seconds['ours']:7.2f}", flush=True)
+
+
 def training_step(examples: int, size: int) -> None:
     """Time a whole step of a small ResNet, all contenders in this process.
 
@@ -244,8 +260,8 @@ def main(tiny: bool = False) -> None:
         torch.set_num_threads(threads)
         table("train mode", rows())
         table("train mode, channels_last", rows(), last=True)
-        table("eval mode", rows(training=False))
-        table("eval mode, channels_last", rows(training=False), last=True)
+        eval_mode(SMALL + shapes)
+        eval_mode(shapes, last=True)
         table("batch norm + ReLU, train mode", rows(relu=True))
         norms = {
             label: (getattr(nn, name)(*args), getattr(bnn, name)(*args),

@@ -53,9 +53,9 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         """
         if isinstance(input, Proxy):
             return _fx.leaf(self, input)
-        self._check_input_dim(input)
         if not self.training and self.running_mean is not None:
             return super().forward(input)
+        self._check_input_dim(input)
         parameters, running = (self.weight, self.bias), (None, None)
         if self.training and self.track_running_stats:
             running = self.running_mean, self.running_var
