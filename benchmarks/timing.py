@@ -2,7 +2,7 @@
 
 `compare` takes each in a process of its own, so that it finds the allocator and the caches as its
 own last call left them, as it does where it is used alone. `alternate` takes all in this process:
-for long functions that have most of their work, and the memory for it, in common.
+for functions that have most of their work, and the memory for it, in common.
 """
 
 import contextlib

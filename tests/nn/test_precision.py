@@ -123,6 +123,38 @@ def test_layer_norm_with_a_large_mean():
         assert distance(value, exact[name]) < 1e-6, name
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_constant_channel_in_half_precision_gives_exactly_the_bias_in_float32(dtype, kernel):
+    errors = []
+    for module in pair("BatchNorm1d", 6):
+        nn.init.constant_(module.bias, 0.5)
+        errors.append((module(torch.full((7, 6, 20), 1e4, dtype=dtype)) - 0.5).abs().max())
+    assert errors[0] == 0 < errors[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "shape"),
+    [
+        ("BatchNorm1d", (6,), (7, 6)),
+        ("BatchNorm1d", (6,), (7, 6, 20)),
+        ("LayerNorm", (6,), (7, 6)),
+        ("RMSNorm", (6,), (7, 6)),
+        ("GroupNorm", (2, 6), (7, 6, 20)),
+    ],
+)
+def test_parameters_may_be_strided(name, args, shape, kernel):
+    ours, peer = pair(name, *args)
+    exact = peer.double()  # torch's gradient of (m, d) is wrong if the weight is strided
+    for key, value in dict(exact.named_parameters()).items():
+        apart = torch.stack([value.detach().float(), torch.full((6,), torch.nan)], dim=1)[:, 0]
+        assert not apart.is_contiguous()
+        setattr(ours, key, nn.Parameter(apart))
+    x, dy = torch.randn(2, *shape)
+    wanted = step(exact, x.double(), dy.double())
+    for key, value in step(ours, x, dy).items():
+        assert distance(value, wanted[key]) < 1e-6, key
+
+
 POISON = [float("nan"), float("inf"), -float("inf")]
 
 
