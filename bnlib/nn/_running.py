@@ -4,11 +4,27 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from bnlib.nn import _fused
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def normalize(
+    x: Tensor,
+    running: tuple[Tensor, Tensor],
+    parameters: tuple[Tensor | None, Tensor | None],
+    eps: float,
+) -> Tensor:
+    """Normalize `x` by running mean and variance, in torch's operation.
+
+    Where channels lie side by side, the backward pass of torch 2.13 on the CPU takes running
+    statistics and the weight for contiguous, whatever their strides. So it gets contiguous ones.
+    """
+    tensors = (None if t is None else t.contiguous() for t in (*running, *parameters))
+    return F.batch_norm(x, *tensors, False, 0.0, eps)
 
 
 def update(

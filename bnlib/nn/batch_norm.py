@@ -53,10 +53,11 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         """
         if isinstance(input, Proxy):
             return _fx.leaf(self, input)
-        if not self.training and self.running_mean is not None:
-            return super().forward(input)
         self._check_input_dim(input)
         parameters, running = (self.weight, self.bias), (None, None)
+        if not self.training and self.running_mean is not None:
+            running = self.running_mean, self.running_var
+            return _running.normalize(input, running, parameters, self.eps)
         if self.training and self.track_running_stats:
             running = self.running_mean, self.running_var
         if not _fused.takes(input, self.num_features, parameters, running, self.eps):
@@ -118,6 +119,8 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
       (m, d) input in float32, and loses digits where the mean is large beside the standard
       deviation.
     - A constant channel gives exactly `bias`; torch is off by 0.026 for a constant of 10,000.
+    - Parameters and running statistics may have any strides. With channels side by side, torch's
+      gradients are silently wrong if they are not contiguous.
     - A call that fails changes no buffer; torch counts it in `num_batches_tracked`.
     - ``torch.compile(fullgraph=True)`` works with ``momentum=None`` too.
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.fx import Proxy
 
@@ -74,7 +73,7 @@ class _ConditionalBatchNorm(_BatchNorm):
         x = input.to(_plain.computing_dtype(input))
         if not self.training and self.running_mean is not None:
             running = (self.running_mean.to(x.dtype), self.running_var.to(x.dtype))
-            return F.batch_norm(x, *running, None, None, False, 0.0, self.eps)
+            return _running.normalize(x, running, (None, None), self.eps)
         count = _check.values_per_channel(input)
         x_hat, mean, var = _fused.batch_norm(x, None, None, self.eps)
         sound = _running.refuse_nonfinite(mean, var) if self.refuse_nonfinite else None

@@ -1,12 +1,11 @@
 """Frozen batch normalization: a fixed scale and shift of each channel."""
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.modules.batchnorm import _NormBase
 
-from bnlib.nn import _check, _fx
+from bnlib.nn import _check, _fx, _running
 
 
 class _FrozenBatchNorm(_NormBase):
@@ -56,7 +55,7 @@ class _FrozenBatchNorm(_NormBase):
             return _fx.leaf(self, input)
         _check.mini_batch(self, input)
         running = self.running_mean, self.running_var
-        return F.batch_norm(input, *running, self.weight, self.bias, False, 0.0, self.eps)
+        return _running.normalize(input, running, (self.weight, self.bias), self.eps)
 
 
 class FrozenBatchNorm1d(_FrozenBatchNorm):

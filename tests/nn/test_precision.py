@@ -132,6 +132,13 @@ def test_constant_channel_in_half_precision_gives_exactly_the_bias_in_float32(dt
     assert errors[0] == 0 < errors[1]
 
 
+def strided(values):
+    """The same values with NaN between them."""
+    apart = torch.stack([values.detach(), torch.full_like(values, torch.nan)], dim=1)[:, 0]
+    assert not apart.is_contiguous()
+    return apart
+
+
 @pytest.mark.parametrize(
     ("name", "args", "shape"),
     [
@@ -144,14 +151,45 @@ def test_constant_channel_in_half_precision_gives_exactly_the_bias_in_float32(dt
 )
 def test_parameters_may_be_strided(name, args, shape, kernel):
     ours, peer = pair(name, *args)
-    exact = peer.double()  # torch's gradient of (m, d) is wrong if the weight is strided
-    for key, value in dict(exact.named_parameters()).items():
-        apart = torch.stack([value.detach().float(), torch.full((6,), torch.nan)], dim=1)[:, 0]
-        assert not apart.is_contiguous()
-        setattr(ours, key, nn.Parameter(apart))
+    exact = copy.deepcopy(peer).double()  # torch's gradient of (m, d) is wrong if they are strided
+    for key, value in peer.named_parameters():
+        setattr(ours, key, nn.Parameter(strided(value)))
     x, dy = torch.randn(2, *shape)
     wanted = step(exact, x.double(), dy.double())
     for key, value in step(ours, x, dy).items():
+        assert distance(value, wanted[key]) < 1e-6, key
+
+
+@pytest.mark.parametrize("tensor", ["weight", "bias", "running_mean", "running_var"])
+@pytest.mark.parametrize("shape", [(7, 6), (7, 6, 20), (2, 6, 3, 4)], ids=str)
+def test_strided_tensors_in_eval_mode_give_right_gradients(tensor, shape):
+    name = f"BatchNorm{max(len(shape) - 2, 1)}d"
+    x, dy = torch.randn(2, *shape)
+    if len(shape) == 4:
+        x, dy = (t.contiguous(memory_format=torch.channels_last) for t in (x, dy))
+    peer = getattr(nn, name)(6)
+    peer(torch.randn(shape) * 2 + 1)
+    nn.init.normal_(peer.weight)
+    nn.init.normal_(peer.bias)
+    wanted = step(copy.deepcopy(peer).double().eval(), x.double(), dy.double())
+    for cls in (getattr(bnn, name), getattr(bnn, f"Frozen{name}")):
+        ours = cls(6)
+        ours.load_state_dict(peer.state_dict())
+        old = getattr(ours, tensor)
+        new = strided(old)
+        setattr(ours, tensor, nn.Parameter(new) if isinstance(old, nn.Parameter) else new)
+        for key, value in step(ours.eval(), x, dy).items():
+            assert distance(value, wanted[key]) < 1e-6, (cls, key)
+
+
+@pytest.mark.parametrize("tensor", ["running_mean", "running_var"])
+def test_conditional_batch_norm_may_have_strided_running_statistics(tensor):
+    ours = bnn.ConditionalBatchNorm1d(6, num_conditions=3)
+    ours(torch.randn(20, 6) * 2 + 1, torch.arange(20) % 3)
+    x, dy, classes = torch.randn(7, 6), torch.randn(7, 6), torch.arange(7) % 3
+    wanted = step(copy.deepcopy(ours).double().eval(), x.double(), dy.double(), classes)
+    setattr(ours, tensor, strided(getattr(ours, tensor)))
+    for key, value in step(ours.eval(), x, dy, classes).items():
         assert distance(value, wanted[key]) < 1e-6, key
 
 
