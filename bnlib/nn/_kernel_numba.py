@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bnlib.nn import _layout, _line_loops, _loops, _memory
+from bnlib.nn._pointers import LIKE, address
 
 SHORT = 16  # values of a row: fewer are read together with the next channel's
 GRAIN = 2**15  # elements below which a second thread costs more than it gains; torch's number
@@ -34,28 +35,28 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and the biased variance of each channel, float64 (c,)."""
     v = _array(x)
     mean, var = np.empty((2, x.shape[1]))
-    run(_loops_for(v).moments, v, mean, var)
+    run(_loops_for(len(v), v.shape[2]).moments, v, mean, var)
     return torch.from_numpy(mean), torch.from_numpy(var)
 
 
 def apply(x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Return (x - mean) * scale + shift; the three are float64 (c,)."""
     y, v = _memory.empty_like(x), _array(x)
-    run(_loops_for(v).apply, v, mean.numpy(), scale.numpy(), shift.numpy(), _array(y))
+    run(_loops_for(len(v), v.shape[2]).apply, v, mean.numpy(), scale.numpy(), shift.numpy(), _array(y))
     return y
 
 
 def gradient_sums(dy: Tensor, x: Tensor, mean: Tensor) -> Tensor:
     """Return the sums of dy and of dy * (x - mean), float64 (2, c)."""
     v, sums = _array(x), np.empty((2, x.shape[1]))
-    run(_loops_for(v).gradient_sums, _array(dy), v, mean.numpy(), sums)
+    run(_loops_for(len(v), v.shape[2]).gradient_sums, _array(dy), v, mean.numpy(), sums)
     return torch.from_numpy(sums)
 
 
 def gradient_input(dy: Tensor, x: Tensor, mean: Tensor, coefficients: Tensor) -> Tensor:
     """Return a * dy + b * (x - mean) + c0 for `coefficients` a, b, c0, float64 (3, c)."""
     dx, v = _memory.empty_like(x), _array(x)
-    run(_loops_for(v).gradient_input, _array(dy), v, mean.numpy(),
+    run(_loops_for(len(v), v.shape[2]).gradient_input, _array(dy), v, mean.numpy(),
         *coefficients.numpy(), _array(dx))  # fmt: skip
     return dx
 
@@ -64,23 +65,25 @@ def forward(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, and the mean and the biased variance of each channel."""
-    y, v = _memory.empty_like(x), _array(x)
-    mean, var = np.empty((2, x.shape[1]))
-    weight, bias = or_constant(weight, 1, v), or_constant(bias, 0, v)
-    run(_loops_for(v).forward, v, weight, bias, eps, _array(y), mean, var)
-    return y, torch.from_numpy(mean), torch.from_numpy(var)
+    n, c, length = _shape(x)
+    y, mean, var = _memory.empty_like(x), *_empty(c, torch.float64)
+    weight, bias = contiguous(weight), contiguous(bias)
+    call(_loops_for(n, length).forward, x.numel(), LIKE[x.dtype], n, c, length, address(x),
+         address(weight), address(bias), eps, address(y), address(mean), address(var))  # fmt: skip
+    return y, mean, var
 
 
 def backward(
     dy: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, var: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, weight and bias."""
-    dx, v = _memory.empty_like(x), _array(x)
-    sums = np.empty((2, x.shape[1]))
-    run(_loops_for(v).backward, _array(dy), v, or_constant(weight, 1, v),
-        mean.numpy(), var.numpy(), eps, _array(dx), sums)  # fmt: skip
-    dbias, dweight = sums.astype(v.dtype)
-    return dx, torch.from_numpy(dweight), torch.from_numpy(dbias)
+    n, c, length = _shape(x)
+    dx, dweight, dbias = _memory.empty_like(x), *_empty(c, x.dtype)
+    weight = contiguous(weight)
+    call(_loops_for(n, length).backward, x.numel(), LIKE[x.dtype], n, c, length, address(dy),
+         address(x), address(weight), address(mean), address(var), eps, address(dx),
+         address(dweight), address(dbias))  # fmt: skip
+    return dx, dweight, dbias
 
 
 def track(
@@ -113,9 +116,24 @@ def _array(x: Tensor) -> np.ndarray:
     return v[:, :, None] if v.ndim == 2 else v
 
 
-def _loops_for(v: np.ndarray) -> types.SimpleNamespace:
-    n, _, length = v.shape
+def _shape(x: Tensor) -> tuple[int, int, int]:
+    """Return n, c, l of a dense `x` as rows, or m, c, 1 as lines."""
+    n, c = x.shape[:2]
+    size = x.numel()
+    return (n, c, size // (n * c)) if x.is_contiguous() else (size // c, c, 1)
+
+
+def _loops_for(n: int, length: int) -> types.SimpleNamespace:
     return LINES if length < SHORT and n > 1 else ROWS
+
+
+def _empty(c: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return torch.empty(c, dtype=dtype), torch.empty(c, dtype=dtype)
+
+
+def contiguous(parameter: Tensor | None) -> Tensor | None:
+    """Return a parameter as compiled code can take it."""
+    return None if parameter is None else parameter.contiguous()
 
 
 def or_constant(parameter: Tensor | None, value: float, like: np.ndarray) -> np.ndarray:
@@ -126,15 +144,20 @@ def or_constant(parameter: Tensor | None, value: float, like: np.ndarray) -> np.
 
 
 def run(loop, *arrays) -> None:
-    """Call a loop on as many threads as torch would use."""
-    threads = min(torch.get_num_threads(), CORES) if arrays[0].size >= GRAIN else 1
+    """Call a loop on as many threads as torch would use for the first array."""
+    call(loop, arrays[0].size, *arrays)
+
+
+def call(loop, size, *arguments) -> None:
+    """Call a loop on as many threads as torch would use for so many values."""
+    threads = min(torch.get_num_threads(), CORES) if size >= GRAIN else 1
     with LOCK:
         before = numba.get_num_threads()
         if before == threads:
-            loop(*arrays)
+            loop(*arguments)
             return
         numba.set_num_threads(threads)
         try:
-            loop(*arrays)
+            loop(*arguments)
         finally:
             numba.set_num_threads(before)

@@ -17,7 +17,9 @@ from bnlib.nn._line_passes import (
 )
 from bnlib.nn._loops import (
     PILOT,
+    _backward_arguments,
     _coefficients,
+    _forward_arguments,
     _minus,
     _moments_from,
     _near,
@@ -126,17 +128,24 @@ def lines_gradient_input(dy, v, mean, a, b, c0, dx):
 
 
 @_sequence
-def lines_forward(v, weight, bias, eps, y, mean, var):
+def lines_forward(like, m, c, l, x, weight, bias, eps, y, mean, var):
     """Fill the result, the mean and the biased variance."""
-    lines_moments(v, mean, var)
+    x, weight, bias, y, mean, var = _forward_arguments(
+        like, m, c, l, x, weight, bias, y, mean, var
+    )
+    lines_moments(x, mean, var)
     scale, shift = _scale_and_shift(weight, bias, eps, var)
-    lines_apply(v, mean, scale, shift, y)
+    lines_apply(x, mean, scale, shift, y)
 
 
 @_sequence
-def lines_backward(dy, v, weight, mean, var, eps, dx, sums):
-    """Fill the gradient of the input, and sums (2, c) with those of bias and weight."""
-    lines_gradient_sums(dy, v, mean, sums)
-    a, b, c0 = _coefficients(sums, v.shape[0] * v.shape[2], weight, eps, var)
-    sums[1] /= np.sqrt(var + eps)
-    lines_gradient_input(dy, v, mean, a, b, c0, dx)
+def lines_backward(like, m, c, l, dy, x, weight, mean, var, eps, dx, dweight, dbias):
+    """Fill the gradients of the input, the weight and the bias."""
+    dy, x, weight, mean, var, dx, dweight, dbias = _backward_arguments(
+        like, m, c, l, dy, x, weight, mean, var, dx, dweight, dbias
+    )
+    sums = np.empty((2, c))
+    lines_gradient_sums(dy, x, mean, sums)
+    a, b, c0 = _coefficients(sums, m * l, weight, eps, var)
+    lines_gradient_input(dy, x, mean, a, b, c0, dx)
+    dweight[:], dbias[:] = sums[1] / np.sqrt(var + eps), sums[0]

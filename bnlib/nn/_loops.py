@@ -17,10 +17,13 @@ from functools import partial
 import numpy as np
 from numba import njit, prange
 
+from bnlib.nn._pointers import per_channel, view
+
 TASK = 2**12  # values of a task at least: fewer are not worth a second thread
 LANE = np.uintp(4096)  # values along a row that are added before float64 takes over
 PILOT = 16  # values whose mean is the first guess at the mean of a channel
 FAR = 4.0  # squared standard deviations from guess to mean at which the guess is repeated
+SUMS = np.empty(0)  # tells compiled code that statistics are float64; see `_pointers`
 MATH = {"reassoc", "contract", "nsz", "arcp"}  # NaN and infinity keep their meaning
 
 
@@ -233,21 +236,47 @@ def rows_gradient_input(dy, v, mean, a, b, c0, dx):
     rows_write_gradient(dy, v, near, a.astype(v.dtype), b, c0, dx)
 
 
+@_part_of_kernel
+def _forward_arguments(like, n, c, l, x, weight, bias, y, mean, var):
+    """Return the arrays that a forward pass is given by address."""
+    return (
+        view(x, (n, c, l), like), per_channel(weight, c, 1, like), per_channel(bias, c, 0, like),
+        view(y, (n, c, l), like), view(mean, (c,), SUMS), view(var, (c,), SUMS),
+    )  # fmt: skip
+
+
+@_part_of_kernel
+def _backward_arguments(like, n, c, l, dy, x, weight, mean, var, dx, dweight, dbias):
+    """Return the arrays that a backward pass is given by address."""
+    return (
+        view(dy, (n, c, l), like), view(x, (n, c, l), like), per_channel(weight, c, 1, like),
+        view(mean, (c,), SUMS), view(var, (c,), SUMS), view(dx, (n, c, l), like),
+        view(dweight, (c,), like), view(dbias, (c,), like),
+    )  # fmt: skip
+
+
 @_sequence
-def rows_forward(v, weight, bias, eps, y, mean, var):
+def rows_forward(like, n, c, l, x, weight, bias, eps, y, mean, var):
     """Fill the result, the mean and the biased variance."""
-    rows_moments(v, mean, var)
+    x, weight, bias, y, mean, var = _forward_arguments(
+        like, n, c, l, x, weight, bias, y, mean, var
+    )
+    rows_moments(x, mean, var)
     scale, shift = _scale_and_shift(weight, bias, eps, var)
-    rows_apply(v, mean, scale, shift, y)
+    rows_apply(x, mean, scale, shift, y)
 
 
 @_sequence
-def rows_backward(dy, v, weight, mean, var, eps, dx, sums):
-    """Fill the gradient of the input, and sums (2, c) with those of bias and weight."""
-    rows_gradient_sums(dy, v, mean, sums)
-    a, b, c0 = _coefficients(sums, v.shape[0] * v.shape[2], weight, eps, var)
-    sums[1] /= np.sqrt(var + eps)
-    rows_gradient_input(dy, v, mean, a, b, c0, dx)
+def rows_backward(like, n, c, l, dy, x, weight, mean, var, eps, dx, dweight, dbias):
+    """Fill the gradients of the input, the weight and the bias."""
+    dy, x, weight, mean, var, dx, dweight, dbias = _backward_arguments(
+        like, n, c, l, dy, x, weight, mean, var, dx, dweight, dbias
+    )
+    sums = np.empty((2, c))
+    rows_gradient_sums(dy, x, mean, sums)
+    a, b, c0 = _coefficients(sums, n * l, weight, eps, var)
+    rows_gradient_input(dy, x, mean, a, b, c0, dx)
+    dweight[:], dbias[:] = sums[1] / np.sqrt(var + eps), sums[0]
 
 
 @_sequence
