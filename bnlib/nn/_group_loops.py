@@ -13,28 +13,33 @@ from bnlib.nn._row_loops import _moments
 @_compiled
 def forward(v, groups, weight, bias, eps, y, mean, inv_std):
     """Fill y, and mean and 1 / sqrt(variance + eps) of each row; weight and bias are (c,)."""
-    end = np.uintp(v.shape[2])
-    for r in prange(v.shape[0]):
-        near, left, var = _moments(v, r, True)
+    rows, channels, length = v.shape
+    v, y, step = v.reshape(-1), y.reshape(-1), np.uintp(length)
+    for r in prange(rows):
+        start = np.uintp(r * channels * length)
+        near, left, var = _moments(v, start, channels, step, True)
         mean[r], inv_std[r] = near + left, 1 / np.sqrt(var + eps)
-        for c in range(v.shape[1]):
-            channel = r % groups * v.shape[1] + c
+        for c in range(channels):
+            channel = r % groups * channels + c
             a = inv_std[r] * weight[channel]
             scale, shift = v.dtype.type(a), v.dtype.type(bias[channel] - left * a)
-            for j in range(end):
-                y[r, c, j] = _minus(v[r, c, j], near) * scale + shift
+            for j in range(start, start + step):
+                y[j] = _minus(v[j], near) * scale + shift
+            start += step
 
 
 @_compiled
 def backward(dy, v, groups, weight, mean, inv_std, dx, sums):
     """Fill dx, and sums (2, rows, k) with the sums of dy and of dy * x_hat of each channel."""
     rows, channels, length = v.shape
-    end = np.uintp(length)
+    dy, v, dx, step = dy.reshape(-1), v.reshape(-1), dx.reshape(-1), np.uintp(length)
     for r in prange(rows):
         near, inv = v.dtype.type(mean[r]), inv_std[r]
         mean_g, mean_g_x_hat = 0.0, 0.0
+        start = np.uintp(r * channels * length)
         for c in range(channels):
-            total, product = _row_products(dy, v, r, c, near)
+            total, product = _row_products(dy, v, start, start + step, near)
+            start += step
             product = (product - (mean[r] - near) * total) * inv
             sums[0, r, c], sums[1, r, c] = total, product
             w = weight[r % groups * channels + c] / (channels * length)
@@ -43,7 +48,9 @@ def backward(dy, v, groups, weight, mean, inv_std, dx, sums):
         slope = -inv * inv * mean_g_x_hat
         b = v.dtype.type(slope)
         c0 = v.dtype.type(-inv * mean_g - slope * (mean[r] - near))
+        start = np.uintp(r * channels * length)
         for c in range(channels):
             a = v.dtype.type(inv * weight[r % groups * channels + c])
-            for j in range(end):
-                dx[r, c, j] = a * dy[r, c, j] + (b * _minus(v[r, c, j], near) + c0)
+            for j in range(start, start + step):
+                dx[j] = a * dy[j] + (b * _minus(v[j], near) + c0)
+            start += step

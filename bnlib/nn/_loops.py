@@ -118,18 +118,18 @@ def _task(t, channels, length):
     return i, channels * g // groups, channels * (g + 1) // groups
 
 
-# Vectors come of plain loops over v[i, c, j] with an unsigned j: slices cost as much as a short
-# row, and a signed j could count from the end, which would have to be looked at.
+# A row is the run [start, stop) of a flat array. Slices of v, or v[i, c, j], cost as much as a short
+# row; a signed index could count from the end, which would have to be looked at.
 
 
 @_part_of_kernel
-def _row_sums(v, i, c, near):
-    """Sum over the row v[i, c] the distance to `near` and its square."""
-    end, total, square = np.uintp(v.shape[2]), 0.0, 0.0
-    for start in range(np.uintp(0), end, LANE):
+def _row_sums(v, start, stop, near):
+    """Sum over a row the distance to `near` and its square."""
+    total, square = 0.0, 0.0
+    for first in range(start, stop, LANE):
         s = q = v.dtype.type(0)
-        for j in range(start, min(start + LANE, end)):
-            d = _minus(v[i, c, j], near)
+        for j in range(first, min(first + LANE, stop)):
+            d = _minus(v[j], near)
             s += d
             q += d * d
         total += s
@@ -138,14 +138,14 @@ def _row_sums(v, i, c, near):
 
 
 @_part_of_kernel
-def _row_products(dy, v, i, c, near):
-    """Sum over the row v[i, c] dy and dy * (x - near)."""
-    end, total, product = np.uintp(v.shape[2]), 0.0, 0.0
-    for start in range(np.uintp(0), end, LANE):
+def _row_products(dy, v, start, stop, near):
+    """Sum over a row dy and dy * (x - near)."""
+    total, product = 0.0, 0.0
+    for first in range(start, stop, LANE):
         s = p = v.dtype.type(0)
-        for j in range(start, min(start + LANE, end)):
-            s += dy[i, c, j]
-            p += dy[i, c, j] * _minus(v[i, c, j], near)
+        for j in range(first, min(first + LANE, stop)):
+            s += dy[j]
+            p += dy[j] * _minus(v[j], near)
         total += s
         product += p
     return total, product
@@ -155,48 +155,58 @@ def _row_products(dy, v, i, c, near):
 def rows_sums(v, near, sums):
     """Fill sums (n, 2, c) with the sums of x - near and of its square."""
     n, channels, length = v.shape
+    v, step = v.reshape(-1), np.uintp(length)
     for t in prange(n * _groups(channels, length)):
         i, first, last = _task(t, channels, length)
+        start = np.uintp((i * channels + first) * length)
         for c in range(first, last):
-            sums[i, 0, c], sums[i, 1, c] = _row_sums(v, i, c, near[c])
+            sums[i, 0, c], sums[i, 1, c] = _row_sums(v, start, start + step, near[c])
+            start += step
 
 
 @_compiled
 def rows_products(dy, v, near, sums):
     """Fill sums (n, 2, c) with the sums of dy and of dy * (x - near)."""
     n, channels, length = v.shape
+    dy, v, step = dy.reshape(-1), v.reshape(-1), np.uintp(length)
     for t in prange(n * _groups(channels, length)):
         i, first, last = _task(t, channels, length)
+        start = np.uintp((i * channels + first) * length)
         for c in range(first, last):
-            sums[i, 0, c], sums[i, 1, c] = _row_products(dy, v, i, c, near[c])
+            sums[i, 0, c], sums[i, 1, c] = _row_products(dy, v, start, start + step, near[c])
+            start += step
 
 
 @_compiled
 def rows_write(v, near, scale, shift, y):
     """Fill y with (x - near) * scale + shift."""
     n, channels, length = v.shape
-    end = np.uintp(length)
+    v, y, step = v.reshape(-1), y.reshape(-1), np.uintp(length)
     for t in prange(n * _groups(channels, length)):
         i, first, last = _task(t, channels, length)
         i = n - 1 - i  # backwards: what was read last is still in a cache
+        start = np.uintp((i * channels + first) * length)
         for c in range(first, last):
             center, a, b = near[c], scale[c], shift[c]
-            for j in range(end):
-                y[i, c, j] = _minus(v[i, c, j], center) * a + b
+            for j in range(start, start + step):
+                y[j] = _minus(v[j], center) * a + b
+            start += step
 
 
 @_compiled
 def rows_write_gradient(dy, v, near, a, b, c0, dx):
     """Fill dx with a * dy + b * (x - near) + c0."""
     n, channels, length = v.shape
-    end = np.uintp(length)
+    dy, v, dx, step = dy.reshape(-1), v.reshape(-1), dx.reshape(-1), np.uintp(length)
     for t in prange(n * _groups(channels, length)):
         i, first, last = _task(t, channels, length)
         i = n - 1 - i  # backwards: what was read last is still in a cache
+        start = np.uintp((i * channels + first) * length)
         for c in range(first, last):
             center, ac, bc, cc = near[c], a[c], b[c], c0[c]
-            for j in range(end):
-                dx[i, c, j] = ac * dy[i, c, j] + (bc * _minus(v[i, c, j], center) + cc)
+            for j in range(start, start + step):
+                dx[j] = ac * dy[j] + (bc * _minus(v[j], center) + cc)
+            start += step
 
 
 @_sequence

@@ -9,31 +9,32 @@ ROWS = 32  # whose gradients of weight and bias are added before float64 takes o
 
 
 @_part_of_kernel
-def _sums(v, r, near):
-    """Sum over row `r` of v (rows, k, l) the distance to `near` and its square."""
+def _sums(v, start, parts, length, near):
+    """Sum the distance to `near` and its square over a row: `parts` runs from `start` on."""
     total, square = 0.0, 0.0
-    for c in range(v.shape[1]):
-        s, q = _row_sums(v, r, c, near)
+    for _ in range(parts):
+        s, q = _row_sums(v, start, start + length, near)
         total += s
         square += q
+        start += length
     return total, square
 
 
 @_part_of_kernel
-def _moments(v, r, center):
-    """Return a value near the mean of row `r`, the mean from there, and the variance.
+def _moments(v, start, parts, length, center):
+    """Return a value near the mean of a row, the mean from there, and the variance.
 
     Without `center`, 0 and 0 and the mean square.
     """
-    count = v.shape[1] * v.shape[2]
-    near = _guess(v[r, 0]) if center else v.dtype.type(0)
-    total, square = _sums(v, r, near)
+    count = parts * length
+    near = _guess(v[start : start + length]) if center else v.dtype.type(0)
+    total, square = _sums(v, start, parts, length, near)
     left, square = total / count, square / count
     if not center:
         return near, 0.0, square
     if left * left > FAR * (square - left * left):
         near = v.dtype.type(near + left)
-        total, square = _sums(v, r, near)
+        total, square = _sums(v, start, parts, length, near)
         left, square = total / count, square / count
     var = square - left * left
     return near, left, 0.0 if var < 0 else var
@@ -42,9 +43,9 @@ def _moments(v, r, center):
 @_compiled
 def forward(v, weight, bias, eps, center, y, mean, inv_std):
     """Fill y, and mean and 1 / sqrt(variance + eps) of each row."""
-    rows, end = v.reshape(-1, 1, v.shape[1]), np.uintp(v.shape[1])
+    flat, end = v.reshape(-1), np.uintp(v.shape[1])
     for r in prange(v.shape[0]):
-        near, left, var = _moments(rows, r, center)
+        near, left, var = _moments(flat, np.uintp(r * v.shape[1]), 1, end, center)
         mean[r], inv_std[r] = near + left, 1 / np.sqrt(var + eps)
         scale = v.dtype.type(inv_std[r])
         shift = v.dtype.type(-left * inv_std[r])
