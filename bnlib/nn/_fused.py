@@ -80,11 +80,15 @@ def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
         Batch mean and biased variance, without gradient: float64 on the fast path, else in the
         precision of the computation.
     """
-    if is_watched(x, weight, bias):
-        return _plain.batch_norm(x, weight, bias, eps)
+    watched = is_watched(x, weight, bias)
+    return (_plain.batch_norm if watched else with_kernel)(x, weight, bias, eps)
+
+
+def with_kernel(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Output:
+    """Do what `batch_norm` does where nothing is watched."""
     if x.dtype in HALVES:
         weight, bias = (None if p is None else p.float() for p in (weight, bias))
-        y, mean, var = batch_norm(x.float(), weight, bias, eps)
+        y, mean, var = with_kernel(x.float(), weight, bias, eps)
         return y.to(x.dtype), mean, var
     statistics: list[Tensor] = []
     y = BatchNormFunction.apply(_layout.dense(x), weight, bias, eps, statistics)
@@ -104,19 +108,19 @@ class BatchNormFunction(torch.autograd.Function):
         statistics: list[Tensor],
     ) -> Tensor:
         y, mean, var = kernel().forward(x, weight, bias, eps)
-        ctx.save_for_backward(x, weight, mean, var)
-        ctx.eps = eps
+        ctx.save_for_backward(x, weight)
+        ctx.mean, ctx.var, ctx.eps = mean, var, eps
         statistics += mean, var  # autograd would wrap outputs, at a cost
         return y
 
     @staticmethod
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, var = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         if torch.is_grad_enabled() or is_watched(dy, x):
             gradients = _plain.batch_norm_backward(dy, x, weight, ctx.eps)
         else:
             dy = _layout.like(dy, x)
-            gradients = kernel().backward(dy, x, weight, mean, var, ctx.eps)
+            gradients = kernel().backward(dy, x, weight, ctx.mean, ctx.var, ctx.eps)
         pairs = zip(gradients, ctx.needs_input_grad, strict=False)
         return *(gradient if needed else None for gradient, needed in pairs), None, None
 

@@ -33,6 +33,8 @@ def update(
     var: Tensor,
     count: int | Tensor,
     sound: Tensor | None = None,
+    *,
+    watched: bool = True,
 ) -> None:
     """Move the running statistics towards those of a mini-batch, and count it.
 
@@ -47,18 +49,21 @@ def update(
         Values in each average.
     sound : Tensor, optional
         Nothing changes where this one truth value is false.
+    watched : bool
+        Whether a kernel would go wrong on these buffers; see `_fused.is_watched`.
     """
     tracked, correction = module.num_batches_tracked, count / (count - 1)
-    buffers = module.running_mean, module.running_var, tracked
+    momentum = module.momentum
     if (
-        sound is None
+        not watched
+        and sound is None
         and tracked is not None
-        and type(module.momentum) is float
-        and buffers[0].dtype in (torch.float32, torch.float64)
+        and type(momentum) is float
+        and module.running_mean.dtype in (torch.float32, torch.float64)
         and _fused.has_numba()
-        and not _fused.is_watched(*buffers, mean)
     ):
-        _fused.kernel().track(buffers, mean, var, module.momentum, correction)
+        buffers = module.running_mean, module.running_var, tracked
+        _fused.kernel().track(buffers, mean, var, momentum, correction)
         return
     with torch.no_grad():
         move(module, mean, var * correction, weight_of_new(module), sound)

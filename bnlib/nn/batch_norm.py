@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fused, _fx, _running
+from bnlib.nn import _fused, _fx, _plain, _running
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -62,10 +62,13 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             running = self.running_mean, self.running_var
         if not _fused.takes(input, self.num_features, parameters, running, self.eps):
             return self._forward_of_torch(input)
-        y, mean, var = _fused.batch_norm(input, *parameters, self.eps)
+        watched = _fused.is_watched(input, *parameters, *running)
+        norm = _plain.batch_norm if watched else _fused.with_kernel
+        y, mean, var = norm(input, *parameters, self.eps)
         sound = _running.refuse_nonfinite(mean, var) if self.refuse_nonfinite else None
         if running[0] is not None:
-            _running.update(self, mean, var, input.numel() // self.num_features, sound)
+            count = input.numel() // self.num_features
+            _running.update(self, mean, var, count, sound, watched=watched)
         return y
 
     def _forward_of_torch(self, input: Tensor) -> Tensor:
