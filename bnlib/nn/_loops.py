@@ -20,6 +20,7 @@ from numba import njit, prange
 from bnlib.nn._pointers import per_channel, view
 
 TASK = 2**12  # values of a task at least: fewer are not worth a second thread
+PARTS = 8
 LANE = np.uintp(4096)  # values along a row that are added before float64 takes over
 PILOT = 16  # values whose mean is the first guess at the mean of a channel
 FAR = 4.0  # squared standard deviations from guess to mean at which the guess is repeated
@@ -111,9 +112,8 @@ def _groups(channels, length):
 
 
 @_part_of_kernel
-def _task(t, channels, length):
-    """Return the image of task `t`, and its first and its last channel."""
-    groups = _groups(channels, length)
+def _task(t, channels, groups):
+    """Return the image, or part, of task `t`, and its first and its last channel."""
     i, g = t // groups, t % groups
     return i, channels * g // groups, channels * (g + 1) // groups
 
@@ -151,39 +151,57 @@ def _row_products(dy, v, start, stop, near):
     return total, product
 
 
+@_part_of_kernel
+def _empty_sums(v):
+    """Return parts (k, 2, c) of sums: the fewer, the less one core reads that another wrote."""
+    n, channels, length = v.shape
+    return np.empty((min(n, PARTS), 2, channels))
+
+
 @_compiled
 def rows_sums(v, near, sums):
-    """Fill sums (n, 2, c) with the sums of x - near and of its square."""
-    n, channels, length = v.shape
+    """Fill sums (k, 2, c) with the sums of x - near and of its square over parts of the images."""
+    (n, channels, length), parts = v.shape, sums.shape[0]
+    groups = 1 if parts < n else _groups(channels, length)
     v, step = v.reshape(-1), np.uintp(length)
-    for t in prange(n * _groups(channels, length)):
-        i, first, last = _task(t, channels, length)
-        start = np.uintp((i * channels + first) * length)
-        for c in range(first, last):
-            sums[i, 0, c], sums[i, 1, c] = _row_sums(v, start, start + step, near[c])
-            start += step
+    for t in prange(parts * groups):
+        k, first, last = _task(t, channels, groups)
+        sums[k, :, first:last] = 0
+        for i in range(n * k // parts, n * (k + 1) // parts):
+            start = np.uintp((i * channels + first) * length)
+            for c in range(first, last):
+                s, q = _row_sums(v, start, start + step, near[c])
+                sums[k, 0, c] += s
+                sums[k, 1, c] += q
+                start += step
 
 
 @_compiled
 def rows_products(dy, v, near, sums):
-    """Fill sums (n, 2, c) with the sums of dy and of dy * (x - near)."""
-    n, channels, length = v.shape
+    """Fill sums (k, 2, c) with the sums of dy and of dy * (x - near) over parts of the images."""
+    (n, channels, length), parts = v.shape, sums.shape[0]
+    groups = 1 if parts < n else _groups(channels, length)
     dy, v, step = dy.reshape(-1), v.reshape(-1), np.uintp(length)
-    for t in prange(n * _groups(channels, length)):
-        i, first, last = _task(t, channels, length)
-        start = np.uintp((i * channels + first) * length)
-        for c in range(first, last):
-            sums[i, 0, c], sums[i, 1, c] = _row_products(dy, v, start, start + step, near[c])
-            start += step
+    for t in prange(parts * groups):
+        k, first, last = _task(t, channels, groups)
+        sums[k, :, first:last] = 0
+        for i in range(n * k // parts, n * (k + 1) // parts):
+            start = np.uintp((i * channels + first) * length)
+            for c in range(first, last):
+                s, p = _row_products(dy, v, start, start + step, near[c])
+                sums[k, 0, c] += s
+                sums[k, 1, c] += p
+                start += step
 
 
 @_compiled
 def rows_write(v, near, scale, shift, y):
     """Fill y with (x - near) * scale + shift."""
     n, channels, length = v.shape
+    groups = _groups(channels, length)
     v, y, step = v.reshape(-1), y.reshape(-1), np.uintp(length)
-    for t in prange(n * _groups(channels, length)):
-        i, first, last = _task(t, channels, length)
+    for t in prange(n * groups):
+        i, first, last = _task(t, channels, groups)
         i = n - 1 - i  # backwards: what was read last is still in a cache
         start = np.uintp((i * channels + first) * length)
         for c in range(first, last):
@@ -197,9 +215,10 @@ def rows_write(v, near, scale, shift, y):
 def rows_write_gradient(dy, v, near, a, b, c0, dx):
     """Fill dx with a * dy + b * (x - near) + c0."""
     n, channels, length = v.shape
+    groups = _groups(channels, length)
     dy, v, dx, step = dy.reshape(-1), v.reshape(-1), dx.reshape(-1), np.uintp(length)
-    for t in prange(n * _groups(channels, length)):
-        i, first, last = _task(t, channels, length)
+    for t in prange(n * groups):
+        i, first, last = _task(t, channels, groups)
         i = n - 1 - i  # backwards: what was read last is still in a cache
         start = np.uintp((i * channels + first) * length)
         for c in range(first, last):
@@ -213,7 +232,7 @@ def rows_write_gradient(dy, v, near, a, b, c0, dx):
 def rows_moments(v, mean, var):
     """Fill the mean and the biased variance of each channel."""
     n, channels, length = v.shape
-    near, sums = np.empty(channels, v.dtype), np.empty((n, 2, channels))
+    near, sums = np.empty(channels, v.dtype), _empty_sums(v)
     for c in range(channels):
         near[c] = _guess(v[0, c])
     rows_sums(v, near, sums)
@@ -233,7 +252,7 @@ def rows_apply(v, mean, scale, shift, y):
 def rows_gradient_sums(dy, v, mean, sums):
     """Fill sums (2, c) with the sums of dy and of dy * (x - mean)."""
     near = mean.astype(v.dtype)
-    parts = np.empty((v.shape[0], 2, v.shape[1]))
+    parts = _empty_sums(v)
     rows_products(dy, v, near, parts)
     sums[:] = _total(parts)
     sums[1] -= (mean - near) * sums[0]
