@@ -202,7 +202,6 @@ def rows_write(v, near, scale, shift, y):
     v, y, step = v.reshape(-1), y.reshape(-1), np.uintp(length)
     for t in prange(n * groups):
         i, first, last = _task(t, channels, groups)
-        i = n - 1 - i  # backwards: what was read last is still in a cache
         start = np.uintp((i * channels + first) * length)
         for c in range(first, last):
             center, a, b = near[c], scale[c], shift[c]
@@ -219,7 +218,6 @@ def rows_write_gradient(dy, v, near, a, b, c0, dx):
     dy, v, dx, step = dy.reshape(-1), v.reshape(-1), dx.reshape(-1), np.uintp(length)
     for t in prange(n * groups):
         i, first, last = _task(t, channels, groups)
-        i = n - 1 - i  # backwards: what was read last is still in a cache
         start = np.uintp((i * channels + first) * length)
         for c in range(first, last):
             center, ac, bc, cc = near[c], a[c], b[c], c0[c]
