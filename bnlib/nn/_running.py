@@ -53,16 +53,16 @@ def update(
         Whether a kernel would go wrong on these buffers; see `_fused.is_watched`.
     """
     tracked, correction = module.num_batches_tracked, count / (count - 1)
-    momentum = module.momentum
+    momentum, mean_so_far = module.momentum, module.running_mean
     if (
         not watched
         and sound is None
         and tracked is not None
         and type(momentum) is float
-        and module.running_mean.dtype in (torch.float32, torch.float64)
+        and mean_so_far.dtype in (torch.float32, torch.float64)
         and _fused.has_numba()
     ):
-        buffers = module.running_mean, module.running_var, tracked
+        buffers = mean_so_far, module.running_var, tracked
         _fused.kernel().track(buffers, mean, var, momentum, correction)
         return
     with torch.no_grad():
