@@ -69,7 +69,7 @@ def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     x : Tensor, (n, c, ...)
         Of floating point, not empty.
     weight, bias : Tensor (c,), optional
-        Scale and shift.
+        Scale and shift, of the dtype of x; beside float16 and bfloat16 they may be float32.
     eps : float
         Added to the variance.
 

@@ -35,28 +35,28 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and the biased variance of each channel, float64 (c,)."""
     v = _array(x)
     mean, var = np.empty((2, x.shape[1]))
-    run(_loops_for(len(v), v.shape[2]).moments, v, mean, var)
+    run(_loops_for(v.shape).moments, v, mean, var)
     return torch.from_numpy(mean), torch.from_numpy(var)
 
 
 def apply(x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Return (x - mean) * scale + shift; the three are float64 (c,)."""
     y, v = _memory.empty_like(x), _array(x)
-    run(_loops_for(len(v), v.shape[2]).apply, v, mean.numpy(), scale.numpy(), shift.numpy(), _array(y))
+    run(_loops_for(v.shape).apply, v, mean.numpy(), scale.numpy(), shift.numpy(), _array(y))
     return y
 
 
 def gradient_sums(dy: Tensor, x: Tensor, mean: Tensor) -> Tensor:
     """Return the sums of dy and of dy * (x - mean), float64 (2, c)."""
     v, sums = _array(x), np.empty((2, x.shape[1]))
-    run(_loops_for(len(v), v.shape[2]).gradient_sums, _array(dy), v, mean.numpy(), sums)
+    run(_loops_for(v.shape).gradient_sums, _array(dy), v, mean.numpy(), sums)
     return torch.from_numpy(sums)
 
 
 def gradient_input(dy: Tensor, x: Tensor, mean: Tensor, coefficients: Tensor) -> Tensor:
     """Return a * dy + b * (x - mean) + c0 for `coefficients` a, b, c0, float64 (3, c)."""
     dx, v = _memory.empty_like(x), _array(x)
-    run(_loops_for(len(v), v.shape[2]).gradient_input, _array(dy), v, mean.numpy(),
+    run(_loops_for(v.shape).gradient_input, _array(dy), v, mean.numpy(),
         *coefficients.numpy(), _array(dx))  # fmt: skip
     return dx
 
@@ -65,10 +65,11 @@ def forward(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, and the mean and the biased variance of each channel."""
-    n, c, length = _shape(x)
-    y, mean, var = _memory.empty_like(x), *_empty(c, torch.float64)
-    weight, bias = contiguous(weight), contiguous(bias)
-    call(_loops_for(n, length).forward, x.numel(), LIKE[x.dtype], n, c, length, address(x),
+    shape = _shape(x)
+    y, c = _memory.empty_like(x), shape[1]
+    mean, var = x.new_empty(c, dtype=torch.float64), x.new_empty(c, dtype=torch.float64)
+    weight, bias = _contiguous(weight), _contiguous(bias)
+    call(_loops_for(shape).forward, x.numel(), LIKE[x.dtype], *shape, address(x),
          address(weight), address(bias), eps, address(y), address(mean), address(var))  # fmt: skip
     return y, mean, var
 
@@ -77,10 +78,10 @@ def backward(
     dy: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, var: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, weight and bias."""
-    n, c, length = _shape(x)
-    dx, dweight, dbias = _memory.empty_like(x), *_empty(c, x.dtype)
-    weight = contiguous(weight)
-    call(_loops_for(n, length).backward, x.numel(), LIKE[x.dtype], n, c, length, address(dy),
+    shape = _shape(x)
+    dx, dweight, dbias = _memory.empty_like(x), x.new_empty(shape[1]), x.new_empty(shape[1])
+    weight = _contiguous(weight)
+    call(_loops_for(shape).backward, x.numel(), LIKE[x.dtype], *shape, address(dy),
          address(x), address(weight), address(mean), address(var), eps, address(dx),
          address(dweight), address(dbias))  # fmt: skip
     return dx, dweight, dbias
@@ -123,15 +124,12 @@ def _shape(x: Tensor) -> tuple[int, int, int]:
     return (n, c, size // (n * c)) if x.is_contiguous() else (size // c, c, 1)
 
 
-def _loops_for(n: int, length: int) -> types.SimpleNamespace:
+def _loops_for(shape: tuple[int, int, int]) -> types.SimpleNamespace:
+    n, _, length = shape
     return LINES if length < SHORT and n > 1 else ROWS
 
 
-def _empty(c: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    return torch.empty(c, dtype=dtype), torch.empty(c, dtype=dtype)
-
-
-def contiguous(parameter: Tensor | None) -> Tensor | None:
+def _contiguous(parameter: Tensor | None) -> Tensor | None:
     """Return a parameter as compiled code can take it."""
     return None if parameter is None else parameter.contiguous()
 

@@ -27,7 +27,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     if _are_small(mean, var):
         return mean, var
     near = mean.to(x.dtype)
-    left, square = torch.zeros(2, x.shape[1], dtype=torch.float64)
+    left, square = x.new_zeros(2, x.shape[1], dtype=torch.float64)
     for part in _blocks(v):
         difference = part - _spread(near, part)
         left += _sum(difference)
@@ -51,7 +51,7 @@ def apply(x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 def gradient_sums(dy: Tensor, x: Tensor, mean: Tensor) -> Tensor:
     """Return the sums of dy and of dy * (x - mean), float64 (2, c)."""
     near = mean.to(x.dtype)
-    sums = torch.zeros(2, x.shape[1], dtype=torch.float64)
+    sums = x.new_zeros(2, x.shape[1], dtype=torch.float64)
     dv, v = _layout.view(dy), _layout.view(x)
     for upstream, part in zip(_blocks(dv), _blocks(v), strict=True):
         sums[0] += _sum(upstream)
@@ -149,14 +149,14 @@ def _moments_of_lines(v: Tensor) -> tuple[Tensor, Tensor]:
     parts = v.split(_lines(v))
     moments = [torch.batch_norm_update_stats(part, None, None, 0) for part in parts]
     means, variances = (torch.stack(m).double() for m in zip(*moments, strict=True))
-    share = torch.tensor([[len(part) / len(v)] for part in parts], dtype=torch.float64)
+    share = means.new_tensor([[len(part) / len(v)] for part in parts])
     mean = (share * means).sum(0)
     return mean, (share * (variances + (means - mean) ** 2)).sum(0)
 
 
 def _products_of_lines(dy: Tensor, v: Tensor, mean: Tensor) -> Tensor:
-    near, one = mean.to(v.dtype), torch.ones(v.shape[1], dtype=v.dtype)
-    sums = torch.zeros(2, v.shape[1], dtype=torch.float64)
+    near, one = mean.to(v.dtype), v.new_ones(v.shape[1])
+    sums = v.new_zeros(2, v.shape[1], dtype=torch.float64)
     for upstream, part in zip(dy.split(_lines(v)), v.split(_lines(v)), strict=True):
         gradients = _backward_of_torch(upstream, part, None, near, one, [False, True, True])
         sums += torch.stack(gradients[:0:-1])

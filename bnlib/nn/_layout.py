@@ -6,6 +6,7 @@ from torch import Tensor
 
 def dense(x: Tensor) -> Tensor:
     """`x` itself if it is contiguous in one of torch's memory formats, else a copy that is."""
+    x = x.resolve_neg()
     if x.is_contiguous() or is_channels_last(x):
         return x
     return x.contiguous()
@@ -29,7 +30,7 @@ def memory_format(x: Tensor) -> torch.memory_format:
 
 def like(dy: Tensor, x: Tensor) -> Tensor:
     """`dy` in the memory format of `x`, which is dense."""
-    return dy.contiguous(memory_format=memory_format(x))
+    return dy.resolve_neg().contiguous(memory_format=memory_format(x))
 
 
 def view(x: Tensor) -> Tensor:

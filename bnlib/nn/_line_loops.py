@@ -16,10 +16,11 @@ from bnlib.nn._line_passes import (
     lines_write_gradient,
 )
 from bnlib.nn._loops import (
+    PARTS,
     PILOT,
-    _backward_arguments,
+    _backward_arrays,
     _coefficients,
-    _forward_arguments,
+    _forward_arrays,
     _minus,
     _moments_from,
     _near,
@@ -29,7 +30,7 @@ from bnlib.nn._loops import (
     _total,
 )
 
-CHUNKS, CHUNK = 64, 2**15  # parts of a column at most, and values of a part at least
+CHUNK = 2**15  # values of a part of the lines at least
 WIDTH = 256  # values of a line at least: short loops are slow
 
 
@@ -65,7 +66,7 @@ def _fold(v):
 @_part_of_kernel
 def _empty_sums(v, fold):
     _, channels, length = v.shape
-    chunks = min(CHUNKS, max(1, v.size // CHUNK))
+    chunks = min(PARTS, max(1, v.size // CHUNK))
     return np.empty((chunks, 2, fold * channels * length))
 
 
@@ -128,10 +129,10 @@ def lines_gradient_input(dy, v, mean, a, b, c0, dx):
 
 
 @_sequence
-def lines_forward(like, m, c, l, x, weight, bias, eps, y, mean, var):
+def lines_forward(like, m, c, length, x, weight, bias, eps, y, mean, var):
     """Fill the result, the mean and the biased variance."""
-    x, weight, bias, y, mean, var = _forward_arguments(
-        like, m, c, l, x, weight, bias, y, mean, var
+    x, weight, bias, y, mean, var = _forward_arrays(
+        like, (m, c, length), x, weight, bias, y, mean, var
     )
     lines_moments(x, mean, var)
     scale, shift = _scale_and_shift(weight, bias, eps, var)
@@ -139,13 +140,13 @@ def lines_forward(like, m, c, l, x, weight, bias, eps, y, mean, var):
 
 
 @_sequence
-def lines_backward(like, m, c, l, dy, x, weight, mean, var, eps, dx, dweight, dbias):
+def lines_backward(like, m, c, length, dy, x, weight, mean, var, eps, dx, dweight, dbias):
     """Fill the gradients of the input, the weight and the bias."""
-    dy, x, weight, mean, var, dx, dweight, dbias = _backward_arguments(
-        like, m, c, l, dy, x, weight, mean, var, dx, dweight, dbias
+    dy, x, weight, mean, var, dx, dweight, dbias = _backward_arrays(
+        like, (m, c, length), dy, x, weight, mean, var, dx, dweight, dbias
     )
     sums = np.empty((2, c))
     lines_gradient_sums(dy, x, mean, sums)
-    a, b, c0 = _coefficients(sums, m * l, weight, eps, var)
+    a, b, c0 = _coefficients(sums, m * length, weight, eps, var)
     lines_gradient_input(dy, x, mean, a, b, c0, dx)
     dweight[:], dbias[:] = sums[1] / np.sqrt(var + eps), sums[0]

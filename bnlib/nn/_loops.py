@@ -20,7 +20,8 @@ from numba import njit, prange
 from bnlib.nn._pointers import per_channel, view
 
 TASK = 2**12  # values of a task at least: fewer are not worth a second thread
-PARTS, PAIR = 8, 128
+PARTS = 8  # of a sum at most: more cores wait for the memory, and for what others wrote
+PAIR = 128  # values of a row: of fewer, two rows are read at once
 LANE = np.uintp(4096)  # values along a row that are added before float64 takes over
 PILOT = 16  # values whose mean is the first guess at the mean of a channel
 FAR = 4.0  # squared standard deviations from guess to mean at which the guess is repeated
@@ -118,8 +119,8 @@ def _task(t, channels, groups):
     return i, channels * g // groups, channels * (g + 1) // groups
 
 
-# A row is the run [start, stop) of a flat array. Slices of v, or v[i, c, j], cost as much as a short
-# row; a signed index could count from the end, which would have to be looked at.
+# A row is the run [start, stop) of a flat array. Slices of v, or v[i, c, j], cost as much as a
+# short row; a signed index could count from the end, which would have to be looked at.
 
 
 @_part_of_kernel
@@ -179,9 +180,8 @@ def _pair_products(dy, v, start, length, near, next_near):
 
 @_part_of_kernel
 def _empty_sums(v):
-    """Return parts (k, 2, c) of sums: the fewer, the less one core reads that another wrote."""
-    n, channels, length = v.shape
-    return np.empty((min(n, PARTS), 2, channels))
+    """Return parts (k, 2, c) of sums."""
+    return np.empty((min(v.shape[0], PARTS), 2, v.shape[1]))
 
 
 @_compiled
@@ -306,29 +306,31 @@ def rows_gradient_input(dy, v, mean, a, b, c0, dx):
 
 
 @_part_of_kernel
-def _forward_arguments(like, n, c, l, x, weight, bias, y, mean, var):
+def _forward_arrays(like, shape, x, weight, bias, y, mean, var):
     """Return the arrays that a forward pass is given by address."""
+    c = shape[1]
     return (
-        view(x, (n, c, l), like), per_channel(weight, c, 1, like), per_channel(bias, c, 0, like),
-        view(y, (n, c, l), like), view(mean, (c,), SUMS), view(var, (c,), SUMS),
+        view(x, shape, like), per_channel(weight, c, 1, like), per_channel(bias, c, 0, like),
+        view(y, shape, like), view(mean, (c,), SUMS), view(var, (c,), SUMS),
     )  # fmt: skip
 
 
 @_part_of_kernel
-def _backward_arguments(like, n, c, l, dy, x, weight, mean, var, dx, dweight, dbias):
+def _backward_arrays(like, shape, dy, x, weight, mean, var, dx, dweight, dbias):
     """Return the arrays that a backward pass is given by address."""
+    c = shape[1]
     return (
-        view(dy, (n, c, l), like), view(x, (n, c, l), like), per_channel(weight, c, 1, like),
-        view(mean, (c,), SUMS), view(var, (c,), SUMS), view(dx, (n, c, l), like),
+        view(dy, shape, like), view(x, shape, like), per_channel(weight, c, 1, like),
+        view(mean, (c,), SUMS), view(var, (c,), SUMS), view(dx, shape, like),
         view(dweight, (c,), like), view(dbias, (c,), like),
     )  # fmt: skip
 
 
 @_sequence
-def rows_forward(like, n, c, l, x, weight, bias, eps, y, mean, var):
+def rows_forward(like, n, c, length, x, weight, bias, eps, y, mean, var):
     """Fill the result, the mean and the biased variance."""
-    x, weight, bias, y, mean, var = _forward_arguments(
-        like, n, c, l, x, weight, bias, y, mean, var
+    x, weight, bias, y, mean, var = _forward_arrays(
+        like, (n, c, length), x, weight, bias, y, mean, var
     )
     rows_moments(x, mean, var)
     scale, shift = _scale_and_shift(weight, bias, eps, var)
@@ -336,14 +338,14 @@ def rows_forward(like, n, c, l, x, weight, bias, eps, y, mean, var):
 
 
 @_sequence
-def rows_backward(like, n, c, l, dy, x, weight, mean, var, eps, dx, dweight, dbias):
+def rows_backward(like, n, c, length, dy, x, weight, mean, var, eps, dx, dweight, dbias):
     """Fill the gradients of the input, the weight and the bias."""
-    dy, x, weight, mean, var, dx, dweight, dbias = _backward_arguments(
-        like, n, c, l, dy, x, weight, mean, var, dx, dweight, dbias
+    dy, x, weight, mean, var, dx, dweight, dbias = _backward_arrays(
+        like, (n, c, length), dy, x, weight, mean, var, dx, dweight, dbias
     )
     sums = np.empty((2, c))
     rows_gradient_sums(dy, x, mean, sums)
-    a, b, c0 = _coefficients(sums, n * l, weight, eps, var)
+    a, b, c0 = _coefficients(sums, n * length, weight, eps, var)
     rows_gradient_input(dy, x, mean, a, b, c0, dx)
     dweight[:], dbias[:] = sums[1] / np.sqrt(var + eps), sums[0]
 

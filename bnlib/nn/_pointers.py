@@ -1,4 +1,4 @@
-"""Tensors in compiled code: known by address, as an array for each costs more than a small loop."""
+"""Tensors in compiled code: known by address, as an array of each costs more than a small loop."""
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ def address(x: Tensor | None) -> int:
 
 
 @intrinsic
-def _pointer(context, address, like):
+def _pointer(typing, address, like):
     """Turn an integer into a pointer to values of the type of `like`."""
 
     def code(context, builder, signature, arguments):

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from bnlib.nn import _memory, _row_loops
 from bnlib.nn._kernel_numba import or_constant, run
-from bnlib.nn._line_loops import CHUNKS
+
+CHUNKS = 64  # parts of the rows at most: each has gradients of weight and bias of its own
 
 
 def forward(

@@ -26,7 +26,7 @@ def backward(
     dy: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, inv_std: Tensor, center: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x and weight, and no gradient of a bias."""
-    dx, dweight = torch.empty_like(x), torch.zeros(x.shape[1], dtype=torch.float64)
+    dx, dweight = torch.empty_like(x), x.new_zeros(x.shape[1], dtype=torch.float64)
     for upstream, part, out, scale in _blocks(dy, x, dx, inv_std):
         x_hat = part * scale
         product = upstream * x_hat

@@ -193,6 +193,31 @@ def test_conditional_batch_norm_may_have_strided_running_statistics(tensor):
         assert distance(value, wanted[key]) < 1e-6, key
 
 
+@pytest.mark.parametrize("name", list(CASES))
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
+def test_device_of_new_tensors_does_not_matter(name, last, kernel):
+    args, options, shape = CASES[name]
+    if last and len(shape) not in FORMATS:
+        pytest.skip("no such format")
+    ours, _ = pair(name, *args, **options)
+    x, dy = torch.randn(2, *shape) + 10
+    if last:
+        x = x.contiguous(memory_format=FORMATS[len(shape)])
+    wanted = step(copy.deepcopy(ours), x, dy)
+    with torch.device("meta"):
+        got = step(ours, x, dy)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=0)
+
+
+def test_views_that_are_negative_only_by_a_flag(kernel):
+    ours, peer = batch_norms((7, 6))
+    x, dy = torch._neg_view(torch.randn(7, 6)), torch._neg_view(torch.randn(7, 6))
+    leaf, exact = x.requires_grad_(), (-(-x).double()).detach().requires_grad_()
+    (dx,) = torch.autograd.grad(ours(leaf), leaf, dy)
+    (wanted,) = torch.autograd.grad(peer.double()(exact), exact, dy.double())
+    assert distance(dx, wanted) < 1e-6
+
+
 POISON = [float("nan"), float("inf"), -float("inf")]
 
 
