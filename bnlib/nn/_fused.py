@@ -61,7 +61,13 @@ def is_watched(*tensors: Tensor | None) -> bool:
     )
 
 
-def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Output:
+def batch_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    watched: bool | None = None,
+) -> Output:
     """Normalize each channel (axis 1) of `x` by its own mean and biased variance.
 
     Parameters
@@ -72,6 +78,8 @@ def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
         Scale and shift, of the dtype of x; beside float16 and bfloat16 they may be float32.
     eps : float
         Added to the variance.
+    watched : bool, optional
+        What `is_watched` says of these tensors, if the caller has asked.
 
     Returns
     -------
@@ -80,15 +88,11 @@ def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
         Batch mean and biased variance, without gradient: float64 on the fast path, else in the
         precision of the computation.
     """
-    watched = is_watched(x, weight, bias)
-    return (_plain.batch_norm if watched else with_kernel)(x, weight, bias, eps)
-
-
-def with_kernel(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Output:
-    """Do what `batch_norm` does where nothing is watched."""
+    if is_watched(x, weight, bias) if watched is None else watched:
+        return _plain.batch_norm(x, weight, bias, eps)
     if x.dtype in HALVES:
         weight, bias = (None if p is None else p.float() for p in (weight, bias))
-        y, mean, var = with_kernel(x.float(), weight, bias, eps)
+        y, mean, var = batch_norm(x.float(), weight, bias, eps, watched=False)
         return y.to(x.dtype), mean, var
     statistics: list[Tensor] = []
     y = BatchNormFunction.apply(_layout.dense(x), weight, bias, eps, statistics)

@@ -68,7 +68,7 @@ def forward(
     shape = _shape(x)
     y, c = _memory.empty_like(x), shape[1]
     mean, var = x.new_empty(c, dtype=torch.float64), x.new_empty(c, dtype=torch.float64)
-    weight, bias = _contiguous(weight), _contiguous(bias)
+    weight, bias = _layout.contiguous(weight), _layout.contiguous(bias)
     call(_loops_for(shape).forward, x.numel(), LIKE[x.dtype], *shape, address(x),
          address(weight), address(bias), eps, address(y), address(mean), address(var))  # fmt: skip
     return y, mean, var
@@ -80,7 +80,7 @@ def backward(
     """Return the gradients of x, weight and bias."""
     shape = _shape(x)
     dx, dweight, dbias = _memory.empty_like(x), x.new_empty(shape[1]), x.new_empty(shape[1])
-    weight = _contiguous(weight)
+    weight = _layout.contiguous(weight)
     call(_loops_for(shape).backward, x.numel(), LIKE[x.dtype], *shape, address(dy),
          address(x), address(weight), address(mean), address(var), eps, address(dx),
          address(dweight), address(dbias))  # fmt: skip
@@ -127,11 +127,6 @@ def _shape(x: Tensor) -> tuple[int, int, int]:
 def _loops_for(shape: tuple[int, int, int]) -> types.SimpleNamespace:
     n, _, length = shape
     return LINES if length < SHORT and n > 1 else ROWS
-
-
-def _contiguous(parameter: Tensor | None) -> Tensor | None:
-    """Return a parameter as compiled code can take it."""
-    return None if parameter is None else parameter.contiguous()
 
 
 def or_constant(parameter: Tensor | None, value: float, like: np.ndarray) -> np.ndarray:

@@ -33,6 +33,11 @@ def like(dy: Tensor, x: Tensor) -> Tensor:
     return dy.resolve_neg().contiguous(memory_format=memory_format(x))
 
 
+def contiguous(parameter: Tensor | None) -> Tensor | None:
+    """`parameter` itself if it is contiguous, or None, else a copy that is."""
+    return None if parameter is None else parameter.contiguous()
+
+
 def view(x: Tensor) -> Tensor:
     """View a dense `x` as (n, c, l), contiguous, or (m, c) where channels lie side by side."""
     n, c = x.shape[:2]

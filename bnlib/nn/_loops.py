@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 from numba import njit, prange
 
-from bnlib.nn._pointers import per_channel, view
+from bnlib.nn._pointers import FLOAT64, per_channel, view
 
 TASK = 2**12  # values of a task at least: fewer are not worth a second thread
 PARTS = 8  # of a sum at most: more cores wait for the memory, and for what others wrote
@@ -25,7 +25,6 @@ PAIR = 128  # values of a row: of fewer, two rows are read at once
 LANE = np.uintp(4096)  # values along a row that are added before float64 takes over
 PILOT = 16  # values whose mean is the first guess at the mean of a channel
 FAR = 4.0  # squared standard deviations from guess to mean at which the guess is repeated
-SUMS = np.empty(0)  # tells compiled code that statistics are float64; see `_pointers`
 MATH = {"reassoc", "contract", "nsz", "arcp"}  # NaN and infinity keep their meaning
 
 
@@ -184,6 +183,12 @@ def _empty_sums(v):
     return np.empty((min(v.shape[0], PARTS), 2, v.shape[1]))
 
 
+@_part_of_kernel
+def _add(sums, k, c, first, second):
+    sums[k, 0, c] += first
+    sums[k, 1, c] += second
+
+
 @_compiled
 def rows_sums(v, near, sums):
     """Fill sums (k, 2, c) with the sums of x - near and of its square over parts of the images."""
@@ -198,15 +203,12 @@ def rows_sums(v, near, sums):
             pairs = (last - first) // 2 if length < PAIR else 0
             for c in range(first, first + 2 * pairs, 2):
                 s, q, next_s, next_q = _pair_sums(v, start, step, near[c], near[c + 1])
-                sums[k, 0, c] += s
-                sums[k, 1, c] += q
-                sums[k, 0, c + 1] += next_s
-                sums[k, 1, c + 1] += next_q
+                _add(sums, k, c, s, q)
+                _add(sums, k, c + 1, next_s, next_q)
                 start += step + step
             for c in range(first + 2 * pairs, last):
                 s, q = _row_sums(v, start, start + step, near[c])
-                sums[k, 0, c] += s
-                sums[k, 1, c] += q
+                _add(sums, k, c, s, q)
                 start += step
 
 
@@ -224,15 +226,12 @@ def rows_products(dy, v, near, sums):
             pairs = (last - first) // 2 if length < PAIR else 0
             for c in range(first, first + 2 * pairs, 2):
                 s, p, next_s, next_p = _pair_products(dy, v, start, step, near[c], near[c + 1])
-                sums[k, 0, c] += s
-                sums[k, 1, c] += p
-                sums[k, 0, c + 1] += next_s
-                sums[k, 1, c + 1] += next_p
+                _add(sums, k, c, s, p)
+                _add(sums, k, c + 1, next_s, next_p)
                 start += step + step
             for c in range(first + 2 * pairs, last):
                 s, p = _row_products(dy, v, start, start + step, near[c])
-                sums[k, 0, c] += s
-                sums[k, 1, c] += p
+                _add(sums, k, c, s, p)
                 start += step
 
 
@@ -311,7 +310,7 @@ def _forward_arrays(like, shape, x, weight, bias, y, mean, var):
     c = shape[1]
     return (
         view(x, shape, like), per_channel(weight, c, 1, like), per_channel(bias, c, 0, like),
-        view(y, shape, like), view(mean, (c,), SUMS), view(var, (c,), SUMS),
+        view(y, shape, like), view(mean, (c,), FLOAT64), view(var, (c,), FLOAT64),
     )  # fmt: skip
 
 
@@ -321,7 +320,7 @@ def _backward_arrays(like, shape, dy, x, weight, mean, var, dx, dweight, dbias):
     c = shape[1]
     return (
         view(dy, shape, like), view(x, shape, like), per_channel(weight, c, 1, like),
-        view(mean, (c,), SUMS), view(var, (c,), SUMS), view(dx, shape, like),
+        view(mean, (c,), FLOAT64), view(var, (c,), FLOAT64), view(dx, shape, like),
         view(dweight, (c,), like), view(dbias, (c,), like),
     )  # fmt: skip
 

@@ -7,7 +7,8 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 # An empty array tells compiled code the type of what lies at an address.
-LIKE = {torch.float32: np.empty(0, np.float32), torch.float64: np.empty(0, np.float64)}
+FLOAT64 = np.empty(0, np.float64)
+LIKE = {torch.float32: np.empty(0, np.float32), torch.float64: FLOAT64}
 
 
 def address(x: Tensor | None) -> int:

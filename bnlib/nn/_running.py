@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from bnlib.nn import _fused
+from bnlib.nn import _fused, _layout
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -23,7 +23,7 @@ def normalize(
     Where channels lie side by side, the backward pass of torch 2.13 on the CPU takes running
     statistics and the weight for contiguous, whatever their strides. So it gets contiguous ones.
     """
-    tensors = (None if t is None else t.contiguous() for t in (*running, *parameters))
+    tensors = map(_layout.contiguous, (*running, *parameters))
     return F.batch_norm(x, *tensors, False, 0.0, eps)
 
 

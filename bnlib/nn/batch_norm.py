@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fused, _fx, _plain, _running
+from bnlib.nn import _fused, _fx, _running
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -63,8 +63,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         if not _fused.takes(input, self.num_features, parameters, running, self.eps):
             return self._forward_of_torch(input)
         watched = _fused.is_watched(input, *parameters, *running)
-        norm = _plain.batch_norm if watched else _fused.with_kernel
-        y, mean, var = norm(input, *parameters, self.eps)
+        y, mean, var = _fused.batch_norm(input, *parameters, self.eps, watched)
         sound = _running.refuse_nonfinite(mean, var) if self.refuse_nonfinite else None
         if running[0] is not None:
             count = input.numel() // self.num_features
