@@ -12,6 +12,7 @@ and on tensors of some thousand values, choose for the accuracy.
 from bnlib.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from bnlib.nn.batch_renorm import BatchRenorm1d, BatchRenorm2d, BatchRenorm3d
 from bnlib.nn.conditional_batch_norm import ConditionalBatchNorm1d, ConditionalBatchNorm2d
+from bnlib.nn.conversion import from_torch, to_torch
 from bnlib.nn.decorrelated_batch_norm import (
     DecorrelatedBatchNorm1d,
     DecorrelatedBatchNorm2d,
@@ -69,6 +70,8 @@ __all__ = [
     "SyncBatchNorm",
     "WSConv2d",
     "convert_sync_batchnorm",
+    "from_torch",
     "revert_sync_batchnorm",
+    "to_torch",
     "use_stream",
 ]

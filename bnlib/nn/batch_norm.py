@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fused, _fx, _running
+from bnlib.nn import _fused, _fx, _running, _script
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -30,6 +30,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         )
         self.refuse_nonfinite = refuse_nonfinite
 
+    @_script.scripted_as(nn.modules.batchnorm._BatchNorm.forward)
     def forward(self, input: Tensor) -> Tensor:
         """Normalize a mini-batch: in train mode by its own statistics, else by the running ones.
 

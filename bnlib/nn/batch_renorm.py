@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fused, _fx, _plain, _running
+from bnlib.nn import _check, _fused, _fx, _plain, _running, _script
 from bnlib.nn.batch_norm import _BatchNorm
 
 
@@ -32,6 +32,8 @@ class _BatchRenorm(_BatchNorm):
     def _check_limits(self) -> None:
         _check.at_least("r_max", self.r_max, 1)
         _check.at_least("d_max", self.d_max, 0)
+
+    __prepare_scriptable__ = _script.refuse()
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, r_max={self.r_max}, d_max={self.d_max}"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fused, _fx, _plain, _running
+from bnlib.nn import _check, _fused, _fx, _plain, _running, _script
 from bnlib.nn.batch_norm import _BatchNorm
 
 
@@ -30,6 +30,8 @@ class _ConditionalBatchNorm(_BatchNorm):
         for name in ("weight_delta", "bias_delta"):
             if getattr(self, name, None) is not None:
                 nn.init.zeros_(getattr(self, name))
+
+    __prepare_scriptable__ = _script.refuse()
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, num_conditions={self.num_conditions}"

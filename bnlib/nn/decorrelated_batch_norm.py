@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.modules.batchnorm import _NormBase
 
-from bnlib.nn import _check, _fx, _plain, _running
+from bnlib.nn import _check, _fx, _plain, _running, _script
 from bnlib.nn._inverse_root import InverseRoot
 
 
@@ -48,6 +48,8 @@ class _DecorrelatedBatchNorm(_NormBase):
             self.running_mean.zero_()
             self.running_cov.copy_(torch.eye(self.group_size))
             self.num_batches_tracked.zero_()
+
+    __prepare_scriptable__ = _script.refuse()
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, group_size={self.group_size}"

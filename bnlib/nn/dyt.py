@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fx
+from bnlib.nn import _check, _fx, _script
 
 
 class DyT(nn.Module):
@@ -71,6 +71,8 @@ class DyT(nn.Module):
             nn.init.ones_(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
+
+    __prepare_scriptable__ = _script.refuse()
 
     def extra_repr(self) -> str:
         """Return what the representation says of the arguments."""

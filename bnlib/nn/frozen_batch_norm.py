@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.modules.batchnorm import _NormBase
 
-from bnlib.nn import _check, _fx, _running
+from bnlib.nn import _check, _fx, _running, _script
 
 
 class _FrozenBatchNorm(_NormBase):
@@ -26,6 +26,8 @@ class _FrozenBatchNorm(_NormBase):
             parameter = getattr(self, name)
             delattr(self, name)
             self.register_buffer(name, None if parameter is None else parameter.detach())
+
+    __prepare_scriptable__ = _script.refuse()
 
     def extra_repr(self) -> str:
         has_bias = self.bias is not None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fx, _running
+from bnlib.nn import _check, _fx, _running, _script
 from bnlib.nn.batch_norm import _BatchNorm
 
 
@@ -17,6 +17,8 @@ class _GhostBatchNorm(_BatchNorm):
         super().__init__(num_features, *args, **options)
         _check.integer("ghost_size", ghost_size, 1)
         self.ghost_size = ghost_size
+
+    __prepare_scriptable__ = _script.refuse()
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, ghost_size={self.ghost_size}"

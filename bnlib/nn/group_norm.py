@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fused, _fx, _group, _layout
+from bnlib.nn import _fused, _fx, _group, _layout, _script
 
 
 class GroupNorm(nn.GroupNorm):
@@ -49,6 +49,7 @@ class GroupNorm(nn.GroupNorm):
     tensor(True)
     """
 
+    @_script.scripted_as(nn.GroupNorm.forward)
     def forward(self, input: Tensor) -> Tensor:
         """Normalize each group of channels of each example.
 

@@ -4,12 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fused, _fx, _plain, _running
+from bnlib.nn import _fused, _fx, _plain, _running, _script
 
 
 class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
     """What the classes share; torch's classes check the input and add a missing batch axis."""
 
+    @_script.scripted_as(nn.modules.instancenorm._InstanceNorm.forward)
     def forward(self, input: Tensor) -> Tensor:
         """Normalize each channel of each example.
 
@@ -33,6 +34,7 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
             return _fx.leaf(self, input)
         return super().forward(input)
 
+    @_script.scripted_as(nn.modules.instancenorm._InstanceNorm._apply_instance_norm)
     def _apply_instance_norm(self, input: Tensor) -> Tensor:
         uses_running = self.track_running_stats and not self.training
         running = (self.running_mean, self.running_var)

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fused, _fx, _rows
+from bnlib.nn import _fused, _fx, _rows, _script
 
 
 class LayerNorm(nn.LayerNorm):
@@ -44,6 +44,7 @@ class LayerNorm(nn.LayerNorm):
             [ 0.0000,  0.0000]])
     """
 
+    @_script.scripted_as(nn.LayerNorm.forward)
     def forward(self, input: Tensor) -> Tensor:
         """Normalize over the last axes.
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fx, _plain, _running
+from bnlib.nn import _check, _fx, _plain, _running, _script
 from bnlib.nn.batch_norm import _BatchNorm
 
 
@@ -35,6 +35,8 @@ class MaskedBatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     >>> layer(x, torch.tensor([[True, True, False]])).detach().round(decimals=3)
     tensor([[[-1.,  1., -2.]]])
     """
+
+    __prepare_scriptable__ = _script.refuse()
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalize a mini-batch by the statistics of the positions that count.

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fx, _plain, _rows
+from bnlib.nn import _fx, _plain, _rows, _script
 
 
 class RMSNorm(nn.RMSNorm):
@@ -42,6 +42,7 @@ class RMSNorm(nn.RMSNorm):
     1.0
     """
 
+    @_script.scripted_as(nn.RMSNorm.forward)
     def forward(self, input: Tensor) -> Tensor:
         """Normalize over the last axes.
 

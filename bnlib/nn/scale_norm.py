@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fx, _plain
+from bnlib.nn import _check, _fx, _plain, _script
 
 
 class ScaleNorm(nn.Module):
@@ -66,6 +66,8 @@ class ScaleNorm(nn.Module):
     def reset_parameters(self) -> None:
         """Set the scale to the root of the number of elements."""
         nn.init.constant_(self.weight, math.sqrt(math.prod(self.normalized_shape)))
+
+    __prepare_scriptable__ = _script.refuse()
 
     def extra_repr(self) -> str:
         """Return what the representation says of the arguments."""

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fx
+from bnlib.nn import _check, _fx, _script
 from bnlib.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 
 
@@ -35,6 +35,8 @@ class _SplitBatchNorm(nn.Module):
         if stream >= len(self.streams):
             raise ValueError(f"stream: expected less than {len(self.streams)}, got {stream}")
         self._stream = stream
+
+    __prepare_scriptable__ = _script.refuse()
 
     def extra_repr(self) -> str:
         return f"stream={self.stream}"

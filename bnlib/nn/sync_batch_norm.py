@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fx, _plain, _running, _sync
+from bnlib.nn import _fx, _plain, _running, _script, _sync
 from bnlib.nn.batch_norm import _BatchNorm
 
 OWN_OPERATION = ("cuda", "hpu", "xpu", torch._C._get_privateuse1_backend_name())  # torch has one
@@ -84,6 +84,7 @@ class SyncBatchNorm(_AnyBatchNorm):
     """
 
     process_group: dist.ProcessGroup | None = None
+    __prepare_scriptable__ = _script.refuse("call revert_sync_batchnorm on the model first")
 
     def __init__(
         self,

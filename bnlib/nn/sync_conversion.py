@@ -2,12 +2,12 @@
 
 import functools
 import warnings
-from typing import Any
 
 import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bnlib.nn._classes import made_by, refuse_lazy, replaces_forward
 from bnlib.nn.batch_norm import _BatchNorm as _OurBatchNorm
 from bnlib.nn.sync_batch_norm import SyncBatchNorm, _AnyBatchNorm
 
@@ -58,19 +58,14 @@ def convert_sync_batchnorm(
     <class 'torch.nn.modules.batchnorm.BatchNorm2d'>
     """
     layers = {name: m for name, m in module.named_modules() if isinstance(m, _BatchNorm)}
-    for name, layer in layers.items():
-        if isinstance(layer, nn.modules.batchnorm._LazyNormBase):
-            raise ValueError(
-                f"module: expected no lazy batch norm without parameters, got {name or 'one'!r}; "
-                "run one mini-batch before the conversion"
-            )
+    refuse_lazy(layers, "batch norm")
     for name, layer in layers.items():
         if isinstance(layer, SyncBatchNorm):
             layer.process_group = process_group or layer.process_group
         elif type(layer) is nn.SyncBatchNorm:
             layer.__class__ = SyncBatchNorm
             layer.process_group = process_group or layer.process_group
-        elif isinstance(layer, nn.SyncBatchNorm) or _replaces_forward(type(layer)):
+        elif isinstance(layer, nn.SyncBatchNorm) or replaces_forward(type(layer), (_OurBatchNorm,)):
             warnings.warn(
                 f"{name or 'module'} ({type(layer).__name__}) has a forward that does not call "
                 "that of a plain batch norm; it stays as it is",
@@ -114,22 +109,6 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
     return module
 
 
-def _replaces_forward(cls: type) -> bool:
-    """Whether `cls` has a forward of its own that never, or not always, goes on to the next class.
-
-    That of a relative in this package (ghost batches, renormalization, ...) takes its statistics
-    itself in train mode.
-    """
-    for base in cls.__mro__:
-        if base is _OurBatchNorm or base.__module__.split(".")[0] == "torch":
-            return False
-        code = getattr(vars(base).get("forward"), "__code__", None)
-        relative = base.__module__.startswith("bnlib.nn.")
-        if code is not None and (relative or "__class__" not in code.co_freevars):  # no super()
-            return True
-    return False
-
-
 @functools.cache
 def _synced(cls: type) -> type:
     """Return the class that is `cls` first and then `SyncBatchNorm`.
@@ -143,18 +122,8 @@ def _synced(cls: type) -> type:
         {
             "__doc__": f"`{cls.__name__}`, synchronized.",
             "__module__": __name__,
-            "__reduce__": _reduce,
+            **made_by(_synced, cls),
             "_check_input_dim": cls._check_input_dim,
             "converted_from": cls,
         },
     )
-
-
-def _reduce(self: nn.Module) -> tuple[Any, ...]:
-    """Pickle by the former class: that of `_synced` has no name to be found by."""
-    return _blank, (type(self).converted_from,), vars(self)
-
-
-def _blank(cls: type) -> nn.Module:
-    synced = _synced(cls)
-    return synced.__new__(synced)

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fx, _plain
+from bnlib.nn import _fx, _plain, _script
 
 
 class WSConv2d(nn.Conv2d):
@@ -63,6 +63,8 @@ class WSConv2d(nn.Conv2d):
                 f"{tuple(self.weight.shape)}"
             )
         self.eps = eps
+
+    __prepare_scriptable__ = _script.refuse()
 
     def extra_repr(self) -> str:
         """Return what the representation says of the arguments."""
