@@ -24,6 +24,7 @@ OURS: dict[type, type] = {
     )
 }  # fmt: skip
 TORCHS: dict[type, type] = {ours: torchs for torchs, ours in OURS.items()}
+PACKAGE = "bnlib.nn."
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
@@ -152,7 +153,7 @@ def _named_modules(module: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def _is_ours(cls: type) -> bool:
     """Whether `cls` is, or derives from, a class of `bnlib.nn`."""
-    return any(base.__module__.startswith("bnlib.nn.") for base in cls.__mro__)
+    return any(base.__module__.startswith(PACKAGE) for base in cls.__mro__)
 
 
 def _exchange(layers: dict[str, nn.Module], find: Callable[[type], type | str]) -> None:
@@ -233,7 +234,8 @@ def _without_ours(cls: type) -> type:
 
     class WithoutOurs(type(cls)):
         def mro(cls) -> list[type]:
-            return [base for base in super().mro() if not base.__module__.startswith("bnlib.nn.")]
+            first, *others = super().mro()
+            return [first, *(base for base in others if not base.__module__.startswith(PACKAGE))]
 
     return WithoutOurs(cls.__name__, (cls,), _namespace(_without_ours, cls))
 
