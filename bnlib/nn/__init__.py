@@ -7,6 +7,10 @@ dtype and for channels_last input. The result is kept on disk, so later processe
 the memory serve then, as they do where Numba is missing. They are faster than ``torch.nn`` on
 contiguous images, not on channels_last ones, where exact sums cost more than they save: there,
 and on tensors of some thousand values, choose for the accuracy.
+
+A library that is given a class may build another one: timm's ``create_model(norm_layer=...)`` looks
+at the name ``BatchNorm2d`` and takes a class of its own. Look at what was built with
+``isinstance``, or call `from_torch` on the model, which says what it had to leave.
 """
 
 from bnlib.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
