@@ -76,8 +76,9 @@ def to_torch(module: nn.Module) -> nn.Module:
     With torch 2.13, these work on a model after the exchange as on one of ``torch.nn``, and leave
     the batch norms of `bnlib.nn` in place without it: ``torch.fx.experimental.optimization.fuse``,
     ``prepare_fx`` and ``prepare_qat_fx`` of ``torch.ao.quantization``. Its ``fuse_modules`` and
-    ``fuse_modules_qat`` raise an error without it. ``torch.nn.utils.fusion``, ``torch.export``
-    with what quantizes its graphs, ``torch.jit`` and ONNX take both.
+    ``fuse_modules_qat`` raise an error without it. ``torch.export`` in train mode, for training
+    with quantization, has one operation that can be fused only after it. ``torch.export`` in
+    eval mode, ``torch.nn.utils.fusion`` and ``torch.jit`` take both.
 
     Examples
     --------
