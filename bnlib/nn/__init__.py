@@ -9,6 +9,10 @@ contiguous images, not on channels_last ones, where exact sums cost more than th
 and on tensors of some thousand values, choose for the accuracy.
 """
 
+from bnlib._extras import require
+
+require("torch", extra="torch")
+
 from bnlib.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from bnlib.nn.batch_renorm import BatchRenorm1d, BatchRenorm2d, BatchRenorm3d
 from bnlib.nn.conditional_batch_norm import ConditionalBatchNorm1d, ConditionalBatchNorm2d
