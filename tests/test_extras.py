@@ -82,7 +82,7 @@ def test_numpy_side_works_with_torch_blocked():
 
 
 def test_library_works_with_the_packages_of_book_and_notebooks_blocked():
-    blocked = modules_of(set(extra("notebooks")) - set(extra("torch")) | {"numba", "ipython"})
+    blocked = modules_of(set(extra("notebooks")) - set(extra("torch")) | {"ipython"})
     assert {"sklearn", "matplotlib", "PIL", "mlxtend", "mnist1d", "joblib", "myst_nb"} <= blocked
     modules = run(
         PRELUDE + "lean_use.main()",
