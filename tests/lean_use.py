@@ -1,5 +1,6 @@
 """Use the library where only the extra `torch` is installed, and ask it for what is missing."""
 
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -39,8 +40,10 @@ def main():
     needs("book", import_module, "bnlib.plots")
     needs("book", cache.sweep, conditioning.run, [conditioning.Config()])
     needs("book", digits_images)
-    for name in ("circles", "digits", "mnist1d", "mnist_subset", "photo_patches", "two_moons"):
-        needs("book", getattr(datasets, name))
+    for load in (datasets.digits, datasets.mnist1d, datasets.mnist_subset):
+        needs("book", load)
+    for draw in (datasets.circles, datasets.photo_patches, datasets.two_moons):
+        needs("book", partial(draw, rng=0))
 
 
 if __name__ == "__main__":
