@@ -13,7 +13,8 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book serve test unit notebooks lint format check bench wheel browser clean
+.PHONY: help install book serve test unit notebooks lint format check bench wheel lowest \
+	browser clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | while IFS="$$(printf '\t')" \
@@ -65,8 +66,15 @@ check: lint test book  ## everything that a change must pass
 bench: $(INSTALLED)  ## compare speed with peers, as ratios
 	$(BIN)/python -m benchmarks
 
-wheel: $(INSTALLED)  ## build the wheel and run a notebook against it in a fresh environment
+wheel: $(INSTALLED)  ## build the wheel and use it in a fresh environment: lean, then for a notebook
 	$(BIN)/python tests/check_wheel.py
+
+lowest:  ## run all tests with the oldest packages that pyproject.toml allows
+	$(MAKE) install VENV=.venv-lowest
+	.venv-lowest/bin/python -m pip install --disable-pip-version-check -q \
+		-c requirements-lowest.txt -e ".[fast,notebooks]"
+	.venv-lowest/bin/python -m pip check
+	$(MAKE) test VENV=.venv-lowest
 
 browser: $(INSTALLED)  ## look at every built page in Chromium: errors, requests, accessibility
 	$(BIN)/python -m pytest -n 2 tests/browser/check_pages.py

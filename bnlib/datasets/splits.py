@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from bnlib._extras import require
+
 Rng = np.random.Generator | int
 """A generator, or a seed for a new one."""
 
@@ -52,6 +54,7 @@ def split_stratified(x: NDArray, y: NDArray, n_test: int, seed: int) -> Dataset:
     ValueError
         If a class would be absent from one of the parts, or `seed` is negative.
     """
+    require("sklearn", extra="book")
     from sklearn.model_selection import train_test_split
 
     check_count("seed", seed, at_least=0, at_most=2**32 - 1)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from bnlib._extras import require
 from bnlib.datasets.splits import Dataset, Rng, as_generator, check_count, finish
 
 _TURNS = 1.5  # of a spiral arm
@@ -49,6 +50,7 @@ def two_moons(
     >>> two_moons(rng=0).x_train.shape
     (400, 2)
     """
+    require("sklearn", extra="book")
     from sklearn.datasets import make_moons
 
     def draw(n: int, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
@@ -96,6 +98,7 @@ def circles(
     >>> circles(rng=0).x_test.shape
     (400, 2)
     """
+    require("sklearn", extra="book")
     from sklearn.datasets import make_circles
 
     if not 0 <= factor < 1:

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import bnlib
+from bnlib._extras import require
 from bnlib.experiments.provenance import library_source, versions
 
 
@@ -99,6 +100,7 @@ def sweep(
     the workers of a cluster. The folder may be deleted at any time. The files are pickles; load
     none from a source that you do not trust.
     """
+    require("joblib", extra="book")
     import joblib
 
     configs, folder = list(configs), folder or default_folder()

@@ -13,6 +13,10 @@ at the name ``BatchNorm2d`` and takes a class of its own. Look at what was built
 ``isinstance``, or call `from_torch` on the model, which says what it had to leave.
 """
 
+from bnlib._extras import require
+
+require("torch", extra="torch")
+
 from bnlib.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from bnlib.nn.batch_renorm import BatchRenorm1d, BatchRenorm2d, BatchRenorm3d
 from bnlib.nn.conditional_batch_norm import ConditionalBatchNorm1d, ConditionalBatchNorm2d

@@ -1,5 +1,9 @@
 """The style of the book's figures and the figures themselves."""
 
+from bnlib._extras import require
+
+require("matplotlib", extra="book")
+
 from bnlib.plots.backward import check_table, local_derivatives
 from bnlib.plots.descent import descent_path
 from bnlib.plots.distributions import heat_map, layer_histograms, points

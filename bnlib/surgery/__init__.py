@@ -1,5 +1,9 @@
 """What one does to a trained PyTorch model with batch norms: fold, recalibrate, adapt, convert."""
 
+from bnlib._extras import require
+
+require("torch", extra="torch")
+
 from bnlib.surgery._moments import PooledStatistics
 from bnlib.surgery.adapt import adapt, use_batch_statistics
 from bnlib.surgery.fold import Folded, FoldReport, fold

@@ -1,6 +1,8 @@
 """The node tests that the ONNX project ships for its normalization operators."""
 
 import importlib
+import pkgutil
+import re
 
 import numpy as np
 import pytest
@@ -9,16 +11,11 @@ from onnx.backend.test.case import node
 
 from bnlib import functional as bn
 
-# Importing a module registers its cases; collect_testcases() would import all 200 of them.
-for module in (
-    "batch_normalization",
-    "groupnormalization",
-    "instance_normalization",
-    "layernormalization",
-    "meanvariancenormalization",
-    "rmsnormalization",
-):
-    importlib.import_module(f"onnx.backend.test.case.node.{module}")
+# Importing a module registers its cases; collect_testcases() would import all 200 of them. Their
+# names differ from one release of ONNX to another: batchnorm, batch_normalization.
+for module in pkgutil.iter_modules(node.__path__):
+    if re.match("(batch|group|instance|layer|meanvariance|rms)_?norm", module.name):
+        importlib.import_module(f"{node.__name__}.{module.name}")
 
 
 def batch_normalization(inputs, *, epsilon=1e-5, momentum=0.9, training_mode=0):
