@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fused, _fx, _running
+from bnlib.nn import _fused, _fx, _layout, _running
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -60,7 +60,8 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             return _running.normalize(input, running, parameters, self.eps)
         if self.training and self.track_running_stats:
             running = self.running_mean, self.running_var
-        if not _fused.takes(input, self.num_features, parameters, running, self.eps):
+        fits = _fused.takes(input, self.num_features, parameters, running, self.eps)
+        if not fits or input.numel() <= self.num_features:
             return self._forward_of_torch(input)
         watched = _fused.is_watched(input, *parameters, *running)
         y, mean, var = _fused.batch_norm(input, *parameters, self.eps, watched)
@@ -76,7 +77,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             y = super().forward(input)
             if self.refuse_nonfinite and self.running_mean is not None:
                 _running.refuse_nonfinite(self.running_mean, self.running_var)
-        return y
+        return _layout.like(y, input)
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):

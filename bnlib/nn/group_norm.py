@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fused, _fx, _group, _layout
+from bnlib.nn import _fx, _group, _layout
 
 
 class GroupNorm(nn.GroupNorm):
@@ -71,18 +71,7 @@ class GroupNorm(nn.GroupNorm):
         """
         if isinstance(input, Proxy):
             return _fx.leaf(self, input)
-        if not self._is_for_kernels(input):
-            return super().forward(input)
-        memory_format = _layout.memory_format(input)
         arguments = (self.num_groups, self.weight, self.bias, self.eps)
-        y = _group.group_norm(input.contiguous(), *arguments)
-        return y.contiguous(memory_format=memory_format)
-
-    def _is_for_kernels(self, input: Tensor) -> bool:
-        c = self.num_channels
-        return (
-            not _fused.is_watched(input, self.weight, self.bias)
-            and input.dim() > 1
-            and _fused.takes(input, c, (self.weight, self.bias), (None, None), self.eps)
-            and input[0].numel() > self.num_groups
-        )
+        if not _group.takes(input, self.num_channels, *arguments):
+            return _layout.like(super().forward(input), input)
+        return _group.group_norm(input, *arguments)

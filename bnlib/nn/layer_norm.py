@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fused, _fx, _rows
+from bnlib.nn import _fx, _rows
 
 
 class LayerNorm(nn.LayerNorm):
@@ -65,6 +65,6 @@ class LayerNorm(nn.LayerNorm):
         if isinstance(input, Proxy):
             return _fx.leaf(self, input)
         arguments = (self.normalized_shape, self.weight, self.bias, self.eps)
-        if not _rows.takes(input, *arguments) or not _fused.has_numba():
+        if not _rows.takes(input, *arguments):
             return super().forward(input)
         return _rows.normalize_rows(input, *arguments, center=True)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fx, _plain, _rows
+from bnlib.nn import _fx, _layout, _plain, _rows
 
 
 class RMSNorm(nn.RMSNorm):
@@ -66,6 +66,6 @@ class RMSNorm(nn.RMSNorm):
         if eps is None and input.is_floating_point():
             eps = torch.finfo(_plain.computing_dtype(input)).eps
         if eps is None or not _rows.takes(input, self.normalized_shape, self.weight, None, eps):
-            return super().forward(input)
+            return _layout.like(super().forward(input), input)
         arguments = (input, self.normalized_shape, self.weight, None, eps)
         return _rows.normalize_rows(*arguments, center=False)
