@@ -6,6 +6,7 @@ Where something watches the single operations, the definition in `_plain` runs i
 import types
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bnlib.nn import _fused, _layout, _plain
@@ -35,7 +36,10 @@ def group_norm(
     The output has the memory format of `x`. With no values there is nothing to sum up: the
     definition gives the gradients of zeros that the parameters then have.
     """
-    if _fused.is_watched(x, weight, bias) or not x.numel():
+    watched = _fused.is_watched(x, weight, bias)
+    if watched and torch.onnx.is_in_onnx_export():
+        return F.group_norm(x, groups, weight, bias, eps)  # what runtimes know as one operation
+    if watched or not x.numel():
         return _plain.group_norm(x, groups, weight, bias, eps)
     dtype = _plain.computing_dtype(x)
     values = x.to(dtype).contiguous().view(*x.shape[:2], -1)

@@ -1,4 +1,4 @@
-"""How the kernels see a tensor: rows (n, c, l) or columns (m, c), and what they share."""
+"""Memory formats, and how the kernels see a tensor: rows (n, c, l) or columns (m, c)."""
 
 import itertools
 

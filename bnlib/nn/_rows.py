@@ -50,10 +50,11 @@ def normalize_rows(
     of `x`.
     """
     x = x.contiguous() if center else x
-    if _fused.is_watched(x, weight, bias):
+    watched = _fused.is_watched(x, weight, bias)
+    if center and (torch.onnx.is_in_onnx_export() if watched else not _fused.has_numba()):
+        return F.layer_norm(x, shape, weight, bias, eps)  # ONNX has an operator for it
+    if watched:
         return _plain.row_norm(x, shape, weight, bias, eps, center)
-    if center and not _fused.has_numba():
-        return F.layer_norm(x, shape, weight, bias, eps)
     dtype = _plain.computing_dtype(x)
     weight, bias = (None if p is None else p.to(dtype).reshape(-1) for p in (weight, bias))
     width = x[(0,) * (x.dim() - len(shape))].numel()

@@ -126,12 +126,17 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
       gradients are silently wrong if they are not contiguous.
     - A call that fails changes no buffer; torch counts it in `num_batches_tracked`.
     - ``torch.compile(fullgraph=True)`` works with ``momentum=None`` too.
+    - The output is dense in the memory format of the input (contiguous or channels_last),
+      whoever computes it, so that a ``.view`` of it works everywhere or nowhere. Compiled and
+      exported, torch gives it the order of axes of the input.
 
     The running variance is the unbiased one (divisor m - 1), the one that normalizes a
     mini-batch is biased, as in torch. Float16 and bfloat16 are computed in float32. With Numba
     installed (the extra ``fast``), training runs in compiled loops; their
     first calls, forward and backward, compile for some seconds each and keep the result on
-    disk. On devices other than the CPU, torch's own operation runs.
+    disk. Where single operations are watched (``torch.compile``, export, tracing, ``torch.func``,
+    forward mode, batched gradients), and for second derivatives, the layer is a differentiable
+    definition, as accurate. On devices other than the CPU, torch's own operation runs.
 
     Examples
     --------

@@ -40,6 +40,13 @@ class GroupNorm(nn.GroupNorm):
       mean 10,000 and standard deviation 1 its output is off by more than 1,000. Here sums go
       on in float64, and from values near the mean.
     - A group of equal values gives exactly `bias`; torch is off by 0.1 for values of 10,000.
+    - Of examples without positions, the gradient of `weight` is 0; torch gives NaN.
+
+    This holds also where single operations are watched (``torch.compile``, export, tracing,
+    ``torch.func``, forward mode, batched gradients): there the layer is a differentiable
+    definition, of whose operations an exported program consists; an ONNX model has the operators
+    that it has for ``torch.nn.GroupNorm``, and the digits that its runtime keeps.
+    On devices other than the CPU, torch's own operation runs.
 
     Examples
     --------

@@ -21,7 +21,7 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
         Returns
         -------
         Tensor
-            The output, of the shape and dtype of `input`.
+            The output, of the shape and dtype of `input`, contiguous.
 
         Raises
         ------
@@ -86,7 +86,8 @@ class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
     Notes
     -----
     torch 2.13 computes this with its batch norm, so what is said in `BatchNorm1d` on constant
-    channels, accuracy and speed holds here too.
+    channels, accuracy and speed holds here too. A mini-batch of no examples is an IndexError in
+    torch; here it gives an output without examples.
 
     Examples
     --------

@@ -36,6 +36,12 @@ class LayerNorm(nn.LayerNorm):
     10,000 standard deviations costs no digits; torch 2.13 loses four. Without Numba it is
     torch's own kernel.
 
+    Where single operations are watched (``torch.compile``, export, tracing, ``torch.func``,
+    forward mode, batched gradients), the layer is a differentiable definition, with Numba or
+    without, which costs no digits either. So an exported program has the operations of the
+    definition, not the one of layer norm; an ONNX model has ONNX's operator, and the digits that
+    its runtime keeps. On devices other than the CPU, torch's own operation runs.
+
     Examples
     --------
     >>> import torch
@@ -55,7 +61,7 @@ class LayerNorm(nn.LayerNorm):
         Returns
         -------
         Tensor
-            The output, of the shape and dtype of `input`.
+            The output, of the shape and dtype of `input`, contiguous.
 
         Raises
         ------

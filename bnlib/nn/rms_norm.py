@@ -34,6 +34,7 @@ class RMSNorm(nn.RMSNorm):
     -----
     torch 2.13 puts this norm together from single operations on the CPU, each a pass through the
     memory. Here forward and backward take two passes each, compiled where Numba is installed.
+    On devices other than the CPU, torch's own operation runs.
 
     Examples
     --------
@@ -53,7 +54,7 @@ class RMSNorm(nn.RMSNorm):
         Returns
         -------
         Tensor
-            The output, of the shape and dtype of `input`.
+            The output, of the shape, dtype and memory format of `input`.
 
         Raises
         ------
