@@ -46,7 +46,7 @@ def test_nothing_comes_out_and_parameters_get_gradients_of_zeros(
 def test_torch_fails_on_empty_mini_batches():
     """What the drop-ins mend, so that this file says why it differs."""
     with pytest.raises(IndexError):
-        nn.InstanceNorm1d(3)(torch.randn(0, 3, 4))
+        nn.InstanceNorm1d(3, affine=True)(torch.randn(0, 3, 4))
     layer = nn.GroupNorm(2, 4)
     layer(torch.randn(2, 4, 0)).sum().backward()
     assert layer.weight.grad.isnan().all()
