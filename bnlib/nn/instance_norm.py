@@ -87,7 +87,7 @@ class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
     -----
     torch 2.13 computes this with its batch norm, so what is said in `BatchNorm1d` on constant
     channels, accuracy and speed holds here too. A mini-batch of no examples is an IndexError in
-    torch; here it gives an output without examples.
+    torch where the layer has parameters; here it gives an output without examples.
 
     Examples
     --------
