@@ -2,8 +2,8 @@
 
 On plain CPU tensors an autograd function calls the kernels of `_kernel_numba`, or those of
 `_kernel_torch` where Numba is not installed. Wherever something watches the single operations
-(``torch.compile``, export, ``torch.func``, forward mode, tensor subclasses), and on other devices,
-the definition in `_plain` runs instead. The second derivative always comes from `_plain`.
+(``torch.compile``, export, ``torch.func``, batched gradients, forward mode, tensor subclasses) the
+definition in `_plain` runs instead. The second derivative always comes from `_plain`.
 """
 
 import contextlib
@@ -49,15 +49,24 @@ def has_numba() -> bool:
     return kernel() is not _kernel_torch
 
 
-def is_watched(*tensors: Tensor | None) -> bool:
-    """Whether a kernel that torch does not see would go wrong on these tensors."""
+def is_watched(first: Tensor, *others: Tensor | None) -> bool:
+    """Whether a kernel that torch does not see would go wrong on these tensors.
+
+    `first` is the input, or in the backward pass the gradient of the output, which
+    ``is_grads_batched=True`` makes a batch of gradients, and forward mode a zero without memory.
+    """
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack() > 0
         or torch.autograd.forward_ad._current_level >= 0
-        or any(t is not None and (type(t) not in PLAIN_TYPES or not t.is_cpu) for t in tensors)
+        or any(
+            t is not None and (type(t) not in PLAIN_TYPES or not t.is_cpu or t.is_neg())
+            for t in (first, *others)
+        )
+        or torch._C._functorch.is_legacy_batchedtensor(first)
+        or first._is_zerotensor()
     )
 
 
@@ -123,6 +132,7 @@ class BatchNormFunction(torch.autograd.Function):
         if torch.is_grad_enabled() or is_watched(dy, x):
             gradients = _plain.batch_norm_backward(dy, x, weight, ctx.eps)
         else:
+            x = _layout.dense(x)  # hooks on saved tensors may have changed its strides
             dy = _layout.like(dy, x)
             gradients = kernel().backward(dy, x, weight, ctx.mean, ctx.var, ctx.eps)
         pairs = zip(gradients, ctx.needs_input_grad, strict=False)
@@ -136,14 +146,17 @@ def takes(
     running: tuple[Tensor | None, Tensor | None],
     eps: float,
 ) -> bool:
-    """Whether `batch_norm` may normalize `x`; what it may not is for torch to do or to refuse."""
+    """Whether dtypes, devices and channels are such as the kernels and the definition take.
+
+    What does not fit is for torch to do or to refuse.
+    """
     dtypes = (x.dtype, _plain.computing_dtype(x))
     return (
         x.is_cpu
         and x.layout is torch.strided
+        and not x.is_nested
         and x.dtype in FLOATS
         and x.shape[1] == channels
-        and x.numel() > channels
         and eps > 0
         and (running[0] is None) == (running[1] is None)
         and all(

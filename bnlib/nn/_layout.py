@@ -1,36 +1,42 @@
-"""How the kernels see a tensor: rows (n, c, l) or columns (m, c), and what they share."""
+"""Memory formats, and how the kernels see a tensor: rows (n, c, l) or columns (m, c)."""
+
+import itertools
 
 import torch
 from torch import Tensor
 
+FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
 
 def dense(x: Tensor) -> Tensor:
     """`x` itself if it is contiguous in one of torch's memory formats, else a copy that is."""
-    x = x.resolve_neg()
-    if x.is_contiguous() or is_channels_last(x):
+    last = FORMATS.get(x.dim())
+    if x.is_contiguous() or (last is not None and x.is_contiguous(memory_format=last)):
         return x
-    return x.contiguous()
+    return like(x, x)
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether the channels of `x` (n, c, h, w) or (n, c, d, h, w) lie next to each other."""
-    return memory_format(x) is not torch.contiguous_format
+    """Whether the channels of `x` (n, c, h, w) or (n, c, d, h, w) are its fastest axis.
+
+    As torch does, this looks past gaps: a crop of channels_last images is channels_last.
+    """
+    if x.is_contiguous() or x.dim() not in FORMATS:
+        return False
+    last = x.movedim(1, -1)
+    strides = last.stride()
+    ordered = all(a >= b for a, b in itertools.pairwise(strides)) and strides[-1] > 0
+    return last.is_contiguous() or ordered
 
 
-def memory_format(x: Tensor) -> torch.memory_format:
-    """Return the memory format of `x`."""
-    if x.is_contiguous():
-        return torch.contiguous_format
-    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    if x.dim() == 5 and x.is_contiguous(memory_format=torch.channels_last_3d):
-        return torch.channels_last_3d
-    return torch.contiguous_format
+def like(y: Tensor, x: Tensor) -> Tensor:
+    """`y`, of the shape of `x`, dense and in the memory format of `x`: itself or a copy.
 
-
-def like(dy: Tensor, x: Tensor) -> Tensor:
-    """`dy` in the memory format of `x`, which is dense."""
-    return dy.resolve_neg().contiguous(memory_format=memory_format(x))
+    Written without ``memory_format=``, which `vmap` does not know.
+    """
+    if is_channels_last(x):
+        return y.movedim(1, -1).contiguous().movedim(-1, 1)
+    return y.contiguous()
 
 
 def contiguous(parameter: Tensor | None) -> Tensor | None:

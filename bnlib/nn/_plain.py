@@ -7,6 +7,8 @@ exporters see every step. Also the second derivative of the fast path.
 import torch
 from torch import Tensor
 
+from bnlib.nn import _layout
+
 HALVES = (torch.float16, torch.bfloat16)
 FLOATS = (torch.float32, torch.float64, *HALVES)
 Axes = tuple[int, ...]
@@ -38,12 +40,16 @@ def per_channel(parameter: Tensor | None, x: Tensor) -> Tensor | None:
 
 
 def affine(x_hat: Tensor, weight: Tensor | None, bias: Tensor | None, like: Tensor) -> Tensor:
-    """Scale and shift `x_hat` by parameters that broadcast, in the dtype of `like`."""
+    """Scale and shift `x_hat` by parameters that broadcast.
+
+    The result has the dtype and the memory format of `like`, so that it has the strides that the
+    kernels give: a ``.view`` of it works everywhere or nowhere.
+    """
     if weight is not None:
         x_hat = x_hat * weight
     if bias is not None:
         x_hat = x_hat + bias
-    return x_hat.to(like.dtype)
+    return _layout.like(x_hat.to(like.dtype), like)
 
 
 def channel_axes(x: Tensor) -> Axes:
@@ -76,6 +82,33 @@ def batch_norm_backward(
     product = dy * x_hat
     dx = scale * (dy - dy.mean(axes, keepdim=True) - x_hat * product.mean(axes, keepdim=True))
     return dx, product.sum(axes), dy.sum(axes)
+
+
+def row_norm(
+    x: Tensor,
+    shape: tuple[int, ...],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    center: bool,
+) -> Tensor:
+    """Normalize over the last axes, of the given shape: layer norm, or RMS norm if not `center`."""
+    axes = tuple(range(-len(shape), 0))
+    if center:
+        x_hat, _, _ = standardize(x, axes, eps)
+    else:
+        values = x.to(computing_dtype(x))
+        x_hat = values * torch.rsqrt((values * values).mean(axes, keepdim=True) + eps)
+    return affine(x_hat, weight, bias, x)
+
+
+def group_norm(
+    x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """Normalize each group of channels of each example of `x` (n, c, ...)."""
+    grouped = x.unflatten(1, (groups, x.shape[1] // groups))
+    x_hat, _, _ = standardize(grouped, tuple(range(2, grouped.dim())), eps)
+    return affine(x_hat.flatten(1, 2), per_channel(weight, x), per_channel(bias, x), x)
 
 
 def row_norm_backward(

@@ -22,9 +22,10 @@ def normalize(
 
     Where channels lie side by side, the backward pass of torch 2.13 on the CPU takes running
     statistics and the weight for contiguous, whatever their strides. So it gets contiguous ones.
+    The output has the memory format of `x`; compiled, torch's would have the strides of `x`.
     """
     tensors = map(_layout.contiguous, (*running, *parameters))
-    return F.batch_norm(x, *tensors, False, 0.0, eps)
+    return _layout.like(F.batch_norm(x, *tensors, False, 0.0, eps), x)
 
 
 def update(

@@ -126,6 +126,7 @@ class SyncBatchNormFunction(torch.autograd.Function):
         if torch.is_grad_enabled() or _fused.is_watched(dy, x):
             gradients = batch_norm_backward(dy, x, weight, ctx.eps, ctx.group)
         else:
+            x = _layout.dense(x)  # hooks on saved tensors may have changed its strides
             kernel, dy = _fused.kernel(), _layout.like(dy, x)
             empty = not x.numel()
             sums = mean.new_zeros(2, len(mean)) if empty else kernel.gradient_sums(dy, x, mean)

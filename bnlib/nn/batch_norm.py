@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fused, _fx, _running, _script
+from bnlib.nn import _fused, _fx, _layout, _running, _script
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -61,7 +61,8 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             return _running.normalize(input, running, parameters, self.eps)
         if self.training and self.track_running_stats:
             running = self.running_mean, self.running_var
-        if not _fused.takes(input, self.num_features, parameters, running, self.eps):
+        fits = _fused.takes(input, self.num_features, parameters, running, self.eps)
+        if not fits or input.numel() <= self.num_features:
             return self._forward_of_torch(input)
         watched = _fused.is_watched(input, *parameters, *running)
         y, mean, var = _fused.batch_norm(input, *parameters, self.eps, watched)
@@ -77,7 +78,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             y = super().forward(input)
             if self.refuse_nonfinite and self.running_mean is not None:
                 _running.refuse_nonfinite(self.running_mean, self.running_var)
-        return y
+        return _layout.like(y, input)
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
@@ -126,12 +127,17 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
       gradients are silently wrong if they are not contiguous.
     - A call that fails changes no buffer; torch counts it in `num_batches_tracked`.
     - ``torch.compile(fullgraph=True)`` works with ``momentum=None`` too.
+    - The output is dense in the memory format of the input (contiguous or channels_last),
+      whoever computes it, so that a ``.view`` of it works everywhere or nowhere. Compiled and
+      exported, torch gives it the order of axes of the input.
 
     The running variance is the unbiased one (divisor m - 1), the one that normalizes a
     mini-batch is biased, as in torch. Float16 and bfloat16 are computed in float32. With Numba
     installed (the extra ``fast``), training runs in compiled loops; their
     first calls, forward and backward, compile for some seconds each and keep the result on
-    disk. On devices other than the CPU, torch's own operation runs.
+    disk. Where single operations are watched (``torch.compile``, export, tracing, ``torch.func``,
+    forward mode, batched gradients), and for second derivatives, the layer is a differentiable
+    definition, as accurate. On devices other than the CPU, torch's own operation runs.
 
     Examples
     --------

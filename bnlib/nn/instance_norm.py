@@ -22,7 +22,7 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
         Returns
         -------
         Tensor
-            The output, of the shape and dtype of `input`.
+            The output, of the shape and dtype of `input`, contiguous.
 
         Raises
         ------
@@ -39,18 +39,17 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
         uses_running = self.track_running_stats and not self.training
         running = (self.running_mean, self.running_var)
         parameters = (self.weight, self.bias)
-        if (
-            uses_running
-            or not _fused.takes(input, input.shape[1], parameters, running, self.eps)
-            or input[0, 0].numel() < 2
-        ):
+        fits = _fused.takes(input, input.shape[1], parameters, running, self.eps)
+        if fits and not len(input):
+            return _plain.affine(input, *(_plain.per_channel(p, input) for p in parameters), input)
+        count = input.shape[2:].numel()
+        if uses_running or not fits or count < 2:
             return super()._apply_instance_norm(input)
         n, c = input.shape[:2]
         dtype = _plain.computing_dtype(input)
         parameters = [None if p is None else p.to(dtype).repeat(n) for p in parameters]
         y, mean, var = _fused.batch_norm(input.reshape(1, n * c, -1), *parameters, self.eps)
         if self.running_mean is not None:
-            count = input[0, 0].numel()
             mean, var = mean.view(n, c).mean(0), var.view(n, c).mean(0) * (count / (count - 1))
             with torch.no_grad():
                 _running.move(self, mean, var, self.momentum or 0.0)
@@ -89,7 +88,8 @@ class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
     Notes
     -----
     torch 2.13 computes this with its batch norm, so what is said in `BatchNorm1d` on constant
-    channels, accuracy and speed holds here too.
+    channels, accuracy and speed holds here too. A mini-batch of no examples is an IndexError in
+    torch where the layer has parameters; here it gives an output without examples.
 
     Examples
     --------

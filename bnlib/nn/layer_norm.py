@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fused, _fx, _rows, _script
+from bnlib.nn import _fx, _rows, _script
 
 
 class LayerNorm(nn.LayerNorm):
@@ -36,6 +36,12 @@ class LayerNorm(nn.LayerNorm):
     10,000 standard deviations costs no digits; torch 2.13 loses four. Without Numba it is
     torch's own kernel.
 
+    Where single operations are watched (``torch.compile``, export, tracing, ``torch.func``,
+    forward mode, batched gradients), the layer is a differentiable definition, with Numba or
+    without, which costs no digits either. So an exported program has the operations of the
+    definition, not the one of layer norm; an ONNX model has ONNX's operator, and the digits that
+    its runtime keeps. On devices other than the CPU, torch's own operation runs.
+
     Examples
     --------
     >>> import torch
@@ -56,7 +62,7 @@ class LayerNorm(nn.LayerNorm):
         Returns
         -------
         Tensor
-            The output, of the shape and dtype of `input`.
+            The output, of the shape and dtype of `input`, contiguous.
 
         Raises
         ------
@@ -66,6 +72,6 @@ class LayerNorm(nn.LayerNorm):
         if isinstance(input, Proxy):
             return _fx.leaf(self, input)
         arguments = (self.normalized_shape, self.weight, self.bias, self.eps)
-        if not _rows.takes(input, *arguments) or not _fused.has_numba():
+        if not _rows.takes(input, *arguments):
             return super().forward(input)
         return _rows.normalize_rows(input, *arguments, center=True)

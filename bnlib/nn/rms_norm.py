@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fx, _plain, _rows, _script
+from bnlib.nn import _fx, _layout, _plain, _rows, _script
 
 
 class RMSNorm(nn.RMSNorm):
@@ -34,6 +34,7 @@ class RMSNorm(nn.RMSNorm):
     -----
     torch 2.13 puts this norm together from single operations on the CPU, each a pass through the
     memory. Here forward and backward take two passes each, compiled where Numba is installed.
+    On devices other than the CPU, torch's own operation runs.
 
     Examples
     --------
@@ -54,7 +55,7 @@ class RMSNorm(nn.RMSNorm):
         Returns
         -------
         Tensor
-            The output, of the shape and dtype of `input`.
+            The output, of the shape, dtype and memory format of `input`.
 
         Raises
         ------
@@ -67,6 +68,6 @@ class RMSNorm(nn.RMSNorm):
         if eps is None and input.is_floating_point():
             eps = torch.finfo(_plain.computing_dtype(input)).eps
         if eps is None or not _rows.takes(input, self.normalized_shape, self.weight, None, eps):
-            return super().forward(input)
+            return _layout.like(super().forward(input), input)
         arguments = (input, self.normalized_shape, self.weight, None, eps)
         return _rows.normalize_rows(*arguments, center=False)

@@ -158,6 +158,16 @@ def test_any_strides(view, kernel):
     torch.testing.assert_close(step(ours, x, dy), step(peer, x, dy), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged], ids=str)
+def test_layer_norm_of_nested_tensors(layout):
+    ours, peer = pair("LayerNorm", 4)
+    parts = [torch.randn(2, 4), torch.randn(3, 4)]
+    got, wanted = (m(torch.nested.nested_tensor(parts, layout=layout)) for m in (ours, peer))
+    for part, expected in zip(got.unbind(), wanted.unbind(), strict=True):
+        torch.testing.assert_close(part, expected)
+
+
 def test_input_is_not_modified(kernel):
     x = torch.randn(4, 3, 5, 5)
     before = x.clone()

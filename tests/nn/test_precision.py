@@ -5,12 +5,16 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from torch_modules import CASES, distance, pair, step
 
 from bnlib import nn as bnn
 
 SHAPES = [(64, 300), (6, 16, 25), (13, 5, 14, 14), (8, 16, 14, 14), (2, 3, 80, 90), (2, 3, 4, 5, 6)]
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+FLAGGED = [("BatchNorm1d", (6,)), ("LayerNorm", (6,)), ("RMSNorm", (6,)), ("GroupNorm", (2, 6))]
 
 
 def batch_norms(shape, **options):
@@ -123,6 +127,76 @@ def test_layer_norm_with_a_large_mean():
         assert distance(value, exact[name]) < 1e-6, name
 
 
+def traced(module, x):
+    return torch.jit.trace(module, (x,))(x)
+
+
+def exported(module, x):
+    return torch.export.export(module, (x,)).module()(x)
+
+
+def made_by_fx(module, x):
+    return torch.fx.experimental.proxy_tensor.make_fx(module)(x)(x)
+
+
+def compiled(module, x):
+    torch._dynamo.reset()
+    return torch.compile(module, backend="aot_eager", fullgraph=True)(x)
+
+
+def counted(module, x):
+    with FlopCounterMode(display=False):
+        return module(x)
+
+
+def differentiated(module, x):
+    return torch.func.grad(lambda x: (module(x).sum(), module(x)), has_aux=True)(x)[1]
+
+
+def vectorized(module, x):
+    return torch.func.vmap(module)(x[None])[0]
+
+
+def pushed_forward(module, x):
+    return torch.func.jvp(module, (x,), (x,))[0]
+
+
+@pytest.mark.filterwarnings("ignore")  # what tracers say of themselves
+@pytest.mark.parametrize(
+    "way",
+    [traced, exported, made_by_fx, compiled, counted, differentiated, vectorized, pushed_forward],
+)
+@pytest.mark.parametrize(
+    ("name", "args", "shape"),
+    [("LayerNorm", (300,), (5, 300)), ("GroupNorm", (3, 6), (2, 6, 9, 9)),
+     ("BatchNorm2d", (6,), (2, 6, 9, 9)), ("InstanceNorm2d", (6,), (2, 6, 9, 9)),
+     ("RMSNorm", (300,), (5, 300))],
+)  # fmt: skip
+def test_accuracy_where_the_kernels_may_not_run(name, args, shape, way):
+    options = {"track_running_stats": False} if name.startswith("Batch") else {}
+    ours, peer = pair(name, *args, **options)
+    x = torch.randn(shape) + 1e4
+    if len(shape) == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    y = way(ours, x)
+    assert distance(y, peer.double()(x.double())) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "shape"),
+    [("LayerNorm", (40,), (5, 40)), ("GroupNorm", (3, 6), (2, 6, 20))],
+)
+def test_gradients_where_the_kernels_may_not_run(name, args, shape):
+    ours, peer = pair(name, *args)
+    x, dy = torch.randn(2, *shape)
+    x = x + 1e4
+    exact = step(peer.double(), x.double(), dy.double())
+    with FlopCounterMode(display=False):
+        got = step(ours, x, dy)
+    for key, value in got.items():
+        assert distance(value, exact[key]) < 1e-6, key
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_constant_channel_in_half_precision_gives_exactly_the_bias_in_float32(dtype, kernel):
     errors = []
@@ -209,8 +283,9 @@ def test_device_of_new_tensors_does_not_matter(name, last, kernel):
     torch.testing.assert_close(got, wanted, rtol=0, atol=0)
 
 
-def test_views_that_are_negative_only_by_a_flag(kernel):
-    ours, peer = batch_norms((7, 6))
+@pytest.mark.parametrize(("name", "args"), FLAGGED)
+def test_views_that_are_negative_only_by_a_flag(name, args, kernel):
+    ours, peer = pair(name, *args)
     x, dy = torch._neg_view(torch.randn(7, 6)), torch._neg_view(torch.randn(7, 6))
     leaf, exact = x.requires_grad_(), (-(-x).double()).detach().requires_grad_()
     y, wanted_y = ours(leaf), peer.double()(exact)
@@ -218,6 +293,40 @@ def test_views_that_are_negative_only_by_a_flag(kernel):
     (wanted_dx,) = torch.autograd.grad(wanted_y, exact, dy.double())
     assert distance(y, wanted_y) < 1e-6
     assert distance(dx, wanted_dx) < 1e-6
+    weight = ours.weight.detach()
+    positive = torch.func.functional_call(ours, {"weight": -weight}, (x.detach().clone(),))
+    flagged = torch.func.functional_call(ours, {"weight": torch._neg_view(weight)}, (x,))
+    torch.testing.assert_close(flagged, positive, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "args"), FLAGGED)
+def test_gradients_that_are_zero_only_by_a_flag(name, args, kernel):
+    ours, _ = pair(name, *args)
+    zero = torch._efficientzerotensor((7, 6))  # has no memory: a kernel would read address 0
+    x = torch.randn(7, 6, requires_grad=True)
+    for gradient in torch.autograd.grad(ours(x), [x, *ours.parameters()], zero):
+        assert not gradient.any()
+    bias = torch.zeros(6) if name == "RMSNorm" else ours.bias
+    torch.testing.assert_close(ours(zero), bias.expand(7, 6), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "shape"),
+    [("BatchNorm2d", (6,), (4, 6, 3, 5)), ("GroupNorm", (2, 6), (4, 6, 3, 5)),
+     ("LayerNorm", (5,), (4, 6, 3, 5)), ("RMSNorm", (5,), (4, 6, 3, 5))],
+)  # fmt: skip
+def test_hooks_may_give_saved_tensors_back_with_other_strides(name, args, shape, kernel):
+    ours, _ = pair(name, *args)
+    x, dy = torch.randn(2, *shape)
+    wanted = step(ours, x, dy)
+
+    def unpack(saved):
+        return saved.mT.contiguous().mT if saved.dim() > 1 else saved
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda saved: saved, unpack):
+        got = step(ours, x, dy)
+    for key in ("dx", *(f"d{name}" for name, _ in ours.named_parameters())):
+        torch.testing.assert_close(got[key], wanted[key], rtol=1e-5, atol=1e-5)
 
 
 POISON = [float("nan"), float("inf"), -float("inf")]
