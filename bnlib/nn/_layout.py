@@ -18,8 +18,8 @@ def is_channels_last(x: Tensor) -> bool:
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
-    """Return the memory format of `x`."""
-    if x.is_contiguous():
+    """Return the memory format of `x`; inside of `vmap`, contiguous is the only one known."""
+    if x.is_contiguous() or is_batched(x):
         return torch.contiguous_format
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         return torch.channels_last
@@ -28,8 +28,16 @@ def memory_format(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
+def is_batched(x: Tensor) -> bool:
+    """Whether `x` is a batch of `vmap`, also inside of `grad`."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(x) and not functorch.is_batchedtensor(x):
+        x = functorch.get_unwrapped(x)
+    return functorch.is_batchedtensor(x)
+
+
 def like(dy: Tensor, x: Tensor) -> Tensor:
-    """`dy` in the memory format of `x`, which is dense."""
+    """`dy`, dense, in the memory format of `x`."""
     return dy.resolve_neg().contiguous(memory_format=memory_format(x))
 
 

@@ -55,19 +55,15 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             return _fx.leaf(self, input)
         self._check_input_dim(input)
         parameters, running = (self.weight, self.bias), (None, None)
-        if not self.training and self.running_mean is not None:
+        if self.track_running_stats or not self.training:
             running = self.running_mean, self.running_var
+        if not self.training and running[0] is not None and running[1] is not None:
             return _running.normalize(input, running, parameters, self.eps)
-        if self.training and self.track_running_stats:
-            running = self.running_mean, self.running_var
         if not _fused.takes(input, self.num_features, parameters, running, self.eps):
             return self._forward_of_torch(input)
         watched = _fused.is_watched(input, *parameters, *running)
         y, mean, var = _fused.batch_norm(input, *parameters, self.eps, watched)
-        sound = _running.refuse_nonfinite(mean, var) if self.refuse_nonfinite else None
-        if running[0] is not None:
-            count = input.numel() // self.num_features
-            _running.update(self, mean, var, count, sound, watched=watched)
+        _running.update(self, mean, var, input.numel() // self.num_features, watched=watched)
         return y
 
     def _forward_of_torch(self, input: Tensor) -> Tensor:
@@ -76,6 +72,8 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             y = super().forward(input)
             if self.refuse_nonfinite and self.running_mean is not None:
                 _running.refuse_nonfinite(self.running_mean, self.running_var)
+            if self.momentum is None and not input.numel() and _running.tracks(self):
+                self.num_batches_tracked.sub_(1)  # it has no mean that could enter theirs
         return y
 
 

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fused, _fx, _plain, _running
+from bnlib.nn import _check, _fused, _fx, _layout, _plain, _running
 from bnlib.nn.batch_norm import _BatchNorm
 
 
 class _ConditionalBatchNorm(_BatchNorm):
     """What the classes share; torch's class, next in line, checks the axes of the input."""
 
-    def __init__(self, num_features: int, *args: Any, num_conditions: int, **options: Any) -> None:
-        super().__init__(num_features, *args, **options)
+    def __init__(self, num_features: int, *, num_conditions: int, **options: Any) -> None:
+        super().__init__(num_features, **options)
         _check.integer("num_conditions", num_conditions, 1)
         if not self.affine:
             raise ValueError("affine: expected True, as the condition acts on it; got False")
@@ -70,15 +70,13 @@ class _ConditionalBatchNorm(_BatchNorm):
 
     def _standardize(self, input: Tensor) -> Tensor:
         """Return x_hat in the precision of the computation, and update the running statistics."""
-        x = input.to(_plain.computing_dtype(input))
+        x = _layout.dense(input.to(_plain.computing_dtype(input)))
         if not self.training and self.running_mean is not None:
             running = (self.running_mean.to(x.dtype), self.running_var.to(x.dtype))
             return _running.normalize(x, running, (None, None), self.eps)
         count = _check.values_per_channel(input)
         x_hat, mean, var = _fused.batch_norm(x, None, None, self.eps)
-        sound = _running.refuse_nonfinite(mean, var) if self.refuse_nonfinite else None
-        if self.training and self.running_mean is not None:
-            _running.update(self, mean, var, count, sound)
+        _running.update(self, mean, var, count)
         return x_hat
 
 
@@ -92,7 +90,7 @@ def _check_condition(condition: Tensor, n: int, conditions: int) -> None:
     if condition.shape != expected:
         raise ValueError(f"condition: expected shape {expected}, got {tuple(condition.shape)}")
     unseen = torch.compiler.is_compiling() or _running.is_transformed()
-    if len(expected) == 1 and n and not unseen:
+    if len(expected) == 1 and n and not unseen and _check.has_values(condition):
         least, most = int(condition.min()), int(condition.max())
         if least < 0 or most >= conditions:
             raise ValueError(
@@ -121,10 +119,10 @@ class ConditionalBatchNorm1d(_ConditionalBatchNorm, nn.BatchNorm1d):
     ----------
     num_features : int
         Number of channels ``c`` (or features ``d``).
-    *args, **options
-        The other arguments of `BatchNorm1d`. ``affine=False`` is refused.
     num_conditions : int
         Number of classes, or length of the embedding: k, at least 1.
+    **options
+        The other arguments of `BatchNorm1d`, by keyword. ``affine=False`` is refused.
 
     Raises
     ------

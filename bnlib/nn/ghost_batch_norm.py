@@ -13,8 +13,8 @@ from bnlib.nn.batch_norm import _BatchNorm
 class _GhostBatchNorm(_BatchNorm):
     """What the classes share; torch's class, next in line, checks the axes of the input."""
 
-    def __init__(self, num_features: int, *args: Any, ghost_size: int = 32, **options: Any) -> None:
-        super().__init__(num_features, *args, **options)
+    def __init__(self, num_features: int, *, ghost_size: int = 32, **options: Any) -> None:
+        super().__init__(num_features, **options)
         _check.integer("ghost_size", ghost_size, 1)
         self.ghost_size = ghost_size
 
@@ -67,10 +67,10 @@ class GhostBatchNorm1d(_GhostBatchNorm, nn.BatchNorm1d):
     ----------
     num_features : int
         Number of channels ``c`` (or features ``d``).
-    *args, **options
-        The other arguments of `BatchNorm1d`.
     ghost_size : int
         Examples in a ghost batch, at least 1.
+    **options
+        The other arguments of `BatchNorm1d`, by keyword.
 
     Raises
     ------

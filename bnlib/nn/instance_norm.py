@@ -10,6 +10,8 @@ from bnlib.nn import _fused, _fx, _plain, _running
 class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
     """What the classes share; torch's classes check the input and add a missing batch axis."""
 
+    refuse_nonfinite = False
+
     def forward(self, input: Tensor) -> Tensor:
         """Normalize each channel of each example.
 
@@ -50,8 +52,7 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
         if self.running_mean is not None:
             count = input[0, 0].numel()
             mean, var = mean.view(n, c).mean(0), var.view(n, c).mean(0) * (count / (count - 1))
-            with torch.no_grad():
-                _running.move(self, mean, var, self.momentum or 0.0)
+            _running.move(self, mean, var, self.momentum or 0.0)
         return y.view(input.shape)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fx, _plain
+from bnlib.nn import _check, _fx, _layout, _plain
 
 
 class ScaleNorm(nn.Module):
@@ -94,7 +94,7 @@ class ScaleNorm(nn.Module):
         if isinstance(input, Proxy):
             return _fx.leaf(self, input)
         _check.last_axes(input, self.normalized_shape)
-        x = input.to(_plain.computing_dtype(input))
+        x = _layout.dense(input.to(_plain.computing_dtype(input)))
         axes = tuple(range(-len(self.normalized_shape), 0))
         length = torch.linalg.vector_norm(x, dim=axes, keepdim=True).clamp_min(self.eps)
         return (x * (self.weight / length)).to(input.dtype)

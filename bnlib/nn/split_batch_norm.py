@@ -16,12 +16,10 @@ class _SplitBatchNorm(nn.Module):
 
     norm: type[nn.Module]
 
-    def __init__(self, num_features: int, *args: Any, streams: int = 2, **options: Any) -> None:
+    def __init__(self, num_features: int, *, streams: int = 2, **options: Any) -> None:
         super().__init__()
         _check.integer("streams", streams, 1)
-        self.streams = nn.ModuleList(
-            self.norm(num_features, *args, **options) for _ in range(streams)
-        )
+        self.streams = nn.ModuleList(self.norm(num_features, **options) for _ in range(streams))
         self.stream = 0
 
     @property
@@ -54,12 +52,18 @@ class _SplitBatchNorm(nn.Module):
 
         Raises
         ------
-        ValueError, RuntimeError
-            As the batch norm of the stream. The buffers stay as they were.
+        ValueError
+            If the axes or channels do not fit, there is one value per channel where statistics
+            are those of the mini-batch, or `refuse_nonfinite` refuses.
+        TypeError
+            If the dtype does not fit. Whatever is raised, the buffers stay as they were.
         """
         if isinstance(input, Proxy):
             return _fx.leaf(self, input)
-        return self.streams[self.stream](input)
+        norm = self.streams[self.stream]
+        _check.mini_batch(norm, input)
+        _check.statistics_of_batch(norm, input)
+        return norm(input)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         """Copy the entries of a plain batch norm to each stream."""
@@ -83,10 +87,10 @@ class SplitBatchNorm1d(_SplitBatchNorm):
     ----------
     num_features : int
         Number of channels ``c`` (or features ``d``).
-    *args, **options
-        The other arguments of `BatchNorm1d`.
     streams : int
         Number of streams, at least 1.
+    **options
+        The other arguments of `BatchNorm1d`, by keyword.
 
     Attributes
     ----------

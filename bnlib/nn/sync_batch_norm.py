@@ -139,9 +139,7 @@ class SyncBatchNorm(_AnyBatchNorm):
                 return nn.SyncBatchNorm.forward(self, input)
         self._check_part(input)
         y, mean, var, count = _sync.batch_norm(input, self.weight, self.bias, self.eps, group)
-        sound = _running.refuse_nonfinite(mean, var) if self.refuse_nonfinite else None
-        if self.track_running_stats and self.running_mean is not None:
-            _running.update(self, mean, var, count, sound)
+        _running.update(self, mean, var, count)
         return y
 
     def _group(self) -> dist.ProcessGroup | None:
