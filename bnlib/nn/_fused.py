@@ -139,7 +139,7 @@ def takes(
     """Whether `batch_norm` may normalize `x`; what it may not is for torch to do or to refuse."""
     dtypes = (x.dtype, _plain.computing_dtype(x))
     return (
-        x.is_cpu
+        (x.is_cpu or x.is_meta)
         and x.layout is torch.strided
         and x.dtype in FLOATS
         and x.shape[1] == channels
@@ -147,7 +147,7 @@ def takes(
         and eps > 0
         and (running[0] is None) == (running[1] is None)
         and all(
-            t is None or (t.is_cpu and t.dtype in dtypes and t.shape == (channels,))
+            t is None or (t.device == x.device and t.dtype in dtypes and t.shape == (channels,))
             for t in (*parameters, *running)
         )
     )

@@ -1,6 +1,5 @@
 """Instance normalization: drop-ins for ``torch.nn.InstanceNorm1d``, ``2d`` and ``3d``."""
 
-import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
