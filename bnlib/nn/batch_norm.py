@@ -107,8 +107,9 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     bias : bool
         Learn a `bias`, where `affine`.
     refuse_nonfinite : bool
-        Raise ValueError if a mini-batch has NaN or infinite statistics, and leave the running
-        statistics as they were. torch lets one such mini-batch poison them for good. Under
+        Raise ValueError if a mini-batch has NaN or infinite statistics, or ones that the dtype of
+        the buffers cannot hold (a float16 ends at 65,504, a variance is a square), and leave the
+        running statistics as they were. torch lets one such mini-batch poison them for good. Under
         ``torch.func.vmap``, where values cannot be looked at, every call is a RuntimeError.
 
     Notes
@@ -123,10 +124,19 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
       gradients are silently wrong if they are not contiguous.
     - A call that fails changes no buffer; torch counts it in `num_batches_tracked`.
     - ``torch.compile(fullgraph=True)`` works with ``momentum=None`` too.
+    - With ``momentum=None``, an empty mini-batch is not counted; it has no mean.
+    - Running statistics in bfloat16 or float16 arrive at those of the data. torch rounds each
+      step towards a mini-batch, and loses the small ones: at a momentum of 0.01 a bfloat16
+      running mean stalls some 20 % from where it should go.
 
     The running variance is the unbiased one (divisor m - 1), the one that normalizes a
-    mini-batch is biased, as in torch. Float16 and bfloat16 are computed in float32. With Numba
-    installed (the extra ``fast``), training runs in compiled loops; their
+    mini-batch is biased, as in torch. Float16 and bfloat16 are computed in float32. Where the
+    buffers are float16 or bfloat16, as after ``.bfloat16()``, the layer keeps float32 values of
+    the running statistics beside them, from one step in train mode to the next. They are not in
+    the state dict, do not outlive a value that is written into a buffer, and do not exist in
+    compiled code. There, and with torch's own layer, the remedy is one line: make the batch norms
+    of a model float32 again, by ``layer.float()``; they take half-precision input as before. With
+    Numba installed (the extra ``fast``), training runs in compiled loops; their
     first calls, forward and backward, compile for some seconds each and keep the result on
     disk. On devices other than the CPU, torch's own operation runs.
 

@@ -140,6 +140,8 @@ class ConditionalBatchNorm1d(_ConditionalBatchNorm, nn.BatchNorm1d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import ConditionalBatchNorm1d
     >>> layer = ConditionalBatchNorm1d(1, num_conditions=2)
     >>> with torch.no_grad():
     ...     _ = layer.bias_delta[1].fill_(10)
@@ -156,6 +158,8 @@ class ConditionalBatchNorm2d(_ConditionalBatchNorm, nn.BatchNorm2d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import ConditionalBatchNorm2d
     >>> layer = ConditionalBatchNorm2d(3, num_conditions=5)
     >>> layer(torch.randn(2, 3, 4, 4), torch.randn(2, 5)).shape
     torch.Size([2, 3, 4, 4])

@@ -186,6 +186,8 @@ class DecorrelatedBatchNorm1d(_DecorrelatedBatchNorm):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import DecorrelatedBatchNorm1d
     >>> x = torch.randn(500, 3) @ torch.tensor([[1.0, 2, 0], [0, 1, 0], [3, 0, 1]])
     >>> y = DecorrelatedBatchNorm1d(3)(x)
     >>> torch.allclose(y.T.cov(correction=0), torch.eye(3), atol=1e-3)
@@ -202,6 +204,8 @@ class DecorrelatedBatchNorm2d(_DecorrelatedBatchNorm):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import DecorrelatedBatchNorm2d
     >>> DecorrelatedBatchNorm2d(6, group_size=3)(torch.randn(4, 6, 5, 5)).shape
     torch.Size([4, 6, 5, 5])
     """
@@ -216,6 +220,8 @@ class DecorrelatedBatchNorm3d(_DecorrelatedBatchNorm):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import DecorrelatedBatchNorm3d
     >>> DecorrelatedBatchNorm3d(4, group_size=2)(torch.randn(2, 4, 3, 3, 3)).shape
     torch.Size([2, 4, 3, 3, 3])
     """

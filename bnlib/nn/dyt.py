@@ -37,6 +37,8 @@ class DyT(nn.Module):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import DyT
     >>> DyT(1, alpha_init=1.0)(torch.tensor([[-100.0], [0.0], [100.0]])).detach().flatten()
     tensor([-1.,  0.,  1.])
     """

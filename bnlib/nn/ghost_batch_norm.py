@@ -89,6 +89,8 @@ class GhostBatchNorm1d(_GhostBatchNorm, nn.BatchNorm1d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import GhostBatchNorm1d
     >>> layer = GhostBatchNorm1d(1, ghost_size=2)
     >>> layer(torch.tensor([[1.0], [3.0], [10.0], [50.0]])).detach().round(decimals=3).flatten()
     tensor([-1.,  1., -1.,  1.])
@@ -104,6 +106,8 @@ class GhostBatchNorm2d(_GhostBatchNorm, nn.BatchNorm2d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import GhostBatchNorm2d
     >>> GhostBatchNorm2d(3, ghost_size=2)(torch.randn(5, 3, 4, 4)).shape
     torch.Size([5, 3, 4, 4])
     """
@@ -116,6 +120,8 @@ class GhostBatchNorm3d(_GhostBatchNorm, nn.BatchNorm3d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import GhostBatchNorm3d
     >>> GhostBatchNorm3d(3, ghost_size=2)(torch.randn(5, 3, 2, 4, 4)).shape
     torch.Size([5, 3, 2, 4, 4])
     """

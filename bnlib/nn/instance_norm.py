@@ -84,6 +84,11 @@ class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
     bias : bool
         Learn a `bias`, where `affine`.
 
+    Attributes
+    ----------
+    refuse_nonfinite : bool
+        As of `BatchNorm1d`, for the tracked statistics. False; set it on the layer.
+
     Notes
     -----
     torch 2.13 computes this with its batch norm, so what is said in `BatchNorm1d` on constant

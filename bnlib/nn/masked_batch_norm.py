@@ -30,6 +30,8 @@ class MaskedBatchNorm1d(_BatchNorm, nn.BatchNorm1d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import MaskedBatchNorm1d
     >>> layer = MaskedBatchNorm1d(1)
     >>> x = torch.tensor([[[1.0, 3.0, 0.0]]])
     >>> layer(x, torch.tensor([[True, True, False]])).detach().round(decimals=3)

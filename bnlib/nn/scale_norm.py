@@ -41,6 +41,9 @@ class ScaleNorm(nn.Module):
 
     Examples
     --------
+    >>> import math
+    >>> import torch
+    >>> from bnlib.nn import ScaleNorm
     >>> layer = ScaleNorm(2)
     >>> layer(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).detach() / math.sqrt(2)
     tensor([[0.6000, 0.8000],

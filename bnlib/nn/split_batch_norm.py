@@ -115,6 +115,7 @@ class SplitBatchNorm1d(_SplitBatchNorm):
     Examples
     --------
     >>> import torch
+    >>> from bnlib.nn import SplitBatchNorm1d, use_stream
     >>> layer = SplitBatchNorm1d(1, streams=2)
     >>> with use_stream(layer, 1):
     ...     y = layer(torch.tensor([[9.0], [11.0]]))
@@ -132,6 +133,7 @@ class SplitBatchNorm2d(_SplitBatchNorm):
 
     Examples
     --------
+    >>> from bnlib.nn import SplitBatchNorm2d
     >>> len(list(SplitBatchNorm2d(3, streams=3).parameters()))
     6
     """
@@ -146,6 +148,7 @@ class SplitBatchNorm3d(_SplitBatchNorm):
 
     Examples
     --------
+    >>> from bnlib.nn import SplitBatchNorm3d
     >>> SplitBatchNorm3d(3).stream
     0
     """
@@ -175,6 +178,8 @@ def use_stream(model: nn.Module, stream: int) -> Iterator[None]:
 
     Examples
     --------
+    >>> from torch import nn
+    >>> from bnlib.nn import SplitBatchNorm1d, use_stream
     >>> model = nn.Sequential(nn.Linear(2, 3), SplitBatchNorm1d(3))
     >>> with use_stream(model, 1):
     ...     model[1].stream

@@ -77,6 +77,8 @@ class SyncBatchNorm(_AnyBatchNorm):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import SyncBatchNorm
     >>> layer = SyncBatchNorm(2)  # no process group: plain batch norm
     >>> layer(torch.tensor([[1.0, 5.0], [3.0, 5.0]])).detach()
     tensor([[-1.0000,  0.0000],

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from family_modules import FAMILY, build
+from family_modules import FAMILY
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch_modules import CASES
 
@@ -15,10 +15,8 @@ MODES = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"]
 
 
 def make(name, **more):
-    if name in FAMILY:
-        return build(name, **more)
-    args, options, shape = CASES.get(name, ((3,), {}, (4, 3, 5)))
-    return getattr(bnn, name)(*args, **options, **more), shape, ()
+    args, options, shape, *others = (FAMILY | CASES).get(name, ((3,), {}, (4, 3, 5)))
+    return getattr(bnn, name)(*args, **options, **more), shape, (others or ((),))[0]
 
 
 def refusing(name):
