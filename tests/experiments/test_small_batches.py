@@ -144,7 +144,9 @@ def test_a_lane_of_renorm_that_diverges_keeps_its_statistics(rng):
     x[1, 0] = np.inf
     with np.errstate(all="ignore"):
         layer(x)
-    assert layer.running.var[1] == 1 != layer.running.var[0]
+    var = layer.running.var.ravel()
+    np.testing.assert_allclose(var[1], 1)  # to rounding: it is a root and a square
+    assert abs(var[0] - 1) > 0.1
 
 
 def test_renorm_takes_the_running_statistics_before_their_update(rng):
