@@ -112,10 +112,12 @@ def convert(
     Raises
     ------
     TypeError
-        An array is not floating-point.
+        An array is not float16, float32 or float64. Make float32 of bfloat16, which NumPy has not.
     ValueError
         An unknown framework, array or option; a missing statistic; shapes that differ or are not
-        (d,); a negative or non-finite variance; a momentum outside [0, 1], or None, which has no
+        (d,); a variance that is not finite, or so negative that with eps it has no root (slightly
+        negative ones, which Caffe writes, pass), or that the dtype cannot hold after the
+        conversion; a momentum outside [0, 1], or None, which has no
         counterpart outside PyTorch; eps < 0; m < 2; steps < 0 or without m; a running variance
         below what is left of its start after so many steps.
 
@@ -142,10 +144,16 @@ def convert(
     old, new = _convention("source", source), _convention("target", target)
     values = _read(arrays, old)
     momentum, eps = _read_options(options or {}, old)
+    _check_variances(old.names[3], values[3], eps)
     _check_steps(m, steps)
     weight = momentum if old.momentum_weighs == "new" else _complement(momentum)
     if m is not None:
         values[3] = _rescale(values[3], old.unbiased, new.unbiased, m, steps, weight)
+        if not np.isfinite(values[3]).all():
+            raise ValueError(
+                f"{new.names[3]}: expected finite values, got a NaN or an infinity in "
+                f"{values[3].dtype}; pass arrays of a wider dtype"
+            )
     d = len(values[2])
     if new is ONNX or (new is PYTORCH and values[1] is not None):
         values[0] = np.ones(d, values[2].dtype) if values[0] is None else values[0]
@@ -178,8 +186,6 @@ def _read(arrays: Arrays, convention: Convention) -> list[np.ndarray | None]:
         same_shape(n, arrays[n], mean.shape, "one value a channel").copy() if n in arrays else None
         for n in convention.names
     ]
-    if not (np.isfinite(values[3]) & (values[3] >= 0)).all():
-        raise ValueError(f"{convention.names[3]}: expected finite variances >= 0, got {values[3]}")
     return values
 
 
@@ -196,6 +202,12 @@ def _read_options(options: Options, convention: Convention) -> tuple[float, floa
         raise ValueError(f"momentum: expected a number in [0, 1], got {momentum}")
     check_eps(eps)
     return float(momentum), float(eps)
+
+
+def _check_variances(name: str, var: np.ndarray, eps: float) -> None:
+    """Refuse variances of which eval mode cannot take the root; rounding may leave -1e-9."""
+    if not (np.isfinite(var) & ((var >= 0) | (var.astype(np.float64) + eps > 0))).all():
+        raise ValueError(f"{name}: expected finite variances >= 0, or > -eps = {-eps}, got {var}")
 
 
 def _check_steps(m: int | None, steps: int | None) -> None:
@@ -222,4 +234,5 @@ def _rescale(
             f"steps: after {steps} of them the running variance is at least {start:.4g}, "
             f"what is left of its start; got {var.min():.4g}"
         )
-    return (start + factor * np.maximum(collected, 0)).astype(var.dtype)
+    with np.errstate(over="ignore"):  # `convert` refuses what it makes infinite
+        return (start + factor * np.maximum(collected, 0)).astype(var.dtype)

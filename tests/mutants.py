@@ -531,8 +531,8 @@ MUTANTS = [
     Mutant(
         "torch module: running variance biased",
         "nn/_running.py",
-        "correction = module.num_batches_tracked, count / (count - 1)",
-        "correction = module.num_batches_tracked, 1.0",
+        "correction = count / (count - 1)",
+        "correction = 1.0",
         ("nn_running",),
     ),
     Mutant(

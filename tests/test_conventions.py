@@ -277,6 +277,29 @@ def test_dtype_stays(dtype):
     assert {a.dtype for a in converted.values()} == {np.dtype(dtype)}
 
 
+OVERFLOWS = {np.float16: 5e4, np.float32: 3e38, np.float64: 1.5e308}
+
+
+@pytest.mark.parametrize("dtype", OVERFLOWS)
+def test_finite_variance_that_becomes_infinite_is_refused(dtype):
+    var = np.array([OVERFLOWS[dtype], 4], dtype)
+    arrays = {"moving_mean": np.zeros(2, dtype), "moving_variance": var}
+    with pytest.raises(ValueError, match=r"running_var: expected finite values.*float"):
+        convert(arrays, source="keras", target="pytorch", m=3)  # 3 / 2 of it
+    converted, _ = convert(arrays, source="keras", target="pytorch", m=1000)
+    np.testing.assert_allclose(converted["running_var"], var * dtype(1000 / 999), rtol=1e-3)
+
+
+def test_variance_that_rounding_made_negative_passes_if_eps_makes_up_for_it():
+    arrays = {"moving_mean": np.zeros(2), "moving_variance": np.array([-1e-9, 2.0])}
+    converted, _ = convert(arrays, source="keras", target="pytorch")
+    np.testing.assert_array_equal(converted["running_var"], arrays["moving_variance"])
+    converted, _ = convert(arrays, source="keras", target="pytorch", m=3)
+    np.testing.assert_array_equal(converted["running_var"], [0, 3])
+    with pytest.raises(ValueError, match=r"moving_variance: expected finite variances"):
+        convert(arrays, {"epsilon": 1e-9}, source="keras", target="pytorch")
+
+
 def test_result_shares_no_memory():
     arrays = {"mean": np.zeros(2), "var": np.ones(2)}
     converted, _ = convert(arrays, source="flax", target="keras")

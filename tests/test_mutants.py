@@ -264,7 +264,7 @@ def check_recalibrate():
 
 
 def check_renorm():
-    layer = bnn.BatchRenorm1d(4, EPS, r_max=1e9, d_max=1e9, dtype=torch.float64)
+    layer = bnn.BatchRenorm1d(4, eps=EPS, r_max=1e9, d_max=1e9, dtype=torch.float64)
     x = torch.tensor(X, requires_grad=True)
     y = layer(x)
     r = torch.tensor(np.sqrt(X.var(0) + EPS) / np.sqrt(1 + EPS))
@@ -276,12 +276,13 @@ def check_renorm():
 
 
 def check_ghost():
-    y = bnn.GhostBatchNorm1d(4, EPS, ghost_size=3, dtype=torch.float64)(torch.tensor(X)).detach()
+    layer = bnn.GhostBatchNorm1d(4, eps=EPS, ghost_size=3, dtype=torch.float64)
+    y = layer(torch.tensor(X)).detach()
     same(y, np.concatenate([bn.batch_norm_forward(part, eps=EPS)[0] for part in (X[:4], X[4:])]))
 
 
 def check_whitening():
-    layer = bnn.DecorrelatedBatchNorm1d(4, EPS, dtype=torch.float64)
+    layer = bnn.DecorrelatedBatchNorm1d(4, eps=EPS, dtype=torch.float64)
     root = scipy.linalg.sqrtm(np.cov(X.T, ddof=0) + EPS * np.eye(4))
     same(layer(torch.tensor(X)).detach().numpy() @ root, X - X.mean(0))
 

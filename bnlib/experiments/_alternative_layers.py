@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ class BatchRenorm(layers.BatchNorm):
     r = std_batch / std_running, clipped to [1 / r_max, r_max], and
     d = (mean_batch - mean_running) / std_running, clipped to [-d_max, d_max]. The backward pass
     takes r and d for constants. For the first `warm_up` mini-batches r = 1 and d = 0, which is
-    batch normalization; the bounds grow on a line over the next `warm_up`. With a seed axis only:
-    x is (k, m, d). The paper averages standard deviations, this layer variances, as batch norm
-    does.
+    batch normalization; the bounds grow on a line over the next `warm_up`. As in the paper, the
+    standard deviations are averaged, with divisor m; `running.var` is the square of their average,
+    less eps. It is the function of `bnlib.nn.BatchRenorm1d`, with a seed axis: x is (k, m, d).
     """
 
     def __init__(
@@ -54,14 +55,21 @@ class BatchRenorm(layers.BatchNorm):
         x_hat, cache = F.batch_norm_forward(x, eps=self.eps, axes=(1,))
         mean, var = (s.reshape(self._shape) for s in (cache.mean, cache.var))
         r_max, d_max = self.bounds
-        inv_std = 1 / np.sqrt(self.running.var + self.eps)
-        r = np.clip(np.sqrt(var + self.eps) * inv_std, 1 / r_max, r_max).astype(x.dtype)
-        d = np.clip((mean - self.running.mean) * inv_std, -d_max, d_max).astype(x.dtype)
+        std, running_std = (np.sqrt(v + self.eps) for v in (var, self.running.var))
+        r = np.clip(std / running_std, 1 / r_max, r_max).astype(x.dtype)
+        d = np.clip((mean - self.running.mean) / running_std, -d_max, d_max).astype(x.dtype)
         x_hat = r[:, None] * x_hat + d[:, None]
-        self.running.update(mean, var, cache.count, momentum=self.momentum, unbiased=self.unbiased)
-        self.updates += 1
+        self._update(mean, std, running_std, cache.count)
         gamma, beta = (self.parameters[name][:, None] for name in ("gamma", "beta"))
         return gamma * x_hat + beta, (cache, (x_hat, gamma * r[:, None]))
+
+    def _update(self, mean: Array, std: Array, running_std: Array, m: int) -> None:
+        running = copy.copy(self.running)
+        running.var = running_std
+        running.update(mean, std, m, momentum=self.momentum, unbiased=False)
+        var = np.maximum(running.var**2 - self.eps, 0)
+        self.running = type(running)(running.mean, var, running.count)
+        self.updates += 1
 
     def _backward(self, dy: Array, cache: tuple[Any, Any]) -> Array:
         if cache[0] is None:

@@ -1,6 +1,8 @@
 """What the norms that torch has not refuse, with the name of what was wrong."""
 
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import is_fake
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from bnlib.nn import _plain
 
@@ -18,10 +20,15 @@ def mini_batch(module: nn.Module, input: Tensor) -> None:
     if module.eps <= 0:
         raise ValueError(f"eps: expected more than 0, got {module.eps}")
     allowed = (input.dtype, _plain.computing_dtype(input))
-    for name in ("weight", "bias", "running_mean", "running_var"):
+    for name in ("weight", "bias", "running_mean", "running_var", "running_cov"):
         tensor = getattr(module, name, None)
         if tensor is not None and tensor.dtype not in allowed:
             raise TypeError(f"input: expected {tensor.dtype} as `{name}`, got {input.dtype}")
+
+
+def has_values(x: Tensor) -> bool:
+    """Whether `x` has values to look at: not on the meta device, not faked, and not recorded."""
+    return not (x.is_meta or is_fake(x) or get_proxy_mode() is not None)
 
 
 def values_per_channel(input: Tensor) -> int:
@@ -32,6 +39,12 @@ def values_per_channel(input: Tensor) -> int:
             f"input: expected more than 1 value per channel, got shape {tuple(input.shape)}"
         )
     return count
+
+
+def statistics_of_batch(module: nn.Module, input: Tensor) -> None:
+    """Refuse one value per channel where a batch norm would take statistics of `input`."""
+    if input.numel() and (module.training or module.running_mean is None):
+        values_per_channel(input)
 
 
 def last_axes(input: Tensor, shape: tuple[int, ...]) -> None:

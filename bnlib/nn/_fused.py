@@ -152,7 +152,7 @@ def takes(
     """
     dtypes = (x.dtype, _plain.computing_dtype(x))
     return (
-        x.is_cpu
+        (x.is_cpu or x.is_meta)
         and x.layout is torch.strided
         and not x.is_nested
         and x.dtype in FLOATS
@@ -160,7 +160,7 @@ def takes(
         and eps > 0
         and (running[0] is None) == (running[1] is None)
         and all(
-            t is None or (t.is_cpu and t.dtype in dtypes and t.shape == (channels,))
+            t is None or (t.device == x.device and t.dtype in dtypes and t.shape == (channels,))
             for t in (*parameters, *running)
         )
     )

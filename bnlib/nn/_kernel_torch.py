@@ -33,6 +33,8 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
         left += _sum(difference)
         square += _squares(difference)
     left /= count
+    if x.dtype is torch.float32 and not bool(square.isfinite().all()):
+        return moments(x.double())  # the squares do not fit in float32, the variance may
     return near + left, (square / count - left**2).clamp_(min=0)
 
 
@@ -124,7 +126,7 @@ def _is_wide(v: Tensor) -> bool:
 
 
 def _are_small(mean: Tensor, var: Tensor) -> bool:
-    return bool((mean * mean <= LARGE**2 * var).all())
+    return bool(((mean * mean <= LARGE**2 * var) & var.isfinite()).all())
 
 
 def _is_easy(x: Tensor, mean: Tensor, var: Tensor) -> bool:

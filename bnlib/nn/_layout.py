@@ -29,6 +29,14 @@ def is_channels_last(x: Tensor) -> bool:
     return last.is_contiguous() or ordered
 
 
+def is_batched(x: Tensor) -> bool:
+    """Whether `x` is a batch of `vmap`, also inside of `grad`."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(x) and not functorch.is_batchedtensor(x):
+        x = functorch.get_unwrapped(x)
+    return functorch.is_batchedtensor(x)
+
+
 def like(y: Tensor, x: Tensor) -> Tensor:
     """`y`, of the shape of `x`, dense and in the memory format of `x`: itself or a copy.
 

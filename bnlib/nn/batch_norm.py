@@ -56,20 +56,16 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             return _fx.leaf(self, input)
         self._check_input_dim(input)
         parameters, running = (self.weight, self.bias), (None, None)
-        if not self.training and self.running_mean is not None:
+        if self.track_running_stats or not self.training:
             running = self.running_mean, self.running_var
+        if not self.training and running[0] is not None and running[1] is not None:
             return _running.normalize(input, running, parameters, self.eps)
-        if self.training and self.track_running_stats:
-            running = self.running_mean, self.running_var
         fits = _fused.takes(input, self.num_features, parameters, running, self.eps)
         if not fits or input.numel() <= self.num_features:
             return self._forward_of_torch(input)
         watched = _fused.is_watched(input, *parameters, *running)
         y, mean, var = _fused.batch_norm(input, *parameters, self.eps, watched)
-        sound = _running.refuse_nonfinite(mean, var) if self.refuse_nonfinite else None
-        if running[0] is not None:
-            count = input.numel() // self.num_features
-            _running.update(self, mean, var, count, sound, watched=watched)
+        _running.update(self, mean, var, input.numel() // self.num_features, watched=watched)
         return y
 
     def _forward_of_torch(self, input: Tensor) -> Tensor:
@@ -78,6 +74,8 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             y = super().forward(input)
             if self.refuse_nonfinite and self.running_mean is not None:
                 _running.refuse_nonfinite(self.running_mean, self.running_var)
+            if self.momentum is None and not input.numel() and _running.tracks(self):
+                self.num_batches_tracked.sub_(1)  # it has no mean that could enter theirs
         return _layout.like(y, input)
 
 
@@ -111,8 +109,9 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     bias : bool
         Learn a `bias`, where `affine`.
     refuse_nonfinite : bool
-        Raise ValueError if a mini-batch has NaN or infinite statistics, and leave the running
-        statistics as they were. torch lets one such mini-batch poison them for good. Under
+        Raise ValueError if a mini-batch has NaN or infinite statistics, or ones that the dtype of
+        the buffers cannot hold (a float16 ends at 65,504, a variance is a square), and leave the
+        running statistics as they were. torch lets one such mini-batch poison them for good. Under
         ``torch.func.vmap``, where values cannot be looked at, every call is a RuntimeError.
 
     Notes
@@ -130,10 +129,19 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     - The output is dense in the memory format of the input (contiguous or channels_last),
       whoever computes it, so that a ``.view`` of it works everywhere or nowhere. Compiled and
       exported, torch gives it the order of axes of the input.
+    - With ``momentum=None``, an empty mini-batch is not counted; it has no mean.
+    - Running statistics in bfloat16 or float16 arrive at those of the data. torch rounds each
+      step towards a mini-batch, and loses the small ones: at a momentum of 0.01 a bfloat16
+      running mean stalls some 20 % from where it should go.
 
     The running variance is the unbiased one (divisor m - 1), the one that normalizes a
-    mini-batch is biased, as in torch. Float16 and bfloat16 are computed in float32. With Numba
-    installed (the extra ``fast``), training runs in compiled loops; their
+    mini-batch is biased, as in torch. Float16 and bfloat16 are computed in float32. Where the
+    buffers are float16 or bfloat16, as after ``.bfloat16()``, the layer keeps float32 values of
+    the running statistics beside them, from one step in train mode to the next. They are not in
+    the state dict, do not outlive a value that is written into a buffer, and do not exist in
+    compiled code. There, and with torch's own layer, the remedy is one line: make the batch norms
+    of a model float32 again, by ``layer.float()``; they take half-precision input as before. With
+    Numba installed (the extra ``fast``), training runs in compiled loops; their
     first calls, forward and backward, compile for some seconds each and keep the result on
     disk. Where single operations are watched (``torch.compile``, export, tracing, ``torch.func``,
     forward mode, batched gradients), and for second derivatives, the layer is a differentiable

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fused, _fx, _plain, _running, _script
+from bnlib.nn import _check, _fused, _fx, _layout, _plain, _running, _script
 from bnlib.nn.batch_norm import _BatchNorm
 
 
@@ -16,27 +16,38 @@ class _BatchRenorm(_BatchNorm):
     def __init__(
         self,
         num_features: int,
-        *args: Any,
+        *,
         r_max: float = 3.0,
         d_max: float = 5.0,
+        warm_up: int = 0,
         **options: Any,
     ) -> None:
-        super().__init__(num_features, *args, **options)
+        super().__init__(num_features, **options)
         if not self.track_running_stats:
             raise ValueError(
                 "track_running_stats: expected True, as renormalization needs them; got False"
             )
-        self.r_max, self.d_max = r_max, d_max
+        self.r_max, self.d_max, self.warm_up = r_max, d_max, warm_up
         self._check_limits()
 
     def _check_limits(self) -> None:
         _check.at_least("r_max", self.r_max, 1)
         _check.at_least("d_max", self.d_max, 0)
+        _check.integer("warm_up", self.warm_up, 0)
+
+    @property
+    def bounds(self) -> tuple[float | Tensor, float | Tensor]:
+        """The largest r and the largest absolute d for the next mini-batch, scalars."""
+        if self.warm_up == 0 or self.num_batches_tracked is None:
+            return self.r_max, self.d_max
+        grown = (self.num_batches_tracked.double() / self.warm_up - 1).clamp(0, 1)
+        return 1 + grown * (self.r_max - 1), grown * self.d_max
 
     __prepare_scriptable__ = _script.refuse()
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, r_max={self.r_max}, d_max={self.d_max}"
+        limits = f"r_max={self.r_max}, d_max={self.d_max}, warm_up={self.warm_up}"
+        return f"{super().extra_repr()}, {limits}"
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize a mini-batch.
@@ -55,7 +66,8 @@ class _BatchRenorm(_BatchNorm):
         ------
         ValueError
             If the axes or channels do not fit, or, in train mode, there is one value per
-            channel, `r_max` is below 1, `d_max` is below 0, or `refuse_nonfinite` refuses.
+            channel, `r_max` is below 1, `d_max` is below 0, there are no running statistics, or
+            `refuse_nonfinite` refuses.
         TypeError
             If the dtype does not fit. Whatever is raised, the buffers stay as they were.
         """
@@ -66,16 +78,18 @@ class _BatchRenorm(_BatchNorm):
             return super().forward(input)
         _check.values_per_channel(input)
         self._check_limits()
-        x = input.to(_plain.computing_dtype(input))
+        if self.running_mean is None or self.running_var is None:
+            raise ValueError("running_mean, running_var: expected tensors, got None")
+        x = _layout.dense(input.to(_plain.computing_dtype(input)))
         x_hat, mean, var = _fused.batch_norm(x, None, None, self.eps)
-        sound = _running.refuse_nonfinite(mean, var) if self.refuse_nonfinite else None
         with torch.no_grad():
-            std = (var + self.eps).sqrt()
-            running_std = (self.running_var.to(var.dtype) + self.eps).sqrt()
-            r = (std / running_std).clamp(1 / self.r_max, self.r_max)
-            d = ((mean - self.running_mean) / running_std).clamp(-self.d_max, self.d_max)
+            std = self._std(var)
+            running_std = self._std(self.running_var.to(var.dtype))
+            r_max, d_max = self.bounds
+            r = (std / running_std).clamp(1 / r_max, r_max)
+            d = ((mean - self.running_mean) / running_std).clamp(-d_max, d_max)
         y = self._scale_and_shift(x_hat, r.to(x.dtype), d.to(x.dtype))
-        self._update(mean, std, running_std, sound)
+        self._update(mean, std)
         return y.to(input.dtype)
 
     def _scale_and_shift(self, x_hat: Tensor, r: Tensor, d: Tensor) -> Tensor:
@@ -85,15 +99,21 @@ class _BatchRenorm(_BatchNorm):
             d = d + self.bias
         return torch.addcmul(_plain.per_channel(d, x_hat), x_hat, _plain.per_channel(r, x_hat))
 
+    def _std(self, var: Tensor) -> Tensor:
+        return (var + self.eps).sqrt()
+
     @torch.no_grad()
-    def _update(self, mean: Tensor, std: Tensor, running_std: Tensor, sound: Tensor | None) -> None:
+    def _update(self, mean: Tensor, std: Tensor) -> None:
+        if not _running.tracks(self):
+            if self.refuse_nonfinite:
+                _running.refuse_nonfinite(mean, std)
+            return
         weight = _running.weight_of_new(self)
-        mean = (1 - weight) * self.running_mean + weight * mean
+        mean = _running.blend(self, "running_mean", mean, weight)
+        running_std = self._std(_running.unrounded(self, "running_var").to(std.dtype))
         std = (1 - weight) * running_std + weight * std
-        var = (std * std - self.eps).clamp(min=0)
-        for running, new in ((self.running_mean, mean), (self.running_var, var)):
-            _running.store(running, new, sound)
-        self.num_batches_tracked.add_(1 if sound is None else sound)
+        new = {"running_mean": mean, "running_var": (std * std - self.eps).clamp(min=0)}
+        _running.count_batch(self, _running.replace(self, new))
 
 
 class BatchRenorm1d(_BatchRenorm, nn.BatchNorm1d):
@@ -113,23 +133,38 @@ class BatchRenorm1d(_BatchRenorm, nn.BatchNorm1d):
     ----------
     num_features : int
         Number of channels ``c`` (or features ``d``).
-    *args, **options
-        The other arguments of `BatchNorm1d`. ``track_running_stats=False`` is refused.
     r_max : float
         Largest correction of the scale, at least 1.
     d_max : float
         Largest correction of the shift, at least 0. With ``r_max=1, d_max=0`` the output in
         train mode is that of `BatchNorm1d`.
+    warm_up : int
+        For so many mini-batches r = 1 and d = 0, which is batch norm; over as many more, the
+        limits grow on a line to `r_max` and `d_max`. 0 for the full limits from the first one on.
+    **options
+        The other arguments of `BatchNorm1d`, by keyword. ``track_running_stats=False`` is refused.
+
+    Attributes
+    ----------
+    bounds : tuple of float or Tensor, ()
+        The limits of r and d for the next mini-batch.
 
     Raises
     ------
-    ValueError
-        If `r_max` or `d_max` is too small, or running statistics are switched off.
+    TypeError, ValueError
+        If `r_max` or `d_max` is too small, `warm_up` is not an integer of at least 0, or running
+        statistics are switched off.
 
     Notes
     -----
-    Schedules are left to you: set the attributes `r_max` and `d_max` between steps. The paper
-    starts from 1 and 0, so that the running statistics settle, and ends at 3 and 5.
+    A network that is trained from the start needs the warm-up: before the running statistics have
+    settled, the layer corrects towards wrong ones. Ten convolutions on the digits, at a learning
+    rate of 0.1 and for 270 steps, are right on 96 % of the test images with batch norm, and on
+    clearly fewer with the full limits from the first step. The paper starts from 1 and 0 for
+    5,000 steps, and ends at 3 and 5 after 40,000 and 25,000. The default is 0 because pretrained
+    statistics need no warm-up, and do not always come with a count. `warm_up` goes by
+    `num_batches_tracked`, which is in the state dict; `r_max` and `d_max` may also be set between
+    steps, for a schedule of your own.
 
     The running standard deviation, not the variance, is averaged, and it is the biased one
     (divisor m), as in the paper and in Keras :cite:p:`kerasdocs`; `running_var` holds its
@@ -138,6 +173,8 @@ class BatchRenorm1d(_BatchRenorm, nn.BatchNorm1d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import BatchRenorm1d
     >>> layer = BatchRenorm1d(1)
     >>> layer(torch.tensor([[1.0], [3.0]])).detach().round(decimals=3)  # running: 0 and 1
     tensor([[1.],
@@ -156,6 +193,8 @@ class BatchRenorm2d(_BatchRenorm, nn.BatchNorm2d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import BatchRenorm2d
     >>> BatchRenorm2d(3, r_max=2.0, d_max=1.0)(torch.randn(2, 3, 4, 4)).shape
     torch.Size([2, 3, 4, 4])
     """
@@ -168,6 +207,8 @@ class BatchRenorm3d(_BatchRenorm, nn.BatchNorm3d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import BatchRenorm3d
     >>> BatchRenorm3d(3)(torch.randn(2, 3, 4, 4, 4)).shape
     torch.Size([2, 3, 4, 4, 4])
     """

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fused, _fx, _plain, _running, _script
+from bnlib.nn import _check, _fused, _fx, _layout, _plain, _running, _script
 from bnlib.nn.batch_norm import _BatchNorm
 
 
 class _ConditionalBatchNorm(_BatchNorm):
     """What the classes share; torch's class, next in line, checks the axes of the input."""
 
-    def __init__(self, num_features: int, *args: Any, num_conditions: int, **options: Any) -> None:
-        super().__init__(num_features, *args, **options)
+    def __init__(self, num_features: int, *, num_conditions: int, **options: Any) -> None:
+        super().__init__(num_features, **options)
         _check.integer("num_conditions", num_conditions, 1)
         if not self.affine:
             raise ValueError("affine: expected True, as the condition acts on it; got False")
@@ -72,15 +72,13 @@ class _ConditionalBatchNorm(_BatchNorm):
 
     def _standardize(self, input: Tensor) -> Tensor:
         """Return x_hat in the precision of the computation, and update the running statistics."""
-        x = input.to(_plain.computing_dtype(input))
+        x = _layout.dense(input.to(_plain.computing_dtype(input)))
         if not self.training and self.running_mean is not None:
             running = (self.running_mean.to(x.dtype), self.running_var.to(x.dtype))
             return _running.normalize(x, running, (None, None), self.eps)
         count = _check.values_per_channel(input)
         x_hat, mean, var = _fused.batch_norm(x, None, None, self.eps)
-        sound = _running.refuse_nonfinite(mean, var) if self.refuse_nonfinite else None
-        if self.training and self.running_mean is not None:
-            _running.update(self, mean, var, count, sound)
+        _running.update(self, mean, var, count)
         return x_hat
 
 
@@ -94,7 +92,7 @@ def _check_condition(condition: Tensor, n: int, conditions: int) -> None:
     if condition.shape != expected:
         raise ValueError(f"condition: expected shape {expected}, got {tuple(condition.shape)}")
     unseen = torch.compiler.is_compiling() or _running.is_transformed()
-    if len(expected) == 1 and n and not unseen:
+    if len(expected) == 1 and n and not unseen and _check.has_values(condition):
         least, most = int(condition.min()), int(condition.max())
         if least < 0 or most >= conditions:
             raise ValueError(
@@ -123,10 +121,10 @@ class ConditionalBatchNorm1d(_ConditionalBatchNorm, nn.BatchNorm1d):
     ----------
     num_features : int
         Number of channels ``c`` (or features ``d``).
-    *args, **options
-        The other arguments of `BatchNorm1d`. ``affine=False`` is refused.
     num_conditions : int
         Number of classes, or length of the embedding: k, at least 1.
+    **options
+        The other arguments of `BatchNorm1d`, by keyword. ``affine=False`` is refused.
 
     Raises
     ------
@@ -144,6 +142,8 @@ class ConditionalBatchNorm1d(_ConditionalBatchNorm, nn.BatchNorm1d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import ConditionalBatchNorm1d
     >>> layer = ConditionalBatchNorm1d(1, num_conditions=2)
     >>> with torch.no_grad():
     ...     _ = layer.bias_delta[1].fill_(10)
@@ -160,6 +160,8 @@ class ConditionalBatchNorm2d(_ConditionalBatchNorm, nn.BatchNorm2d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import ConditionalBatchNorm2d
     >>> layer = ConditionalBatchNorm2d(3, num_conditions=5)
     >>> layer(torch.randn(2, 3, 4, 4), torch.randn(2, 5)).shape
     torch.Size([2, 3, 4, 4])

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.modules.batchnorm import _NormBase
 
-from bnlib.nn import _check, _fx, _plain, _running, _script
+from bnlib.nn import _check, _fx, _layout, _plain, _running, _script
 from bnlib.nn._inverse_root import InverseRoot
 
 
@@ -15,15 +15,15 @@ class _DecorrelatedBatchNorm(_NormBase):
     def __init__(
         self,
         num_features: int,
+        *,
+        group_size: int | None = None,
         eps: float = 1e-5,
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
-        *,
         bias: bool = True,
-        group_size: int | None = None,
     ) -> None:
         size = num_features if group_size is None else group_size
         _check.integer("group_size", size, 1)
@@ -88,13 +88,13 @@ class _DecorrelatedBatchNorm(_NormBase):
         else:
             count = _check.values_per_channel(input)
             centred, mean, cov = _moments(values)
-        sound = _finite(cov)
+        _finite("running_cov" if uses_running else "input", cov)
         x_hat = self._whitening(cov).to(x.dtype) @ centred
         x_hat = x_hat.reshape(x.shape).movedim(0, 1)
         parameters = (_plain.per_channel(p, input) for p in (self.weight, self.bias))
-        y = _plain.affine(x_hat, *parameters, input)
-        if self.training and self.running_mean is not None:
-            self._update(mean.flatten(), cov * (count / (count - 1)), sound)
+        y = _layout.like(_plain.affine(x_hat, *parameters, input), input)
+        if _running.tracks(self):
+            self._update(mean.flatten(), cov * (count / (count - 1)))
         return y
 
     def _whitening(self, cov: Tensor) -> Tensor:
@@ -102,20 +102,26 @@ class _DecorrelatedBatchNorm(_NormBase):
         return InverseRoot.apply(cov.double() + self.eps * eye)
 
     @torch.no_grad()
-    def _update(self, mean: Tensor, cov: Tensor, sound: Tensor) -> None:
+    def _update(self, mean: Tensor, cov: Tensor) -> None:
         weight = _running.weight_of_new(self)
-        for running, new in ((self.running_mean, mean), (self.running_cov, cov)):
-            _running.store(running, (1 - weight) * running + weight * new, sound)
-        self.num_batches_tracked.add_(sound)
+        new = {"running_mean": mean, "running_cov": cov}
+        new = {name: _running.blend(self, name, new[name], weight) for name in new}
+        sounds = [_finite(name, value) for name, value in _running.as_stored(self, new).items()]
+        sound = sounds[0] & sounds[1]
+        _running.store(self, new, sound)
+        _running.count_batch(self, sound)
 
 
-def _finite(cov: Tensor) -> Tensor:
+def _finite(name: str, values: Tensor) -> Tensor:
     """Return whether all is finite; refuse what is not, where it can be looked at."""
-    finite = torch.isfinite(cov).all()
+    finite = torch.isfinite(values).all()
     if torch.compiler.is_compiling():
-        torch._assert_async(finite, "input: expected finite values")
-    elif not _running.is_transformed() and not bool(finite):
-        raise ValueError("input: expected finite values, got NaN or infinity in the covariance")
+        torch._assert_async(finite, f"{name}: expected finite values")
+    elif not _running.is_transformed() and _check.has_values(finite) and not bool(finite):
+        raise ValueError(
+            f"{name}: expected finite values, got NaN or infinity, in {values.dtype}, in the "
+            "covariance or the mean"
+        )
     return finite
 
 
@@ -142,6 +148,9 @@ class DecorrelatedBatchNorm1d(_DecorrelatedBatchNorm):
     ----------
     num_features : int
         Number of channels ``c`` (or features ``d``).
+    group_size : int, optional
+        Number s of neighbouring channels that are whitened together, a divisor of
+        `num_features`; None for all of them.
     eps : float
         Added to the diagonal of the covariance.
     momentum : float or None
@@ -155,9 +164,6 @@ class DecorrelatedBatchNorm1d(_DecorrelatedBatchNorm):
         Of parameters and buffers.
     bias : bool
         Learn a `bias`, where `affine`.
-    group_size : int, optional
-        Number s of neighbouring channels that are whitened together, a divisor of
-        `num_features`; None for all of them.
 
     Raises
     ------
@@ -182,6 +188,8 @@ class DecorrelatedBatchNorm1d(_DecorrelatedBatchNorm):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import DecorrelatedBatchNorm1d
     >>> x = torch.randn(500, 3) @ torch.tensor([[1.0, 2, 0], [0, 1, 0], [3, 0, 1]])
     >>> y = DecorrelatedBatchNorm1d(3)(x)
     >>> torch.allclose(y.T.cov(correction=0), torch.eye(3), atol=1e-3)
@@ -198,6 +206,8 @@ class DecorrelatedBatchNorm2d(_DecorrelatedBatchNorm):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import DecorrelatedBatchNorm2d
     >>> DecorrelatedBatchNorm2d(6, group_size=3)(torch.randn(4, 6, 5, 5)).shape
     torch.Size([4, 6, 5, 5])
     """
@@ -212,6 +222,8 @@ class DecorrelatedBatchNorm3d(_DecorrelatedBatchNorm):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import DecorrelatedBatchNorm3d
     >>> DecorrelatedBatchNorm3d(4, group_size=2)(torch.randn(2, 4, 3, 3, 3)).shape
     torch.Size([2, 4, 3, 3, 3])
     """

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fx, _script
+from bnlib.nn import _check, _fx, _layout, _plain, _script
 
 
 class DyT(nn.Module):
@@ -21,22 +21,24 @@ class DyT(nn.Module):
     ----------
     normalized_shape : int or sequence of int
         Lengths of the last axes, each element of which has its own `weight` and `bias`.
+    alpha_init : float
+        First value of the learned scalar `alpha`.
     elementwise_affine : bool
         Learn `weight` and `bias`, of shape `normalized_shape`.
     bias : bool
         Learn a `bias`, where `elementwise_affine`.
     device, dtype
         Of the parameters.
-    alpha_init : float
-        First value of the learned scalar `alpha`.
 
     Notes
     -----
     The entries `weight` and `bias` of the state dict are those of ``torch.nn.LayerNorm``; `alpha`
-    is one more. Double backward works.
+    is one more. Float16 and bfloat16 are computed in float32. Double backward works.
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import DyT
     >>> DyT(1, alpha_init=1.0)(torch.tensor([[-100.0], [0.0], [100.0]])).detach().flatten()
     tensor([-1.,  0.,  1.])
     """
@@ -44,12 +46,12 @@ class DyT(nn.Module):
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
+        *,
+        alpha_init: float = 0.5,
         elementwise_affine: bool = True,
         bias: bool = True,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
-        *,
-        alpha_init: float = 0.5,
     ) -> None:
         super().__init__()
         is_int = isinstance(normalized_shape, int)
@@ -92,7 +94,7 @@ class DyT(nn.Module):
         Returns
         -------
         Tensor
-            The output, of the shape of `input`.
+            The output, of the shape and dtype of `input`.
 
         Raises
         ------
@@ -104,7 +106,5 @@ class DyT(nn.Module):
         if isinstance(input, Proxy):
             return _fx.leaf(self, input)
         _check.last_axes(input, self.normalized_shape)
-        y = torch.tanh(self.alpha * input)
-        if self.weight is not None:
-            y = y * self.weight
-        return y if self.bias is None else y + self.bias
+        x = _layout.dense(input.to(_plain.computing_dtype(input)))
+        return _plain.affine(torch.tanh(self.alpha * x), self.weight, self.bias, input)

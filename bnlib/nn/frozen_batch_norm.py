@@ -91,6 +91,9 @@ class FrozenBatchNorm1d(_FrozenBatchNorm):
 
     Examples
     --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from bnlib.nn import FrozenBatchNorm1d
     >>> source = nn.BatchNorm1d(2)
     >>> _ = source(torch.randn(8, 2))
     >>> layer = FrozenBatchNorm1d(2)
@@ -111,6 +114,7 @@ class FrozenBatchNorm2d(_FrozenBatchNorm):
 
     Examples
     --------
+    >>> from bnlib.nn import FrozenBatchNorm2d
     >>> list(FrozenBatchNorm2d(3).parameters())
     []
     """
@@ -125,6 +129,8 @@ class FrozenBatchNorm3d(_FrozenBatchNorm):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import FrozenBatchNorm3d
     >>> FrozenBatchNorm3d(3)(torch.randn(1, 3, 2, 2, 2)).shape
     torch.Size([1, 3, 2, 2, 2])
     """

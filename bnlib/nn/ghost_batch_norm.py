@@ -13,8 +13,8 @@ from bnlib.nn.batch_norm import _BatchNorm
 class _GhostBatchNorm(_BatchNorm):
     """What the classes share; torch's class, next in line, checks the axes of the input."""
 
-    def __init__(self, num_features: int, *args: Any, ghost_size: int = 32, **options: Any) -> None:
-        super().__init__(num_features, *args, **options)
+    def __init__(self, num_features: int, *, ghost_size: int = 32, **options: Any) -> None:
+        super().__init__(num_features, **options)
         _check.integer("ghost_size", ghost_size, 1)
         self.ghost_size = ghost_size
 
@@ -69,10 +69,10 @@ class GhostBatchNorm1d(_GhostBatchNorm, nn.BatchNorm1d):
     ----------
     num_features : int
         Number of channels ``c`` (or features ``d``).
-    *args, **options
-        The other arguments of `BatchNorm1d`.
     ghost_size : int
         Examples in a ghost batch, at least 1.
+    **options
+        The other arguments of `BatchNorm1d`, by keyword.
 
     Raises
     ------
@@ -91,6 +91,8 @@ class GhostBatchNorm1d(_GhostBatchNorm, nn.BatchNorm1d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import GhostBatchNorm1d
     >>> layer = GhostBatchNorm1d(1, ghost_size=2)
     >>> layer(torch.tensor([[1.0], [3.0], [10.0], [50.0]])).detach().round(decimals=3).flatten()
     tensor([-1.,  1., -1.,  1.])
@@ -106,6 +108,8 @@ class GhostBatchNorm2d(_GhostBatchNorm, nn.BatchNorm2d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import GhostBatchNorm2d
     >>> GhostBatchNorm2d(3, ghost_size=2)(torch.randn(5, 3, 4, 4)).shape
     torch.Size([5, 3, 4, 4])
     """
@@ -118,6 +122,8 @@ class GhostBatchNorm3d(_GhostBatchNorm, nn.BatchNorm3d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import GhostBatchNorm3d
     >>> GhostBatchNorm3d(3, ghost_size=2)(torch.randn(5, 3, 2, 4, 4)).shape
     torch.Size([5, 3, 2, 4, 4])
     """

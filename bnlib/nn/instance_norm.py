@@ -1,6 +1,5 @@
 """Instance normalization: drop-ins for ``torch.nn.InstanceNorm1d``, ``2d`` and ``3d``."""
 
-import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
@@ -9,6 +8,8 @@ from bnlib.nn import _fused, _fx, _plain, _running, _script
 
 class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
     """What the classes share; torch's classes check the input and add a missing batch axis."""
+
+    refuse_nonfinite = False
 
     @_script.scripted_as(nn.modules.instancenorm._InstanceNorm.forward)
     def forward(self, input: Tensor) -> Tensor:
@@ -51,8 +52,7 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
         y, mean, var = _fused.batch_norm(input.reshape(1, n * c, -1), *parameters, self.eps)
         if self.running_mean is not None:
             mean, var = mean.view(n, c).mean(0), var.view(n, c).mean(0) * (count / (count - 1))
-            with torch.no_grad():
-                _running.move(self, mean, var, self.momentum or 0.0)
+            _running.move(self, mean, var, self.momentum or 0.0)
         return y.view(input.shape)
 
 
@@ -84,6 +84,11 @@ class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
         Of parameters and buffers.
     bias : bool
         Learn a `bias`, where `affine`.
+
+    Attributes
+    ----------
+    refuse_nonfinite : bool
+        As of `BatchNorm1d`, for the tracked statistics. False; set it on the layer.
 
     Notes
     -----

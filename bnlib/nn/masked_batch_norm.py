@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fx, _plain, _running, _script
+from bnlib.nn import _check, _fx, _layout, _plain, _running, _script
 from bnlib.nn.batch_norm import _BatchNorm
 
 
@@ -30,6 +30,8 @@ class MaskedBatchNorm1d(_BatchNorm, nn.BatchNorm1d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import MaskedBatchNorm1d
     >>> layer = MaskedBatchNorm1d(1)
     >>> x = torch.tensor([[[1.0, 3.0, 0.0]]])
     >>> layer(x, torch.tensor([[True, True, False]])).detach().round(decimals=3)
@@ -65,6 +67,7 @@ class MaskedBatchNorm1d(_BatchNorm, nn.BatchNorm1d):
             return _fx.leaf(self, input, mask)
         _check.mini_batch(self, input)
         if mask is None:
+            _check.statistics_of_batch(self, input)
             return super().forward(input)
         _check_mask(mask, (input.shape[0], *input.shape[2:]))
         if not self.training and self.running_mean is not None:
@@ -73,9 +76,7 @@ class MaskedBatchNorm1d(_BatchNorm, nn.BatchNorm1d):
         x_hat, mean, var = _standardize(input, mask.unsqueeze(1), count, self.eps)
         parameters = (_plain.per_channel(p, input) for p in (self.weight, self.bias))
         y = _plain.affine(x_hat, *parameters, input)
-        sound = _running.refuse_nonfinite(mean, var) if self.refuse_nonfinite else None
-        if self.training and self.running_mean is not None:
-            _running.update(self, mean, var, count, sound)
+        _running.update(self, mean, var, count)
         return y
 
 
@@ -92,6 +93,8 @@ def _count(mask: Tensor) -> int | Tensor:
     if torch.compiler.is_compiling():
         torch._assert_async(count > 1, "mask: expected at least 2 positions that count")
         return count.double()
+    if not _check.has_values(mask):
+        return count.double()
     if count < 2:
         raise ValueError(f"mask: expected at least 2 positions that count, got {int(count)}")
     return int(count)
@@ -106,7 +109,7 @@ def _standardize(
     def average(values: Tensor) -> Tensor:
         return torch.where(mask, values, 0).sum(axes, keepdim=True) / count
 
-    x = x.to(_plain.computing_dtype(x))
+    x = _layout.dense(x.to(_plain.computing_dtype(x)))
     mean = average(x)
     difference = x - mean
     left = average(difference)  # what rounding left in the mean

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fx, _plain, _script
+from bnlib.nn import _check, _fx, _layout, _plain, _script
 
 
 class ScaleNorm(nn.Module):
@@ -41,6 +41,9 @@ class ScaleNorm(nn.Module):
 
     Examples
     --------
+    >>> import math
+    >>> import torch
+    >>> from bnlib.nn import ScaleNorm
     >>> layer = ScaleNorm(2)
     >>> layer(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).detach() / math.sqrt(2)
     tensor([[0.6000, 0.8000],
@@ -96,7 +99,7 @@ class ScaleNorm(nn.Module):
         if isinstance(input, Proxy):
             return _fx.leaf(self, input)
         _check.last_axes(input, self.normalized_shape)
-        x = input.to(_plain.computing_dtype(input))
+        x = _layout.dense(input.to(_plain.computing_dtype(input)))
         axes = tuple(range(-len(self.normalized_shape), 0))
         length = torch.linalg.vector_norm(x, dim=axes, keepdim=True).clamp_min(self.eps)
         return (x * (self.weight / length)).to(input.dtype)

@@ -16,12 +16,10 @@ class _SplitBatchNorm(nn.Module):
 
     norm: type[nn.Module]
 
-    def __init__(self, num_features: int, *args: Any, streams: int = 2, **options: Any) -> None:
+    def __init__(self, num_features: int, *, streams: int = 2, **options: Any) -> None:
         super().__init__()
         _check.integer("streams", streams, 1)
-        self.streams = nn.ModuleList(
-            self.norm(num_features, *args, **options) for _ in range(streams)
-        )
+        self.streams = nn.ModuleList(self.norm(num_features, **options) for _ in range(streams))
         self.stream = 0
 
     @property
@@ -56,12 +54,18 @@ class _SplitBatchNorm(nn.Module):
 
         Raises
         ------
-        ValueError, RuntimeError
-            As the batch norm of the stream. The buffers stay as they were.
+        ValueError
+            If the axes or channels do not fit, there is one value per channel where statistics
+            are those of the mini-batch, or `refuse_nonfinite` refuses.
+        TypeError
+            If the dtype does not fit. Whatever is raised, the buffers stay as they were.
         """
         if isinstance(input, Proxy):
             return _fx.leaf(self, input)
-        return self.streams[self.stream](input)
+        norm = self.streams[self.stream]
+        _check.mini_batch(norm, input)
+        _check.statistics_of_batch(norm, input)
+        return norm(input)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         """Copy the entries of a plain batch norm to each stream."""
@@ -85,10 +89,10 @@ class SplitBatchNorm1d(_SplitBatchNorm):
     ----------
     num_features : int
         Number of channels ``c`` (or features ``d``).
-    *args, **options
-        The other arguments of `BatchNorm1d`.
     streams : int
         Number of streams, at least 1.
+    **options
+        The other arguments of `BatchNorm1d`, by keyword.
 
     Attributes
     ----------
@@ -113,6 +117,7 @@ class SplitBatchNorm1d(_SplitBatchNorm):
     Examples
     --------
     >>> import torch
+    >>> from bnlib.nn import SplitBatchNorm1d, use_stream
     >>> layer = SplitBatchNorm1d(1, streams=2)
     >>> with use_stream(layer, 1):
     ...     y = layer(torch.tensor([[9.0], [11.0]]))
@@ -130,6 +135,7 @@ class SplitBatchNorm2d(_SplitBatchNorm):
 
     Examples
     --------
+    >>> from bnlib.nn import SplitBatchNorm2d
     >>> len(list(SplitBatchNorm2d(3, streams=3).parameters()))
     6
     """
@@ -144,6 +150,7 @@ class SplitBatchNorm3d(_SplitBatchNorm):
 
     Examples
     --------
+    >>> from bnlib.nn import SplitBatchNorm3d
     >>> SplitBatchNorm3d(3).stream
     0
     """
@@ -173,6 +180,8 @@ def use_stream(model: nn.Module, stream: int) -> Iterator[None]:
 
     Examples
     --------
+    >>> from torch import nn
+    >>> from bnlib.nn import SplitBatchNorm1d, use_stream
     >>> model = nn.Sequential(nn.Linear(2, 3), SplitBatchNorm1d(3))
     >>> with use_stream(model, 1):
     ...     model[1].stream

@@ -77,6 +77,8 @@ class SyncBatchNorm(_AnyBatchNorm):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import SyncBatchNorm
     >>> layer = SyncBatchNorm(2)  # no process group: plain batch norm
     >>> layer(torch.tensor([[1.0, 5.0], [3.0, 5.0]])).detach()
     tensor([[-1.0000,  0.0000],
@@ -140,9 +142,7 @@ class SyncBatchNorm(_AnyBatchNorm):
                 return nn.SyncBatchNorm.forward(self, input)
         self._check_part(input)
         y, mean, var, count = _sync.batch_norm(input, self.weight, self.bias, self.eps, group)
-        sound = _running.refuse_nonfinite(mean, var) if self.refuse_nonfinite else None
-        if self.track_running_stats and self.running_mean is not None:
-            _running.update(self, mean, var, count, sound)
+        _running.update(self, mean, var, count)
         return y
 
     def _group(self) -> dist.ProcessGroup | None:

@@ -39,6 +39,7 @@ class WSConv2d(nn.Conv2d):
 
     Examples
     --------
+    >>> from bnlib.nn import WSConv2d
     >>> layer = WSConv2d(3, 4, kernel_size=3)
     >>> weight = layer.standardized_weight().detach().flatten(1)
     >>> bool(weight.mean(1).abs().max() < 1e-6), bool((weight.var(1) - 1).abs().max() < 0.05)

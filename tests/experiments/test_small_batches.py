@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from bnlib import nn as bnn
 from bnlib.experiments import networks, small_batches, training
 from bnlib.experiments._alternative_layers import BatchRenorm, DynamicTanh
+from bnlib.experiments._lanes import LaneStatistics
 from bnlib.functional import numerical_gradient, relative_error
 from bnlib.layers import BatchNorm
 
@@ -96,8 +98,55 @@ def test_renorm_without_room_is_batch_norm(rng):
         np.testing.assert_allclose(layer(x), plain(x))
         np.testing.assert_allclose(layer.backward(dy), plain.backward(dy))
     np.testing.assert_allclose(layer.gradients["gamma"], plain.gradients["gamma"])
-    np.testing.assert_allclose(layer.running.var, plain.running.var)
-    np.testing.assert_allclose(layer.eval()(x), plain.eval()(x))
+    np.testing.assert_allclose(layer.running.mean, plain.running.mean)
+
+
+@pytest.mark.parametrize("bounds", [(1.0, 0.0), (1.2, 0.3), (3.0, 5.0), (1e9, 1e9)])
+@pytest.mark.parametrize("options", [{}, {"momentum": None}, {"warm_up": 2}, {"eps": 0.1}], ids=str)
+def test_renorm_is_the_torch_class(rng, bounds, options):
+    options = {"r_max": bounds[0], "d_max": bounds[1]} | options
+    layer = BatchRenorm(3, seeds=1, **options)
+    randomize(layer, rng)
+    peer = bnn.BatchRenorm1d(3, dtype=torch.float64, **options)
+    with torch.no_grad():
+        peer.weight.copy_(torch.tensor(layer.parameters["gamma"][0]))
+        peer.bias.copy_(torch.tensor(layer.parameters["beta"][0]))
+    for step in range(7):
+        x, dy = rng.normal(step, 1 + step, (2, 6, 3))
+        leaf = torch.tensor(x, requires_grad=True)
+        np.testing.assert_allclose(layer.bounds, [float(b) for b in peer.bounds])
+        y = peer(leaf)
+        np.testing.assert_allclose(layer(x[None])[0], y.detach())
+        gradients = torch.autograd.grad(y, [leaf, *peer.parameters()], torch.tensor(dy))
+        found = layer.backward(dy[None]), layer.gradients["gamma"], layer.gradients["beta"]
+        for ours, theirs in zip(found, gradients, strict=True):
+            np.testing.assert_allclose(ours[0], theirs, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(layer.running.mean[0], peer.running_mean)
+        np.testing.assert_allclose(layer.running.var[0], peer.running_var)
+        assert layer.running.count == peer.num_batches_tracked
+    np.testing.assert_allclose(layer.eval()(x[None])[0], peer.eval()(leaf).detach())
+
+
+def test_renorm_averages_standard_deviations_with_divisor_m(rng):
+    layer, x = BatchRenorm(1, seeds=1, momentum=0.25, eps=0.5), rng.normal(2, 3, (1, 8, 1))
+    layer(x)
+    std = 0.75 * np.sqrt(1 + 0.5) + 0.25 * np.sqrt(x.var() + 0.5)
+    np.testing.assert_allclose(layer.running.var, std**2 - 0.5)
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="finite"):
+        layer(np.array([[[np.inf], [1.0]]]))
+    np.testing.assert_allclose(layer.running.var, std**2 - 0.5)
+
+
+def test_a_lane_of_renorm_that_diverges_keeps_its_statistics(rng):
+    layer = BatchRenorm(1, seeds=2)
+    layer.running = LaneStatistics.initial((2, 1))
+    x = rng.normal(2, 3, (2, 8, 1))
+    x[1, 0] = np.inf
+    with np.errstate(all="ignore"):
+        layer(x)
+    var = layer.running.var.ravel()
+    np.testing.assert_allclose(var[1], 1)  # to rounding: it is a root and a square
+    assert abs(var[0] - 1) > 0.1
 
 
 def test_renorm_takes_the_running_statistics_before_their_update(rng):

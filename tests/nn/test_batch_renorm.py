@@ -1,5 +1,7 @@
 """Batch renormalization against NumPy, Keras and batch norm."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 
 from bnlib import functional as bn
 from bnlib import nn as bnn
+from bnlib.surgery.example import digits_images
 
 EPS, MOMENTUM = 0.01, 0.2
 SHAPES = {"1d": (6, 3), "2d": (4, 3, 2, 5), "3d": (2, 3, 2, 3, 2)}
@@ -23,7 +26,7 @@ def renorm(x, state, weight, bias, r_max, d_max):
 
 
 def layer(name, **options):
-    module = getattr(bnn, name)(3, EPS, MOMENTUM, dtype=torch.float64, **options)
+    module = getattr(bnn, name)(3, eps=EPS, momentum=MOMENTUM, dtype=torch.float64, **options)
     with torch.no_grad():
         module.weight.normal_()
         module.bias.normal_()
@@ -88,7 +91,7 @@ def test_limits_may_change_between_steps_and_are_checked_again():
 
 
 def test_momentum_none_averages_over_all_mini_batches():
-    module = bnn.BatchRenorm1d(3, EPS, None, dtype=torch.float64)
+    module = bnn.BatchRenorm1d(3, eps=EPS, momentum=None, dtype=torch.float64)
     xs = list(batches((6, 3)))
     for x in xs:
         module(x)
@@ -97,6 +100,51 @@ def test_momentum_none_averages_over_all_mini_batches():
     )
     torch.testing.assert_close(module.running_mean, torch.stack(means).mean(0))
     torch.testing.assert_close(module.running_var, torch.stack(stds).mean(0) ** 2 - EPS)
+
+
+def test_limits_warm_up_by_the_count_of_mini_batches(kernel):
+    module = bnn.BatchRenorm1d(3, warm_up=2)
+    peer = nn.BatchNorm1d(3)
+    bounds = []
+    for number, x in enumerate(batches((6, 3), 6)):
+        bounds.append(tuple(float(b) for b in module.bounds))
+        y, expected = module(x.float()), peer(x.float())
+        assert torch.allclose(y, expected, atol=1e-5) == (number < 3)
+    assert bounds == [(1, 0), (1, 0), (1, 0), (2, 2.5), (3, 5), (3, 5)]
+    fresh = bnn.BatchRenorm1d(3, warm_up=2)
+    fresh.load_state_dict(module.state_dict())
+    assert fresh.bounds == (3, 5)
+
+
+@pytest.mark.parametrize(("warm_up", "error"), [(-1, ValueError), (2.5, TypeError)])
+def test_warm_up_is_a_number_of_mini_batches(warm_up, error):
+    with pytest.raises(error, match="warm_up: expected"):
+        bnn.BatchRenorm1d(3, warm_up=warm_up)
+
+
+def accuracy(norm, steps=270):
+    """Test accuracy of ten convolutions on the digits, trained at a learning rate of 0.1."""
+    x_train, y_train, x_test, y_test = digits_images()
+    torch.manual_seed(0)
+    layers = []
+    for channels in [1] + [16] * 9:
+        conv = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
+        layers += [conv, norm(16), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(steps):
+        chosen = torch.randint(len(x_train), (32,))
+        loss = nn.functional.cross_entropy(net(x_train[chosen]), y_train[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return (net.eval()(x_test).argmax(1) == y_test).float().mean().item()
+
+
+def test_deep_network_learns_with_warm_up():
+    found = accuracy(functools.partial(bnn.BatchRenorm2d, warm_up=60))
+    assert found > accuracy(bnn.BatchNorm2d) - 0.1
+    assert found > 0.75
 
 
 def test_state_fits_batch_norm():

@@ -43,7 +43,7 @@ def covariances(x, size, ddof=0):
 @pytest.mark.parametrize("size", [1, 2, 3, 6])
 def test_both_modes_are_zca_whitening(axes, size):
     module = getattr(bnn, f"DecorrelatedBatchNorm{axes}")(
-        6, EPS, 0.3, dtype=FLOAT64, group_size=size
+        6, eps=EPS, momentum=0.3, dtype=FLOAT64, group_size=size
     )
     with torch.no_grad():
         module.weight.normal_()
@@ -65,7 +65,7 @@ def test_both_modes_are_zca_whitening(axes, size):
 
 @pytest.mark.parametrize("dtype", [FLOAT64, torch.float32])
 def test_output_has_the_identity_for_a_covariance(dtype):
-    module = bnn.DecorrelatedBatchNorm2d(6, 1e-12, dtype=dtype)
+    module = bnn.DecorrelatedBatchNorm2d(6, eps=1e-12, dtype=dtype)
     y = module(mixed((20, 6, 5, 5)).to(dtype))
     tolerance = 1e-9 if dtype == FLOAT64 else 1e-4
     np.testing.assert_allclose(np.cov(rows(y), ddof=0), np.eye(6), atol=tolerance)
@@ -91,7 +91,7 @@ def test_groups_of_one_channel_are_batch_norm(axes):
 def test_uncorrelated_channels_give_batch_norm():
     v = np.linalg.qr(np.random.default_rng(0).normal(size=(8, 3)) - 0)[0]
     v = np.linalg.qr(np.column_stack([np.ones(8), v]))[0][:, 1:] * [1.0, 5.0, 0.2]
-    y = bnn.DecorrelatedBatchNorm1d(3, EPS, dtype=FLOAT64)(torch.tensor(v))
+    y = bnn.DecorrelatedBatchNorm1d(3, eps=EPS, dtype=FLOAT64)(torch.tensor(v))
     np.testing.assert_allclose(y.detach(), bn.batch_norm_forward(v, eps=EPS)[0], atol=1e-12)
 
 

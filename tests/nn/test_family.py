@@ -47,7 +47,7 @@ def test_float32_and_bfloat16_agree_with_float64(name, training, kernel):
     for dtype, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 0.15)):
         module = build(name)[0].train(training)
         module.load_state_dict(exact.state_dict())
-        if name in ("WSConv2d", "DyT"):  # as torch, they take no mixture
+        if name == "WSConv2d":  # as torch, it takes no mixture
             module.to(dtype)
         result = module(x.to(dtype), *others)
         assert result.dtype == dtype
@@ -183,3 +183,70 @@ def test_without_running_statistics_eval_mode_takes_those_of_the_batch(name):
     x = torch.randn(shape)
     torch.testing.assert_close(module.eval()(x, *others), module.train()(x, *others))
     assert not [k for k in module.state_dict() if "running" in k or "tracked" in k]
+
+
+SECOND = {  # constructor arguments, the option that the second number would be meant for
+    "BatchRenorm1d": (16,),
+    "GhostBatchNorm2d": (16,),
+    "SplitBatchNorm1d": (16,),
+    "DecorrelatedBatchNorm3d": (16,),
+    "ConditionalBatchNorm1d": (16,),
+    "DyT": (16,),
+}
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_options_are_keyword_only(name):
+    with pytest.raises(TypeError, match="positional argument"):
+        getattr(bnn, name)(16, 4)
+
+
+def permuted(shape):
+    """Values with the axes in the reverse order in memory: in no memory format of torch."""
+    return torch.randn(shape[::-1]).permute(*reversed(range(len(shape))))
+
+
+LAYOUTS = {
+    "contiguous": torch.randn,
+    "channels last": lambda shape: torch.randn(shape).contiguous(memory_format=FORMATS[len(shape)]),
+    "permuted": permuted,
+    "sliced": lambda shape: torch.randn(*shape[:-1], 2 * shape[-1])[..., ::2],
+}
+FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+WIDE = {2: (6, 4), 3: (6, 4, 3), 4: (6, 4, 3, 2), 5: (6, 4, 3, 2, 2)}  # no axis of length 1
+
+
+@pytest.mark.parametrize("name", [n for n in FAMILY if n not in ("WSConv2d", "ScaleNorm", "DyT")])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_output_is_dense_in_the_memory_format_of_the_input(name, layout, training):
+    options = {k: v for k, v in FAMILY[name][1].items() if k != "group_size"}
+    axes = len(FAMILY[name][2])
+    if layout == "channels last" and axes not in FORMATS:
+        pytest.skip("no such format")
+    others = {
+        "MaskedBatchNorm1d": (torch.ones(6, 3, dtype=torch.bool),),
+        "ConditionalBatchNorm1d": (torch.tensor([2, 0, 2, 1, 1, 0]),),
+        "ConditionalBatchNorm2d": (torch.randn(6, 3),),
+    }.get(name, ())
+    x = LAYOUTS[layout](WIDE[axes])
+    y = getattr(bnn, name)(4, **options).train(training)(x, *others)
+    last = layout == "channels last"
+    assert y.is_contiguous(memory_format=FORMATS[axes] if last else torch.contiguous_format)
+
+
+@pytest.mark.parametrize("name", ["ScaleNorm", "DyT"])
+@pytest.mark.parametrize("layout", ["contiguous", "permuted", "sliced"])
+def test_output_of_norms_of_the_last_axes_is_dense(name, layout):
+    assert getattr(bnn, name)(3)(LAYOUTS[layout]((6, 4, 3))).is_contiguous()
+
+
+@pytest.mark.parametrize("name", ["ScaleNorm", "DyT"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("mixed", [True, False])
+def test_output_has_the_dtype_of_the_input(name, dtype, mixed):
+    module = getattr(bnn, name)(3)
+    x = torch.randn(4, 3)
+    y = (module if mixed else module.to(dtype))(x.to(dtype))
+    assert y.dtype == dtype
+    torch.testing.assert_close(y.float(), module.float()(x), rtol=0.02, atol=0.02)
