@@ -13,7 +13,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book serve test unit notebooks lint format check bench wheel browser clean
+.PHONY: help install book serve test unit notebooks lint format check bench cpus wheel browser clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | while IFS="$$(printf '\t')" \
@@ -64,6 +64,9 @@ check: lint test book  ## everything that a change must pass
 
 bench: $(INSTALLED)  ## compare speed with peers, as ratios
 	$(BIN)/python -m benchmarks
+
+cpus: $(INSTALLED)  ## run the tests as other processors would (CONTRIBUTING.md; ARGS="--rows avx2 tests/nn")
+	$(BIN)/python tools/cpus.py $(ARGS)
 
 wheel: $(INSTALLED)  ## build the wheel and run a notebook against it in a fresh environment
 	$(BIN)/python tests/check_wheel.py
