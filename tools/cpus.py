@@ -1,6 +1,6 @@
 """Run the tests and the notebooks as other processors would compute them, each with another seed.
 
-Usage: ``python tools/cpus.py [--rows NAME ...] [--unit] [--notebooks] [--seed N] [path ...]``, or
+Usage: ``python tools/cpus.py [--rows NAME,NAME] [--unit] [--notebooks] [--seed N] [path ...]``, or
 ``make cpus ARGS="..."``. CONTRIBUTING.md says what each row of the matrix imitates.
 
 A row that needs instructions which this processor lacks is named and left out. The output of each
@@ -153,13 +153,16 @@ def table(results: list[Result]) -> str:
 def main() -> int:
     """Run what the command line asks for; return 1 if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW")
+    parser.add_argument("--rows", default=",".join(ROWS), help="names, separated by commas")
     parser.add_argument("--unit", action="store_true", help="the unit tests only")
     parser.add_argument("--notebooks", action="store_true", help="the notebooks only")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first row (default 0)")
     parser.add_argument("--processes", type=int, default=1, help="of pytest (default 1)")
     parser.add_argument("paths", nargs="*", help="notebooks, files or folders of tests")
     options = parser.parse_args()
+    rows = options.rows.split(",")
+    if not set(rows) <= ROWS.keys():
+        parser.error(f"--rows: expected some of {', '.join(ROWS)}, got {options.rows}")
 
     parts = dict(EVERYTHING)
     if options.paths:
@@ -173,7 +176,7 @@ def main() -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     results = []
     try:
-        for row in options.rows:
+        for row in rows:
             seed = options.seed + list(ROWS).index(row)
             missing = lacks(environment(row, seed))
             for part, paths in parts.items():
