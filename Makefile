@@ -65,7 +65,7 @@ check: lint test book  ## everything that a change must pass
 bench: $(INSTALLED)  ## compare speed with peers, as ratios
 	$(BIN)/python -m benchmarks
 
-cpus: $(INSTALLED)  ## run the tests as other processors would (CONTRIBUTING.md; ARGS="--rows avx2 tests/nn")
+cpus: $(INSTALLED)  ## run the tests as other processors would (see CONTRIBUTING; ARGS="--rows old tests/nn")
 	$(BIN)/python tools/cpus.py $(ARGS)
 
 wheel: $(INSTALLED)  ## build the wheel and run a notebook against it in a fresh environment

@@ -174,7 +174,7 @@ def main() -> int:
     parts = {part: paths for part, paths in parts.items() if paths}
 
     LOGS.mkdir(parents=True, exist_ok=True)
-    results = []
+    results, interrupted = [], False
     try:
         for row in rows:
             seed = options.seed + list(ROWS).index(row)
@@ -186,10 +186,11 @@ def main() -> int:
                     results.append(run(row, part, seed, paths, options.processes))
                 print(table(results[-1:]), flush=True)
     except KeyboardInterrupt:
+        interrupted = True
         print("\ninterrupted; what is finished:")
     print("\n" + table(results))
     ran = [result for result in results if not result.remark.startswith("CANNOT")]
-    return int(not ran or any(r.failed or r.remark for r in ran))
+    return int(interrupted or not ran or any(r.failed or r.remark for r in ran))
 
 
 if __name__ == "__main__":
