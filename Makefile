@@ -13,7 +13,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book serve test unit notebooks lint format check bench wheel lowest \
+.PHONY: help install book serve test unit notebooks lint format check bench cpus wheel lowest \
 	browser clean
 
 help:  ## show this list
@@ -65,6 +65,9 @@ check: lint test book  ## everything that a change must pass
 
 bench: $(INSTALLED)  ## compare speed with peers, as ratios
 	$(BIN)/python -m benchmarks
+
+cpus: $(INSTALLED)  ## run the tests as other processors would (see CONTRIBUTING; ARGS="--rows old tests/nn")
+	$(BIN)/python tools/cpus.py $(ARGS)
 
 wheel: $(INSTALLED)  ## build the wheel and use it in a fresh environment: lean, then for a notebook
 	$(BIN)/python tests/check_wheel.py

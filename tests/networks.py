@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from random_inputs import SEED
 
 from bnlib.layers import BatchNorm, Dropout, Linear, ReLU, Sequential, Tanh
 
@@ -11,7 +12,7 @@ def build(seeds=None, *, norm=True, dropout=False, activation=Tanh, dtype=np.flo
 
     Weights of layer 0, 3 and 6 with norm, else 0, 2 and 4.
     """
-    rngs = [np.random.default_rng([3, i]) for i in range(seeds or 1)]
+    rngs = [np.random.default_rng([3 + SEED, i]) for i in range(seeds or 1)]
     rng = rngs if seeds else rngs[0]
 
     def block(d_in, d_out):
@@ -22,14 +23,14 @@ def build(seeds=None, *, norm=True, dropout=False, activation=Tanh, dtype=np.flo
     network = Sequential(*block(4, 5), *block(5, 3), Linear(3, 3, rng=rng, dtype=dtype))
     for i, (name, p) in enumerate(network.parameters.items()):
         if not name.endswith("weight"):
-            p[...] = np.random.default_rng(i).normal(0.5, 0.5, p.shape)
+            p[...] = np.random.default_rng(i + SEED).normal(0.5, 0.5, p.shape)
     network(batch(seeds, dtype)[0] + dtype(1))
     return network
 
 
 def batch(seeds=None, dtype=np.float64):
     """Eight examples of four features, and labels of three classes; the seeds differ."""
-    rng = np.random.default_rng(8)
+    rng = np.random.default_rng(8 + SEED)
     shape = (8,) if seeds is None else (seeds, 8)
     return rng.standard_normal((*shape, 4)).astype(dtype), rng.integers(3, size=shape)
 

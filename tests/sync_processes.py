@@ -7,6 +7,7 @@ import sys
 
 import torch
 import torch.distributed as dist
+from random_inputs import SEED
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch_modules import step
@@ -36,7 +37,7 @@ def variants(world_size: int) -> tuple[str, ...]:
 def data(case: str, world_size: int):
     """Return the options, and for each step the sizes, the input and two random tensors."""
     options, shape, dtype, memory_format, _ = CASES[case]
-    rng = torch.Generator().manual_seed(len(case))
+    rng = torch.Generator().manual_seed(len(case) + SEED)
     steps = []
     for sizes in SIZES[world_size]:
         tensors = torch.randn(3, sum(sizes), *shape, generator=rng, dtype=torch.float64)
@@ -51,7 +52,7 @@ def layer_for(case: str, build):
     """Build a layer with random parameters, always the same for a case."""
     options, _, dtype, *_ = CASES[case]
     layer = build(3, **options).to(getattr(torch, dtype))
-    rng = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1 + SEED)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(1 + torch.randn(3, generator=rng) / 2)
@@ -179,7 +180,7 @@ def ddp(rank, world_size):
 
 
 def model_to_train():
-    rng = torch.Generator().manual_seed(3)
+    rng = torch.Generator().manual_seed(3 + SEED)
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 6),
         bnn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3),
@@ -191,7 +192,7 @@ def model_to_train():
 
 
 def batches(world_size):
-    rng = torch.Generator().manual_seed(4)
+    rng = torch.Generator().manual_seed(4 + SEED)
     for _ in range(3):
         x = torch.randn(8 * world_size, 1, 5, 5, generator=rng, dtype=torch.float64)
         yield x, torch.randint(3, (8 * world_size,), generator=rng)
@@ -200,7 +201,7 @@ def batches(world_size):
 def functional(rank, world_size):
     """Forward mode and torch.func.grad of the sum of squares, with parts of different sizes."""
     x, tangent, dy = torch.randn(
-        3, 5, 2, generator=torch.Generator().manual_seed(5), dtype=torch.float64
+        3, 5, 2, generator=torch.Generator().manual_seed(5 + SEED), dtype=torch.float64
     )
     part = slice(0, 2) if rank == 0 else slice(2, 5) if rank == 1 else slice(5, 5)
     layer = bnn.SyncBatchNorm(2, track_running_stats=False).double()
@@ -212,7 +213,7 @@ def compiled(rank, world_size):
     """Three steps, compiled and not, and what is raised if it must be one graph."""
     if world_size > 2:
         return None  # it takes seconds
-    rng = torch.Generator().manual_seed(rank)
+    rng = torch.Generator().manual_seed(rank + SEED)
     parts = [torch.randn(size, 2, generator=rng) for size in ((4, 4, 1), (3, 6, 1))[rank]]
     found = []
     for compiles in (False, True):

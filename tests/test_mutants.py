@@ -7,6 +7,7 @@ import simulations
 import torch
 import torch.nn.functional as F  # noqa: N812
 from mutants import MUTANTS
+from random_inputs import SEED
 
 from bnlib import conventions, layers, measure, surgery
 from bnlib import functional as bn
@@ -14,7 +15,7 @@ from bnlib import nn as bnn
 from bnlib.nn import _fused, _kernel_torch, _plain
 
 EPS = 0.1  # large, so that a misplaced eps shows
-RNG = np.random.default_rng(1)
+RNG = np.random.default_rng(1 + SEED)
 X, DY, DDX = RNG.normal(2, 3, (3, 8, 4))
 IMAGES = RNG.normal(2, 3, (3, 4, 2, 5))
 GAMMA, BETA, MEAN, DDGAMMA = RNG.normal(size=(4, 4))
@@ -289,7 +290,7 @@ def check_whitening():
 
 def kernel_agrees(x, memory_format=torch.contiguous_format):
     """The kernel of torch operations, in float64, against the definition."""
-    dy = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+    dy = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1 + SEED))
     x, dy = (t.contiguous(memory_format=memory_format) for t in (x, dy))
     weight, bias = torch.linspace(1, 2, 2 * x.shape[1], dtype=x.dtype).view(2, -1)
     expected = _plain.batch_norm(x, weight, bias, EPS)
@@ -310,7 +311,7 @@ def check_nn_large_mean():
 
 def check_nn_channels_last():
     drift = torch.arange(12.0).double().view(-1, 1, 1, 1) / 9
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(SEED)
     x = torch.randn(12, 16, 6, 6, dtype=torch.float64, generator=generator)
     kernel_agrees(x + drift, torch.channels_last)
 

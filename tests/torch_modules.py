@@ -46,10 +46,28 @@ def step(
     return {"y": y.detach(), "dx": x.grad, **gradients, **state}
 
 
-def distance(got: torch.Tensor, exact: torch.Tensor) -> float:
-    """Largest difference, relative to the largest exact value."""
+def distance(got: torch.Tensor, exact: torch.Tensor, unit: float = 0.0) -> float:
+    """Largest difference, relative to the largest exact value, or to a unit if that is larger."""
     got, exact = got.detach(), exact.detach().double()
-    return float((got.double() - exact).abs().max() / exact.abs().max().clamp(min=1e-300))
+    return float(
+        (got.double() - exact).abs().max() / exact.abs().max().clamp(min=max(unit, 1e-300))
+    )
+
+
+def errors(
+    got: dict[str, torch.Tensor], exact: dict[str, torch.Tensor], dy: torch.Tensor
+) -> dict[str, float]:
+    """Distances of the results of `step`, in units that do not vanish where a value happens to.
+
+    A running mean is measured in running standard deviations, the gradient of a parameter in the
+    sum of the absolute values of the gradients that it adds up (the mean over the parameters).
+    """
+    units = dict.fromkeys(got, 0.0)
+    if "running_var" in exact:
+        units["running_mean"] = float(exact["running_var"].max()) ** 0.5
+    for name in {"dweight", "dbias"} & exact.keys():
+        units[name] = float(dy.double().abs().sum()) / exact[name].numel()
+    return {n: distance(v, exact[n], units[n]) for n, v in got.items() if v.numel()}
 
 
 def copies(module: nn.Module) -> Iterator[nn.Module]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from random_inputs import SEED
 
 from bnlib import layers as L  # noqa: N812
 
@@ -45,13 +46,13 @@ LAYERS = {
 
 
 def generators(k):
-    return [np.random.default_rng([7, i]) for i in range(k)]
+    return [np.random.default_rng([7 + SEED, i]) for i in range(k)]
 
 
 def randomize(layer, seed):
     """Give all parameters (so gamma != 1, beta != 0) random values of an ordinary size."""
     for i, p in enumerate(layer.parameters.values()):
-        p[...] = np.random.default_rng([seed, i]).normal(0.3, 1, p.shape)
+        p[...] = np.random.default_rng([seed + SEED, i]).normal(0.3, 1, p.shape)
 
 
 @pytest.fixture(params=LAYERS)
@@ -70,7 +71,7 @@ def make(request):
 
 @pytest.fixture
 def rng():
-    return np.random.default_rng(20150211)
+    return np.random.default_rng(20150211 + SEED)
 
 
 @pytest.fixture

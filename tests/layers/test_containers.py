@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from random_inputs import SEED
 
 from bnlib import layers as L  # noqa: N812
 
@@ -169,12 +170,12 @@ def test_training_k_seeds_at_once_equals_training_k_networks(rng, build, norm, s
     k, steps = 3, 6
     xs = rng.standard_normal((steps, k, *shape))
     labels = rng.integers(0, 3, (steps, k, shape[0]))
-    ensemble = build([np.random.default_rng([5, i]) for i in range(k)], k, norm[1])
+    ensemble = build([np.random.default_rng([5 + SEED, i]) for i in range(k)], k, norm[1])
     start = {name: p.copy() for name, p in ensemble.parameters.items()}
     losses = train(ensemble, OPTIMIZERS[optimizer](ensemble), xs, labels)
     evaluated = ensemble.eval()(xs[0])
     for i in range(k):
-        net = build(np.random.default_rng([5, i]), None, norm[1])
+        net = build(np.random.default_rng([5 + SEED, i]), None, norm[1])
         for name, p in net.parameters.items():
             np.testing.assert_array_equal(start[name][i], p, err_msg=name)
         alone = train(net, OPTIMIZERS[optimizer](net), xs[:, i], labels[:, i])
@@ -190,7 +191,7 @@ def test_training_k_seeds_at_once_equals_training_k_networks(rng, build, norm, s
 def test_a_network_learns(rng):
     x = rng.standard_normal((2, 200, 6))
     labels = np.where(x[..., 0] > 0, 1, np.where(x[..., 1] > 0, 2, 0))
-    net = perceptron([np.random.default_rng(i) for i in range(2)], 2, DENSE["batch"])
+    net = perceptron([np.random.default_rng(i + SEED) for i in range(2)], 2, DENSE["batch"])
     train(net, L.Adam(net, 0.05), [x] * 100, [labels] * 100)
     accuracy = (net.eval()(x).argmax(axis=-1) == labels).mean(axis=-1)
     assert (accuracy > 0.9).all()

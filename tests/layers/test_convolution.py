@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from random_inputs import SEED
 
 from bnlib.layers import Conv2d
 
@@ -49,9 +50,9 @@ def test_by_hand():
 
 
 def test_each_seed_draws_from_its_own_generator():
-    ensemble = Conv2d(2, 3, 3, rng=[np.random.default_rng(i) for i in range(2)])
+    ensemble = Conv2d(2, 3, 3, rng=[np.random.default_rng(i + SEED) for i in range(2)])
     for i in range(2):
-        alone = Conv2d(2, 3, 3, rng=np.random.default_rng(i))
+        alone = Conv2d(2, 3, 3, rng=np.random.default_rng(i + SEED))
         np.testing.assert_array_equal(ensemble.parameters["weight"][i], alone.parameters["weight"])
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from random_inputs import SEED
 
 from bnlib.layers import Linear, scaled
 
@@ -30,14 +31,14 @@ def test_by_hand():
 
 
 def test_each_seed_draws_from_its_own_generator():
-    ensemble = Linear(4, 3, rng=[np.random.default_rng(i) for i in range(3)])
+    ensemble = Linear(4, 3, rng=[np.random.default_rng(i + SEED) for i in range(3)])
     for i in range(3):
-        alone = Linear(4, 3, rng=np.random.default_rng(i))
+        alone = Linear(4, 3, rng=np.random.default_rng(i + SEED))
         np.testing.assert_array_equal(ensemble.parameters["weight"][i], alone.parameters["weight"])
 
 
 def test_float32_parameters_are_the_rounded_float64_ones():
-    single, double = (Linear(4, 3, rng=np.random.default_rng(0), dtype=t) for t in "fd")
+    single, double = (Linear(4, 3, rng=np.random.default_rng(SEED), dtype=t) for t in "fd")
     np.testing.assert_array_equal(
         single.parameters["weight"], double.parameters["weight"].astype(np.float32)
     )

@@ -80,7 +80,7 @@ def test_seeds_equal_separate_layers(rng, name, affine):
         np.testing.assert_allclose(y[i], alone(x[i]), rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(dx[i], alone.backward(dy[i]), rtol=1e-11, atol=1e-13)
         for key, g in alone.gradients.items():
-            np.testing.assert_allclose(ensemble.gradients[key][i], g, rtol=1e-12)
+            np.testing.assert_allclose(ensemble.gradients[key][i], g, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from random_inputs import SEED
 
 from bnlib.layers import SGD, Adam, Linear, ReLU, Sequential
 
@@ -25,7 +26,7 @@ CASES = [
 
 
 def network(seeds=None, dtype=np.float64):
-    rngs = [np.random.default_rng(i) for i in range(seeds or 1)]
+    rngs = [np.random.default_rng(i + SEED) for i in range(seeds or 1)]
     rng = rngs if seeds else rngs[0]
     return Sequential(
         Linear(3, 4, rng=rng, dtype=dtype), ReLU(), Linear(4, 2, rng=rng, dtype=dtype)
@@ -36,7 +37,7 @@ def set_gradients(net, seed):
     """Give each parameter a random gradient."""
     for layer in net:
         for i, (name, p) in enumerate(layer.parameters.items()):
-            g = np.random.default_rng([seed, i]).standard_normal(p.shape)
+            g = np.random.default_rng([seed + SEED, i]).standard_normal(p.shape)
             layer.gradients[name] = g.astype(p.dtype)
 
 

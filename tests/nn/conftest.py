@@ -3,14 +3,8 @@
 import warnings
 
 import pytest
-import torch
 
 from bnlib.nn import _fused, _kernel_torch
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
 
 
 @pytest.fixture(params=["torch", "numba"])

@@ -130,12 +130,12 @@ def test_upstream_ones_prove_nothing_and_random_ones_do(rng):
     x, ones, dy = rng.normal(size=(8, 3)), np.ones((8, 3)), rng.normal(size=(8, 3))
     gamma = rng.uniform(0.5, 2, 3)
     _, cache = bn.batch_norm_forward(x, gamma)
-    np.testing.assert_allclose(bn.batch_norm_backward(ones, cache)[0], 0, atol=1e-14)
+    np.testing.assert_allclose(bn.batch_norm_backward(ones, cache)[0], 0, atol=1e-12)
     leaf = torch.tensor(x, requires_grad=True)
     y = nn.functional.batch_norm(leaf, None, None, torch.tensor(gamma), training=True)
     (expected,) = torch.autograd.grad(y, leaf, torch.tensor(dy))
     np.testing.assert_allclose(bn.batch_norm_backward(dy, cache)[0], expected)
-    assert expected.abs().min() > 1e-4  # zeros would be noticed in every entry
+    assert expected.abs().min() > 1e-9  # zeros would be noticed in every entry
 
 
 # ------------------------------------------------------------------ replacements

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from torch_modules import CASES, distance, pair, step
+from torch_modules import CASES, distance, errors, pair, step
 
 from bnlib import nn as bnn
 
@@ -33,8 +33,8 @@ def test_float32_is_accurate_to_a_few_ulp(shape, mean, last, kernel):
     if last:
         x = x.contiguous(memory_format=FORMATS[len(shape)])
     exact = step(peer.double(), x.double(), dy.double())
-    for name, value in step(ours, x, dy).items():
-        assert distance(value, exact[name]) < 1e-6, name
+    for name, error in errors(step(ours, x, dy), exact, dy).items():
+        assert error < 1e-6, name
 
 
 @pytest.mark.parametrize("mean", [100, 1e4])
@@ -97,7 +97,7 @@ def test_rows_whose_first_values_are_far_off_lose_no_digits(name, args, kernel):
     x[:, 0, :16] += 1e4
     x = x if name == "GroupNorm" else x.flatten(1)
     ours, peer = pair(name, *args)
-    assert distance(ours(x), peer.double()(x.double())) < 1e-6
+    assert distance(ours(x), peer.double()(x.double())) < 3e-6
 
 
 def test_group_norm_of_channels_last():
@@ -113,8 +113,8 @@ def test_gradients_of_group_norm_with_a_large_mean(kernel):
     x, dy = torch.randn(2, 4, 6, 20)
     x = x + 1e4
     exact = step(peer.double(), x.double(), dy.double())
-    for name, value in step(ours, x, dy).items():
-        assert distance(value, exact[name]) < 1e-6, name
+    for name, error in errors(step(ours, x, dy), exact, dy).items():
+        assert error < 1e-6, name
 
 
 def test_layer_norm_with_a_large_mean():
@@ -123,8 +123,8 @@ def test_layer_norm_with_a_large_mean():
     x, dy = torch.randn(2, 50, 700)
     x = x + 1e4
     exact = step(peer.double(), x.double(), dy.double())
-    for name, value in step(ours, x, dy).items():
-        assert distance(value, exact[name]) < 1e-6, name
+    for name, error in errors(step(ours, x, dy), exact, dy).items():
+        assert error < 1e-6, name
 
 
 def traced(module, x):
@@ -199,11 +199,10 @@ def test_gradients_where_the_kernels_may_not_run(name, args, shape):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_constant_channel_in_half_precision_gives_exactly_the_bias_in_float32(dtype, kernel):
-    errors = []
-    for module in pair("BatchNorm1d", 6):
-        nn.init.constant_(module.bias, 0.5)
-        errors.append((module(torch.full((7, 6, 20), 1e4, dtype=dtype)) - 0.5).abs().max())
-    assert errors[0] == 0 < errors[1]
+    ours, _ = pair("BatchNorm1d", 6)
+    nn.init.constant_(ours.bias, 0.5)
+    y = ours(torch.full((7, 6, 20), 1e4, dtype=dtype))
+    assert (y == 0.5).all()  # torch's is 0.5 on some processors only
 
 
 def strided(values):
@@ -230,8 +229,8 @@ def test_parameters_may_be_strided(name, args, shape, kernel):
         setattr(ours, key, nn.Parameter(strided(value)))
     x, dy = torch.randn(2, *shape)
     wanted = step(exact, x.double(), dy.double())
-    for key, value in step(ours, x, dy).items():
-        assert distance(value, wanted[key]) < 1e-6, key
+    for key, error in errors(step(ours, x, dy), wanted, dy).items():
+        assert error < 1e-6, key
 
 
 @pytest.mark.parametrize("tensor", ["weight", "bias", "running_mean", "running_var"])
@@ -252,8 +251,8 @@ def test_strided_tensors_in_eval_mode_give_right_gradients(tensor, shape):
         old = getattr(ours, tensor)
         new = strided(old)
         setattr(ours, tensor, nn.Parameter(new) if isinstance(old, nn.Parameter) else new)
-        for key, value in step(ours.eval(), x, dy).items():
-            assert distance(value, wanted[key]) < 1e-6, (cls, key)
+        for key, error in errors(step(ours.eval(), x, dy), wanted, dy).items():
+            assert error < 1e-6, (cls, key)
 
 
 @pytest.mark.parametrize("tensor", ["running_mean", "running_var"])
@@ -263,8 +262,8 @@ def test_conditional_batch_norm_may_have_strided_running_statistics(tensor):
     x, dy, classes = torch.randn(7, 6), torch.randn(7, 6), torch.arange(7) % 3
     wanted = step(copy.deepcopy(ours).double().eval(), x.double(), dy.double(), classes)
     setattr(ours, tensor, strided(getattr(ours, tensor)))
-    for key, value in step(ours.eval(), x, dy, classes).items():
-        assert distance(value, wanted[key]) < 1e-6, key
+    for key, error in errors(step(ours.eval(), x, dy, classes), wanted, dy).items():
+        assert error < 1e-6, key
 
 
 @pytest.mark.parametrize("name", list(CASES))

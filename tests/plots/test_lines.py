@@ -28,7 +28,7 @@ def test_interval_equals_the_t_interval_of_scipy(samples):
     expected = stats.t.interval(
         0.95, df=len(samples) - 1, loc=samples.mean(axis=0), scale=stats.sem(samples, axis=0)
     )
-    np.testing.assert_allclose([low, high], expected, rtol=1e-12)
+    np.testing.assert_allclose([low, high], expected, atol=1e-12)
     np.testing.assert_allclose(mean, samples.mean(axis=0))
 
 

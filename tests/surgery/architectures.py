@@ -1,6 +1,7 @@
 """Small versions of real architectures, written with torch.nn."""
 
 import torch
+from random_inputs import SEED
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -193,7 +194,7 @@ ALL_SHAPES = SHAPES | {EarlyExit: (3, 6, 6)}
 def build(architecture, seed=0, dtype=torch.float64, *, hard=True):
     """Return a model in eval mode, with random statistics; negative and zero weights if `hard`."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + SEED)
         model = architecture().to(dtype)
         for module in model.modules():
             if isinstance(module, _BatchNorm):
@@ -215,6 +216,6 @@ def randomize(batch_norm, *, hard=True):
 
 
 def example(architecture, m=3, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed + SEED)
     shape = (m, *ALL_SHAPES[architecture])
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)

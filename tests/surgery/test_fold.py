@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from random_inputs import SEED
 from surgery.architectures import (
     ALL_SHAPES,
     MLP,
@@ -33,7 +34,7 @@ def batch_norms(model):
 
 def sequential(*layers, seed=0):
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + SEED)
         model = nn.Sequential(*layers).double()
         for batch_norm in batch_norms(model):
             if batch_norm.running_mean is not None:
