@@ -78,7 +78,8 @@ def named_others(model: nn.Module) -> dict[str, str]:
 
 def _is_norm(module: nn.Module) -> bool:
     buffers = dict(module.named_buffers(recurse=False))
-    return isinstance(module, OTHER_NORMS) or "running_mean" in buffers
+    container = type(module) is nn.Module  # of the buffers of an exported graph
+    return isinstance(module, OTHER_NORMS) or ("running_mean" in buffers and not container)
 
 
 def others(model: nn.Module) -> Counter[str]:
