@@ -32,8 +32,8 @@ class Identity(nn.Identity):
     ReLU, and torch's quantization would not fuse the two.
     """
 
-    def forward(self, input: Tensor, *others: Any, **options: Any) -> Tensor:
-        """Return the input; the others are what a norm is called with besides, such as a mask."""
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the input; a batch norm may have been called with a mask, too."""
         return input
 
 

@@ -387,6 +387,33 @@ def test_quantization_fuses_what_is_left():
     assert kinds[1].count("ConvReLU2d") == 2
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_folded_model_can_be_scripted_traced_and_exported():
+    x = torch.randn(2, 2, 8, 8)
+    folded = fold(nn.Sequential(Block(), nn.Conv2d(2, 3, 1)).eval(), x).model
+    others = [torch.jit.script(folded), torch.jit.trace(folded, x), torch.fx.symbolic_trace(folded)]
+    others.append(torch.export.export(folded, (x,)).module())
+    for other in others:
+        torch.testing.assert_close(other(x), folded(x))
+
+
+WRAPPERS = {
+    "DataParallel": nn.DataParallel,
+    "AveragedModel": torch.optim.swa_utils.AveragedModel,
+    "symbolic_trace": torch.fx.symbolic_trace,
+    "compile": lambda model: torch.compile(model, backend="eager"),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_wrapped_models(wrapper):
+    x = torch.randn(2, 2, 8, 8)
+    model = WRAPPERS[wrapper](nn.Sequential(Block(), nn.Conv2d(2, 3, 1)).eval()).eval()
+    folded, report = fold(model, x)
+    assert [name.rpartition("0.")[2] for name in report.folded] == ["bn"]
+    torch.testing.assert_close(folded(x), model(x))
+
+
 def test_names_in_the_state_dict_stay():
     model = nn.Sequential(Block(), nn.Conv2d(2, 3, 1)).eval()
     folded = fold(model).model
