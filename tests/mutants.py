@@ -367,16 +367,16 @@ MUTANTS = [
     Mutant(
         "folding forgets eps",
         FOLD,
-        "scale = (var + batch_norm.eps).rsqrt()",
-        "scale = var.rsqrt()",
+        "scale = (norm.running_var.double() + norm.eps).rsqrt()",
+        "scale = norm.running_var.double().rsqrt()",
         ("fold_after", "fold_before"),
         ("folding_and_deployment",),
     ),
     Mutant(
         "folding does not scale the bias",
         FOLD,
-        "shift + scale * layer.bias.detach().double()",
-        "shift + layer.bias.detach().double()",
+        "shift + scale * bias)",
+        "shift + bias)",
         ("fold_after",),
     ),
     Mutant(
@@ -396,8 +396,8 @@ MUTANTS = [
     Mutant(
         "folding before a layer loses the shift",
         FOLD,
-        "        added = weight @ shift\n",
-        "        added = 0 * (weight @ shift)\n",
+        "added = (taps * shift.view(shape))",
+        "added = 0 * (taps * shift.view(shape))",
         ("fold_before",),
     ),
     Mutant(

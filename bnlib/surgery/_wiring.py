@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import inspect
+import types
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
-from bnlib.surgery._algebra import NotExactError
-from bnlib.surgery._modules import LINEAR_LAYERS, is_batch_norm
+from bnlib.surgery._algebra import NotExactError, is_running_norm
+from bnlib.surgery._modules import LINEAR_LAYERS
 
 METADATA = {"shape", "ndim", "dtype", "device", "layout", "requires_grad", "is_cuda"}
-METADATA |= {"size", "dim", "numel", "is_floating_point", "get_device"}
+METADATA |= {"size", "dim", "numel", "__len__", "stride", "is_contiguous"}
+METADATA |= {"is_floating_point", "get_device"}
 """What can be asked of a tensor without reading its values."""
+
+MOVES = {"flatten", "unflatten", "reshape", "reshape_as", "view", "view_as", "contiguous"}
+MOVES |= {"transpose", "swapaxes", "permute", "movedim", "squeeze", "unsqueeze", "T", "mT"}
+"""Operations that put the values of their first argument on other axes."""
+
+FIXED = (int, float, complex, str, type(None), torch.dtype, torch.device)
+"""What an argument may hold besides tensors, so that a trace is one for all tensors."""
+
+INPUT, OUTPUT = "the input of the model", "the output of the model"
 
 
 class NotReachedError(NotExactError):
@@ -27,50 +38,55 @@ class NotReachedError(NotExactError):
 class Wiring:
     """Who reads which value in one run, or in one trace, of a model.
 
+    A value keeps its identity through what only moves it to other axes, such as a flatten.
+
     Attributes
     ----------
     inputs, outputs : dict of str to list
-        The value that a layer or batch norm takes and returns, one entry a call.
-    uses : Counter
-        How often a value is read.
+        The value that a layer or norm takes and returns, one entry a call.
+    makers : dict
+        What computes a value, in words.
+    readers : dict
+        What reads a value, in words, one entry a use.
     shared : set of str
-        Layers and batch norms whose parameters something else reads, too.
+        Layers and norms whose parameters something else reads, too.
     extra : set of str
-        Layers that are called with more than their input.
-    dims : dict of str to int
-        Number of axes of what a batch norm takes; empty for a trace.
+        Layers and norms that are called with more than their input.
+    arrivals : dict of str to Arrival
+        How the input of a layer or norm came there; empty for a trace.
     """
 
     def __init__(self) -> None:
         self.inputs: dict[str, list[Hashable]] = defaultdict(list)
         self.outputs: dict[str, list[Hashable]] = defaultdict(list)
-        self.uses: Counter[Hashable] = Counter()
+        self.makers: dict[Hashable, str] = {}
+        self.readers: dict[Hashable, list[str]] = defaultdict(list)
         self.shared: set[str] = set()
         self.extra: set[str] = set()
-        self.dims: dict[str, int] = {}
+        self.arrivals: dict[str, Arrival] = {}
 
-    def layer_before(self, batch_norm: str, layers: Iterable[str]) -> str:
-        """Return the layer whose output goes into the batch norm and nowhere else."""
-        self._check_once(batch_norm, "it")
-        [value] = self.inputs[batch_norm]
+    def layer_before(self, norm: str, layers: Iterable[str]) -> str:
+        """Return the layer whose output goes into the norm and nowhere else."""
+        self._check_once(norm, "it")
+        [value] = self.inputs[norm]
         layer = next((name for name in layers if value in self.outputs.get(name, ())), None)
         if layer is None:
-            raise NotExactError("its input does not come directly from a layer that can take it")
+            maker = self.makers.get(value, "something that torch cannot see")
+            raise NotExactError(f"its input does not come directly from a layer but from {maker}")
         self._check_once(layer, layer)
-        if self.uses[value] > 1:
-            raise NotExactError(f"the output of {layer} is used elsewhere, too")
+        self._check_one_reader(value, f"the output of {layer}", norm)
         return layer
 
-    def layer_after(self, batch_norm: str, layers: Iterable[str]) -> str:
-        """Return the layer that the batch norm's output goes into, and into nothing else."""
-        self._check_once(batch_norm, "it")
-        [value] = self.outputs[batch_norm]
+    def layer_after(self, norm: str, layers: Iterable[str]) -> str:
+        """Return the layer that the norm's output goes into, and into nothing else."""
+        self._check_once(norm, "it")
+        [value] = self.outputs[norm]
         layer = next((name for name in layers if value in self.inputs.get(name, ())), None)
         if layer is None:
-            raise NotExactError("its output does not go directly into a layer that can take it")
+            readers = " and ".join(dict.fromkeys(self.readers[value])) or "nothing"
+            raise NotExactError(f"its output does not go directly into a layer but into {readers}")
         self._check_once(layer, layer)
-        if self.uses[value] > 1:
-            raise NotExactError(f"its output is used elsewhere than in {layer}, too")
+        self._check_one_reader(value, "its output", layer)
         if layer in self.extra:
             raise NotExactError(f"{layer} is called with more than its input")
         return layer
@@ -84,12 +100,53 @@ class Wiring:
         if name in self.shared:
             raise NotExactError(f"the parameters of {subject} are read elsewhere, too")
 
+    def _check_one_reader(self, value: Hashable, subject: str, known: str) -> None:
+        if len(self.readers[value]) > 1:
+            others = [who for who in self.readers[value] if not who.endswith(f"({known})")]
+            where = ": by " + " and ".join(dict.fromkeys(others)) if others else ""
+            raise NotExactError(f"{subject} is used elsewhere, too{where}")
+
+
+class Arrival:
+    """How a value came to a layer or norm from where it was computed.
+
+    Parameters
+    ----------
+    start, end : Tensor
+        The value there and here; only shapes and strides are kept.
+    moves : list of callable
+        What moved it to other axes meanwhile.
+    """
+
+    def __init__(self, start: Tensor, end: Tensor, moves: list[Callable]) -> None:
+        self.start, self.end = start.shape, end.shape
+        self._strides, self._moves = start.stride(), moves
+
+    def carries(self, start_axis: int, end_axis: int) -> bool:
+        """Return whether each channel on one axis at the start is the same one at the end.
+
+        Each value is replaced by the number of its channel, and these numbers are moved.
+        """
+        labels = torch.empty_strided(self.start, self._strides, dtype=torch.int64)
+        labels.copy_(_numbers(self.start, start_axis))
+        for move in self._moves:
+            labels = move(labels)
+        return self.start[start_axis] == self.end[end_axis] and bool(
+            (labels == _numbers(self.end, end_axis)).all()
+        )
+
+
+def _numbers(shape: torch.Size, axis: int) -> Tensor:
+    return torch.arange(shape[axis]).view(-1, *[1] * (len(shape) - 1 - axis))
+
 
 def watched(model: nn.Module) -> dict[nn.Module, str]:
-    """Return the layers and batch norms, and the modules that pass their input on ("")."""
+    """Return the layers and norms, and the modules that pass their input on ("")."""
     names = {}
     for name, module in model.named_modules():
-        if is_batch_norm(module) or isinstance(module, LINEAR_LAYERS):
+        if isinstance(module, torch.jit.ScriptModule):  # takes no hooks
+            continue
+        if is_running_norm(module) or isinstance(module, LINEAR_LAYERS):
             names[module] = name
         elif isinstance(module, nn.Identity) or _is_idle_dropout(module):
             names[module] = ""
@@ -100,61 +157,114 @@ def _is_idle_dropout(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.dropout._DropoutNd) and not module.training
 
 
+def _called(name: str, module: nn.Module) -> str:
+    return f"{getattr(module, 'original_name', type(module).__name__)} ({name})"
+
+
+class Shown(nn.Module):
+    """A model, and how it is called: ``show(model, *args, **kwargs)``."""
+
+    def __init__(self, model: nn.Module, show: Callable) -> None:
+        super().__init__()
+        self.model = model
+        self._show = show
+
+    def forward(self, args: tuple, kwargs: dict) -> Any:
+        return self._show(self.model, *args, **kwargs)
+
+
 # ------------------------------------------------------------------ torch.fx
 
 
 class _Tracer(fx.Tracer):
+    def __init__(self, shown: Shown) -> None:
+        super().__init__()
+        self._model = shown.model
+        self._leaves = watched(shown.model)
+
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return (
-            is_batch_norm(module)
-            or isinstance(module, LINEAR_LAYERS)
-            or super().is_leaf_module(module, name)
+            module in self._leaves
+            or isinstance(module, torch.jit.ScriptModule)
+            or (module is not self._model and super().is_leaf_module(module, name))
         )
 
 
-def trace(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> Wiring | None:
+def trace(shown: Shown, args: tuple, kwargs: dict) -> Wiring | None:
     """Trace for all tensors in place of those given; None if torch.fx cannot."""
+    call = {"args": args, "kwargs": kwargs}
+    if not all(isinstance(leaf, (Tensor, *FIXED)) for leaf in tree_leaves(call)):
+        return None  # the tensors within would be traced as constants
+    held = tree_map(lambda x: fx.PH if isinstance(x, Tensor) else x, call)
     try:
-        given = inspect.signature(model.forward).bind(*args, **kwargs)
-        given.apply_defaults()
-        fixed = {name: value for name, value in given.arguments.items() if _is_fixed(value)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            graph = _Tracer().trace(model, fixed)
+            graph = _Tracer(shown).trace(shown, held)
     except Exception:  # the tracer runs the model's code, which may raise anything
         return None
-    return _read_graph(graph, model)
+    return _read_graph(graph, shown)
 
 
-def _is_fixed(value: Any) -> bool:
-    leaves = tree_leaves(value)
-    return bool(leaves) and not any(isinstance(leaf, Tensor) for leaf in leaves)
-
-
-def _read_graph(graph: fx.Graph, model: nn.Module) -> Wiring:
-    wiring, names, value = Wiring(), watched(model), {}
+def _read_graph(graph: fx.Graph, shown: Shown) -> Wiring:
+    wiring, names, value = Wiring(), watched(shown.model), {}
     for node in graph.nodes:
-        module = model.get_submodule(node.target) if node.op == "call_module" else None
+        module = shown.get_submodule(node.target) if node.op == "call_module" else None
         name = names.get(module)
-        passes_on = name == "" and bool(node.all_input_nodes)
-        value[node] = value[node.all_input_nodes[0]] if passes_on else node
+        sources = node.all_input_nodes
+        passes_on = bool(sources) and (name == "" or _moves(node, module))
+        value[node] = value[sources[0]] if passes_on else node
+        what = _described(node, module)
+        if not passes_on:
+            wiring.makers[node] = what
         if node.op == "get_attr":
-            owner = model.get_submodule(str(node.target).rpartition(".")[0])
+            owner = shown.get_submodule(str(node.target).rpartition(".")[0])
             wiring.shared.add(names.get(owner, ""))
-        if not passes_on and not _asks_metadata(node):
-            wiring.uses.update(value[source] for source in node.all_input_nodes)
+        for source in sources:
+            if not (passes_on or _asks_metadata(node)):
+                wiring.readers[value[source]].append(what)
         if name:
-            wiring.inputs[name].append(value[node.all_input_nodes[0]])
+            wiring.inputs[name].append(value[sources[0]])
             wiring.outputs[name].append(node)
-            if len(node.args) + len(node.kwargs) > 1:
+            if _has_more((node.args, node.kwargs)):
                 wiring.extra.add(name)
     return wiring
 
 
+def _described(node: fx.Node, module: nn.Module | None) -> str:
+    if node.op in ("placeholder", "output"):
+        return INPUT if node.op == "placeholder" else OUTPUT
+    if module is not None:
+        return _called(str(node.target).partition(".")[2], module)
+    return _function(node)
+
+
+def _function(node: fx.Node) -> str:
+    if node.target is getattr:
+        return node.args[1]
+    return node.target if isinstance(node.target, str) else _name(node.target)
+
+
+def _moves(node: fx.Node, module: nn.Module | None) -> bool:
+    if node.op == "call_module":
+        return isinstance(module, nn.Flatten | nn.Unflatten)
+    return node.op in ("call_method", "call_function") and _function(node) in MOVES
+
+
+def _name(function: Any) -> str:
+    """Return the name of a function, or of the attribute that it gets."""
+    owner = getattr(function, "__self__", None)
+    attribute = isinstance(owner, types.GetSetDescriptorType)
+    return getattr(owner if attribute else function, "__name__", type(function).__name__)
+
+
+def _has_more(call: tuple[tuple, dict]) -> bool:
+    args, kwargs = call
+    return sum(value is not None for value in (*args, *kwargs.values())) > 1
+
+
 def _asks_metadata(node: fx.Node) -> bool:
-    if node.op == "call_function" and node.target is getattr:
-        return node.args[1] in METADATA
-    return node.op == "call_method" and node.target in METADATA
+    asks = node.op == "call_method" or node.target is getattr
+    return asks and _function(node) in METADATA
 
 
 # ------------------------------------------------------------------ one run
@@ -166,77 +276,101 @@ class Recorder(TorchFunctionMode):
     Hooks see the layers; the function mode sees everything between them.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, shown: Shown) -> None:
         super().__init__()
         self.wiring = Wiring()
-        self.model = model
-        self._names = watched(model)
+        self.shown = shown
+        self._names = watched(shown.model)
         self._owners: dict[int, set[str]] = defaultdict(set)
         for module, name in self._names.items():
             for parameter in module.parameters(recurse=False):
                 self._owners[id(parameter)].add(name)
         self._inside: list[str] = []
-        self._alias: dict[int, int] = {}
+        self._origin: dict[int, tuple[Tensor, list[Callable]]] = {}  # and the way from there
         self._alive: list[Tensor] = []  # an id is unique only while its tensor lives
 
-    def run(self, args: tuple, kwargs: Mapping[str, Any]) -> Any:
+    def run(self, args: tuple, kwargs: dict) -> Any:
         handles = []
+        for tensor in _tensors((args, kwargs)):
+            self.wiring.makers[id(tensor)] = INPUT
         for module in self._names:
-            handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
-            handles.append(module.register_forward_hook(self._leave, with_kwargs=True))
+            handles += [
+                module.register_forward_pre_hook(self._enter, prepend=True, with_kwargs=True),
+                module.register_forward_hook(self._leave, with_kwargs=True),
+            ]
         try:
             with self:
-                output = self.model(*args, **kwargs)
+                output = self.shown(args, kwargs)
         finally:
             for handle in handles:
                 handle.remove()
-        self._read(output)
+        self._read(output, OUTPUT)
         return output
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if not _is_metadata(func):
-            self._read((args, kwargs))
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if _name(func) in METADATA:
+            return func(*args, **kwargs)
+        source = next(iter((*args, *kwargs.values())), None)
+        moves = not self._inside and _name(func) in MOVES and isinstance(source, Tensor)
+        if not moves:
+            self._read((args, kwargs), _name(func))
+        result = func(*args, **kwargs)
+        if moves:
+            rest = kwargs if args else dict(list(kwargs.items())[1:])
+            self._pass_on(source, result, lambda labels: func(labels, *args[1:], **rest))
+        elif not self._inside:
+            self._make(result, _name(func))
+        return result
 
-    def _read(self, tree: Any) -> None:
+    def _read(self, tree: Any, reader: str) -> None:
         for tensor in _tensors(tree):
-            owners = self._owners.get(id(tensor))
+            owners = self._owners.get(self._value(tensor))
             if owners and not (self._inside and self._inside[-1] in owners):
                 self.wiring.shared |= owners
             if not self._inside:
-                self.wiring.uses[self._value(tensor)] += 1
+                self.wiring.readers[self._value(tensor)].append(reader)
+
+    def _make(self, tree: Any, maker: str) -> None:
+        for tensor in _tensors(tree):
+            self._alive.append(tensor)
+            self.wiring.makers.setdefault(id(tensor), maker)
+
+    def _pass_on(self, source: Tensor, result: Tensor, *moves: Callable) -> None:
+        self._alive += [source, result]
+        origin, way = self._origin.get(id(source), (source, []))
+        if result is not source:
+            self._origin[id(result)] = origin, [*way, *moves]
 
     def _value(self, tensor: Tensor) -> int:
         self._alive.append(tensor)
-        return self._alias.get(id(tensor), id(tensor))
+        origin, _ = self._origin.get(id(tensor), (tensor, []))
+        return id(origin)
 
     def _enter(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         name = self._names[module]
         tensors = _tensors((args, kwargs))
         if name and tensors:
-            self._read(tensors[0])
+            if not self._inside:
+                self._read((args, kwargs), _called(name, module))
             self.wiring.inputs[name].append(self._value(tensors[0]))
-            self.wiring.dims[name] = tensors[0].dim()
-            if len(args) + len(kwargs) > 1:
+            origin, moves = self._origin.get(id(tensors[0]), (tensors[0], []))
+            self.wiring.arrivals[name] = Arrival(origin, tensors[0], moves)
+            if _has_more((args, kwargs)):
                 self.wiring.extra.add(name)
         self._inside.append(name)
 
     def _leave(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         self._inside.pop()
         name = self._names[module]
+        tensors = _tensors((args, kwargs))
         if name:
             self.wiring.outputs[name].append(self._value(output))
-        elif (tensors := _tensors((args, kwargs))) and output is not tensors[0]:
-            self._alias[id(output)] = self._value(tensors[0])
-            self._alive.append(output)
+            if not self._inside:
+                self._make(output, _called(name, module))
+        elif tensors:
+            self._pass_on(tensors[0], output)
 
 
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-
-
-def _is_metadata(func: Any) -> bool:
-    owner = getattr(func, "__self__", None)  # of a getter such as Tensor.shape.__get__
-    return (getattr(owner, "__name__", "") or getattr(func, "__name__", "")) in METADATA or (
-        getattr(func, "__name__", "") in METADATA
-    )

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-import copy
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, fx, nn
 
+from bnlib.nn import MaskedBatchNorm1d
 from bnlib.surgery._algebra import (
     NotExactError,
-    check_axes,
+    channel_map,
     check_layer,
+    check_norm,
     fold_after,
     fold_before,
-    scale_and_shift,
+    named_running_norms,
 )
-from bnlib.surgery._modules import LINEAR_LAYERS, named_batch_norms, substitute
-from bnlib.surgery._survey import Survey
+from bnlib.surgery._family import others, say
+from bnlib.surgery._modules import LINEAR_LAYERS, substitute
+from bnlib.surgery._survey import Survey, check_tolerance, copied
 from bnlib.surgery._wiring import Wiring
+
+
+class Identity(nn.Identity):
+    """What stands in the place of a batch norm: torch.fx traces through it.
+
+    ``torch.nn.Identity`` would be an operation in the traced graph, between a convolution and its
+    ReLU, and torch's quantization would not fuse the two.
+    """
+
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the input; a batch norm may have been called with a mask, too."""
+        return input
 
 
 @dataclass
@@ -31,24 +46,43 @@ class FoldReport:
     folded : dict of str to str
         Name of the batch norm: name of the layer that now does its work.
     left : dict of str to str
-        Name of a batch norm that stays: the reason.
+        Name of a batch norm, or of a relative, that stays: the reason.
     found_by : str
         ``"torch.fx"`` if the neighbours were found for every input, ``"hooks"`` if the model
         cannot be traced, so that they are known for the example inputs only.
     difference : float
         Largest difference of an output of the new model, relative to the largest value of that
-        output, in float64 where the model allows it.
+        output.
+    examples : int
+        Number of examples on which the outputs were compared.
+    others : dict of str to int
+        Class names of the norms that are no batch norms, which `fold` does not look at, and their
+        numbers.
     """
 
     folded: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     found_by: str = "torch.fx"
     difference: float = 0.0
+    examples: int = 0
+    others: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"folded {name} into {layer}" for name, layer in self.folded.items()]
         lines += [f"left {name}: {reason}" for name, reason in self.left.items()]
-        return "\n".join([*lines, f"largest relative difference {self.difference:.1e}"])
+        if not lines:
+            seen = say(Counter(self.others)) or "no other norm"
+            return f"found no batch norm; saw {seen}"
+        if self.folded:
+            lines.append(
+                f"largest relative difference {self.difference:.1e} on {self.examples} "
+                + ("example" if self.examples == 1 else "examples")
+            )
+        if self.found_by == "hooks":
+            lines.append(
+                "found by hooks: known for the example inputs only; give examples of all paths"
+            )
+        return "\n".join(lines)
 
 
 class Folded(NamedTuple):
@@ -57,7 +91,8 @@ class Folded(NamedTuple):
     Attributes
     ----------
     model : torch.nn.Module
-        A copy with the batch norms folded; identities stand in their places.
+        A copy with the batch norms folded; identities stand in their places, or the activations
+        that were part of them.
     report : FoldReport
         What was folded, and what was left for which reason.
     """
@@ -66,7 +101,13 @@ class Folded(NamedTuple):
     report: FoldReport
 
 
-def fold(model: nn.Module, example_inputs: Any = None, *, tolerance: float | None = None) -> Folded:
+def fold(
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    tolerance: float | None = None,
+    forward: Callable[[nn.Module, Any], Any] | None = None,
+) -> Folded:
     """Fold the batch norms of a model in eval mode into the layers next to them.
 
     In eval mode a batch norm is ``scale * x + shift`` for each channel, :cite:t:`ioffe2015batch`,
@@ -80,12 +121,22 @@ def fold(model: nn.Module, example_inputs: Any = None, *, tolerance: float | Non
     ----------
     model : torch.nn.Module
         In eval mode. It is not modified.
-    example_inputs : Tensor, tuple, dict or list, optional
+    example_inputs : Tensor, tuple, dict, list or iterator, optional
         A tensor, a tuple of positional arguments or a dict of keyword arguments of the model, or a
-        list of such. Without it a random input is made that fits the first layer.
+        list of such: several examples. A list or tuple that the model does not take like that, but
+        whose elements have as many rows as its first, is read as
+        :func:`~bnlib.surgery.recalibrate` reads a mini-batch of a data loader: the first element is
+        the input, the others are labels. The items of an iterator are several mini-batches. A model
+        whose one argument is a list of images takes ``([image, image],)``. Without examples, a
+        random input is made that fits the first layer.
     tolerance : float, optional
         Largest relative difference of the outputs that is accepted; by default the square root of
         the precision of the model's coarsest parameter type, 3.5e-4 for float32.
+    forward : callable, optional
+        ``forward(model, batch)`` shows the model a batch of another form, as in
+        :func:`~bnlib.surgery.recalibrate`, and returns the tensors to compare: for a model that
+        returns no tensor, say, ``lambda model, x: model(x).logits``. Then `example_inputs` is one
+        batch, handed over as it is, or an iterator of batches.
 
     Returns
     -------
@@ -95,17 +146,36 @@ def fold(model: nn.Module, example_inputs: Any = None, *, tolerance: float | Non
     Raises
     ------
     TypeError
-        If `model` is no module, or `example_inputs` is of another type.
+        If `model` is no module, or `example_inputs` or `tolerance` is of another type.
     ValueError
-        If the model is in train mode, fails on the example, or no example can be made.
+        If the model is in train mode, is an exported graph, has no values (meta device, lazy
+        parameters), cannot be copied or fails on the example; if no example can be made; if its
+        output on the example has no finite number that could be compared; or if `tolerance` is
+        negative.
     RuntimeError
         If the new model's output differs from that of the original.
 
     Notes
     -----
+    Frozen batch norms (of ``bnlib.nn``, torchvision or detectron2) and instance norms with running
+    statistics are folded too. A batch norm that has a dropout or an activation for children, such
+    as timm's ``BatchNormAct2d``, is folded into the layer before it, and these stay. In eval mode
+    a ``DecorrelatedBatchNorm`` mixes the channels by a fixed matrix, which a layer without groups
+    takes. What a module computes is compared with these formulas on random numbers first. Flatten,
+    reshape, transpose and the like may stand between the two layers if each channel comes from one
+    to the other: so after a linear layer on ``(n, l, c)``.
+
     The neighbours are found by ``torch.fx``, for all inputs, and by a run on the example. A model
     that ``torch.fx`` cannot trace is known by the run alone: give a list of examples that takes
     all of its paths. New weights are computed in float64 and rounded once.
+
+    The cost is two forward passes on each example. One with up to 65,536 values is run in float64,
+    a larger one in float32, and of a large mini-batch only the first examples with so many values,
+    at least two, if ``torch.fx`` can trace the model.
+
+    In the place of a batch norm stands an ``Identity`` that leaves no trace in ``torch.fx``, so
+    that quantization fuses a convolution and its ReLU: fold first, then quantize. Names in the
+    state dict stay. To unpickle the whole model, bnlib has to be installed.
 
     Examples
     --------
@@ -125,38 +195,57 @@ def fold(model: nn.Module, example_inputs: Any = None, *, tolerance: float | Non
     >>> x = torch.randn(2, 3, 8, 8)
     >>> torch.testing.assert_close(folded(x), net(x))
     """
-    batch_norms = named_batch_norms(model)
-    if model.training:
+    check_tolerance(tolerance)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    norms = named_running_norms(model)
+    if norms and model.training:
         raise ValueError("the model is in train mode: call model.eval() before folding")
-    result, report = copy.deepcopy(model), FoldReport()
-    if not batch_norms:
+    if not norms and _holds_operations(model):
+        raise ValueError(
+            "the batch norms of an exported graph are operations, no modules: fold the model "
+            "before the export"
+        )
+    result, report = copied(model), FoldReport()
+    if not norms:
+        report.others = dict(others(model))
         return Folded(result, report)
-    survey = Survey(model, example_inputs)
-    report.found_by = "torch.fx" if survey.traced else "hooks"
-    exchanges = {}
-    for name in batch_norms:
-        batch_norm = result.get_submodule(name)
+    for name, norm in norms.items():
         try:
-            report.folded[name] = _fold_one(result, name, survey)
+            check_norm(norm)
+        except NotExactError as reason:
+            report.left[name] = str(reason)
+    if len(report.left) == len(norms):
+        return Folded(result, report)
+    survey = Survey(model, example_inputs, forward)
+    report.found_by = "torch.fx" if survey.traced else "hooks"
+    report.examples = len(survey.examples)
+    exchanges = {}
+    for name in [name for name in norms if name not in report.left]:
+        norm = result.get_submodule(name)
+        try:
+            report.folded[name], behind = _fold_one(result, name, survey)
         except NotExactError as reason:
             report.left[name] = str(reason)
         else:
-            exchanges[batch_norm] = nn.Identity().eval()
+            exchanges[norm] = behind
     result = substitute(result, exchanges)
     report.difference = survey.check(result, tolerance)
     return Folded(result, report)
 
 
-def _fold_one(model: nn.Module, name: str, survey: Survey) -> str:
-    """Fold one batch norm of `model`, in place; return the layer that took it."""
-    dims = survey.dims(name)
-    if len(dims) != 1:
-        raise NotExactError(
-            f"its input has different numbers of axes: {sorted(dims)}"
-            if dims
-            else "it is not reached by the example inputs"
-        )
-    scale, shift = scale_and_shift(model.get_submodule(name), max(dims))
+def _holds_operations(model: nn.Module) -> bool:
+    graphs = (module.graph for module in model.modules() if isinstance(module, fx.GraphModule))
+    nodes = (node for graph in graphs for node in graph.nodes)
+    return any(node.op == "call_function" and "batch_norm" in str(node.target) for node in nodes)
+
+
+def _fold_one(model: nn.Module, name: str, survey: Survey) -> tuple[str, nn.Module]:
+    """Fold one norm of `model`, in place; return the layer that took it, and what stays of it."""
+    norm = model.get_submodule(name)
+    found = channel_map(norm, survey.dims(name))
+    if survey.has_further_inputs(name) and not isinstance(norm, MaskedBatchNorm1d):
+        raise NotExactError("it is called with more than its input")
     layers = [n for n, module in model.named_modules() if isinstance(module, LINEAR_LAYERS)]
     reasons = []
     for side in ("before", "after"):
@@ -164,15 +253,28 @@ def _fold_one(model: nn.Module, name: str, survey: Survey) -> str:
             layer_name = survey.agree(_neighbour(side, name, layers))
             layer = model.get_submodule(layer_name)
             check_layer(layer, layer_name)
-            check_axes(layer, layer_name, max(dims))
+            survey.check_axes(name, layer_name, layer, side)
             if side == "before":
-                fold_after(layer, scale, shift)
+                fold_after(layer, found.scale, found.shift, layer_name)
+            elif found.behind:
+                raise NotExactError(f"{_names(found.behind)} acts between it and {layer_name}")
             else:
-                fold_before(layer, scale, shift, layer_name)
-            return layer_name
+                fold_before(layer, found.scale, found.shift, layer_name)
         except NotExactError as reason:
             reasons.append(str(reason))
+        else:
+            return layer_name, _remaining(found.behind)
     raise NotExactError("; ".join(dict.fromkeys(reasons)))
+
+
+def _remaining(behind: list[nn.Module]) -> nn.Module:
+    if not behind:
+        return Identity().eval()
+    return behind[0] if len(behind) == 1 else nn.Sequential(*behind).eval()
+
+
+def _names(modules: list[nn.Module]) -> str:
+    return " and ".join(type(module).__name__ for module in modules)
 
 
 def _neighbour(side: str, name: str, layers: list[str]) -> Callable[[Wiring], str]:

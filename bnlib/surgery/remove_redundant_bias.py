@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
-from bnlib.surgery._algebra import NotExactError, check_axes, check_layer
+from bnlib.surgery._algebra import NotExactError, check_layer
 from bnlib.surgery._collect import store
 from bnlib.surgery._modules import LINEAR_LAYERS, has_statistics, named_batch_norms
-from bnlib.surgery._survey import Survey
+from bnlib.surgery._survey import Survey, check_tolerance, copied
 
 
 def remove_redundant_bias(
-    model: nn.Module, example_inputs: Any = None, *, tolerance: float | None = None
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    tolerance: float | None = None,
+    forward: Callable[[nn.Module, Any], Any] | None = None,
 ) -> tuple[nn.Module, dict[str, str]]:
     """Return a copy of a model without the biases right before its batch norms.
 
@@ -26,9 +31,11 @@ def remove_redundant_bias(
     ----------
     model : torch.nn.Module
         In any mode. It is not modified.
-    example_inputs : Tensor, tuple, dict or list, optional
+    example_inputs : Tensor, tuple, dict, list or iterator, optional
         As for :func:`~bnlib.surgery.fold`.
     tolerance : float, optional
+        As for :func:`~bnlib.surgery.fold`.
+    forward : callable, optional
         As for :func:`~bnlib.surgery.fold`.
 
     Returns
@@ -53,19 +60,19 @@ def remove_redundant_bias(
     >>> x = torch.randn(5, 3)
     >>> torch.testing.assert_close(lean.eval()(x), net.eval()(x))
     """
+    check_tolerance(tolerance)
     batch_norms = named_batch_norms(model)
-    result, removed = copy.deepcopy(model), {}
+    result, removed = copied(model), {}
     if not batch_norms:
         return result, removed
-    survey = Survey(_in_test_modes(model), example_inputs)
+    survey = Survey(_in_test_modes(model), example_inputs, forward)
     layers = [n for n, module in result.named_modules() if isinstance(module, LINEAR_LAYERS)]
     for name in batch_norms:
         try:
             layer_name = survey.agree(lambda wiring, n=name: wiring.layer_before(n, layers))
             layer = result.get_submodule(layer_name)
             check_layer(layer, layer_name)
-            for dims in survey.dims(name):
-                check_axes(layer, layer_name, dims)
+            survey.check_axes(name, layer_name, layer, "before")
         except NotExactError:
             continue
         if layer.bias is not None:

@@ -1,0 +1,183 @@
+"""What stands between a norm and a layer is named, or carried through if it only moves axes."""
+
+import copy
+
+import pytest
+import torch
+from surgery.architectures import randomize
+from torch import nn
+
+from bnlib.surgery import fold, remove_redundant_bias
+
+EXACT = {"rtol": 1e-9, "atol": 1e-9}
+
+
+class Custom(nn.Module):
+    def __init__(self, function, **modules):
+        super().__init__()
+        self.function = function
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def untraceable(function):
+    def forward(self, x):
+        assert float(x.detach().abs().sum()) >= 0
+        return function(self, x)
+
+    return forward
+
+
+def build(function, trace=True, **modules):
+    torch.manual_seed(0)
+    model = Custom(function if trace else untraceable(function), **copy.deepcopy(modules))
+    randomize(model.norm)
+    return model.double().eval()
+
+
+def tokens(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+LINEAR = {"layer": nn.Linear(3, 5), "norm": nn.BatchNorm1d(5)}
+BEHIND = {"norm": nn.BatchNorm1d(3), "layer": nn.Linear(3, 5)}
+
+MOVED = {
+    "transpose": (lambda s, x: s.norm(s.layer(x).transpose(1, 2)).transpose(1, 2), LINEAR),
+    "swapaxes": (lambda s, x: s.norm(torch.swapaxes(s.layer(x), 2, 1)), LINEAR),
+    "permute": (lambda s, x: s.norm(s.layer(x).permute(0, 2, 1).contiguous()), LINEAR),
+    "mT": (lambda s, x: s.norm(s.layer(x).mT), LINEAR),
+    "flatten": (lambda s, x: s.norm(s.layer(x).flatten(0, 1)), LINEAR),
+    "reshape": (lambda s, x: s.norm(s.layer(x).reshape(-1, 5)).view(x.shape[0], -1, 5), LINEAR),
+    "reshape_as": (
+        lambda s, x: (lambda y: s.norm(y.flatten(0, 1)).reshape_as(y))(s.layer(x)),
+        LINEAR,
+    ),
+    "keywords": (lambda s, x: s.norm(torch.movedim(s.layer(x), source=2, destination=1)), LINEAR),
+    "unflatten": (lambda s, x: s.norm(s.layer(x).flatten(0, 1).unflatten(1, (5, 1))), LINEAR),
+    "module": (
+        lambda s, x: s.norm(s.flat(s.layer(x))),
+        LINEAR | {"flat": nn.Flatten(0, 1)},
+    ),
+    "norm first": (lambda s, x: s.layer(s.norm(x.transpose(1, 2)).transpose(1, 2)), BEHIND),
+    "norm first, flat": (lambda s, x: s.layer(s.norm(x.flatten(0, 1)).view_as(x)), BEHIND),
+    "convolution": (
+        lambda s, x: s.norm(s.layer(x.mT).squeeze(2)),
+        {"layer": nn.Conv1d(3, 4, 7), "norm": nn.BatchNorm1d(4)},
+    ),
+    "unbatched convolution": (
+        lambda s, x: s.norm(s.layer(x[0].T).unsqueeze(0)),
+        {"layer": nn.Conv1d(3, 4, 2), "norm": nn.BatchNorm1d(4)},
+    ),
+}
+
+
+@pytest.mark.parametrize("trace", [True, False])
+@pytest.mark.parametrize("case", MOVED)
+def test_what_only_moves_axes_is_looked_through(case, trace):
+    function, modules = MOVED[case]
+    model, x = build(function, trace, **modules), tokens(2, 7, 3)
+    folded, report = fold(model, x)
+    assert report.folded == {"norm": "layer"}
+    assert report.found_by == ("torch.fx" if trace else "hooks")
+    torch.testing.assert_close(folded(x), model(x), **EXACT)
+
+
+SQUARE = {"layer": nn.Linear(5, 5), "norm": nn.BatchNorm1d(5)}
+IMAGE = {"layer": nn.Conv1d(5, 5, 1), "norm": nn.BatchNorm1d(5)}
+
+ELSEWHERE = {  # the axes have the right length, but other channels on them
+    "no transpose": (lambda s, x: s.norm(s.layer(x)), SQUARE),
+    "twice": (lambda s, x: s.norm(s.layer(x).transpose(1, 2).transpose(1, 2)), SQUARE),
+    "reshape that is no transpose": (
+        lambda s, x: s.norm(s.layer(x).reshape(x.shape[0], 5, -1)),
+        SQUARE,
+    ),
+    "channels of an image in a row": (
+        lambda s, x: s.norm(s.layer(x).flatten(0, 1)),
+        IMAGE,
+    ),
+    "view as another type": (
+        lambda s, x: s.norm(s.layer(x).view(torch.int64).view(torch.float64)),
+        SQUARE,
+    ),
+    "behind": (lambda s, x: s.layer(s.norm(x).reshape(-1, 5)), SQUARE),
+}
+
+
+@pytest.mark.parametrize("trace", [True, False])
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_channels_on_another_axis(case, trace):
+    function, modules = ELSEWHERE[case]
+    model, x = build(function, trace, **modules), tokens(2, 5, 5)
+    folded, report = fold(model, x)
+    assert "another axis" in report.left["norm"]
+    torch.testing.assert_close(folded(x), model(x), **EXACT)
+
+
+USED = {
+    "moved copy": lambda s, x: (lambda y: s.norm(y.mT).mT + y.flatten(1).sum())(s.layer(x)),
+    "before the move": lambda s, x: (lambda y: s.norm(y.mT).mT + y)(s.layer(x)),
+    "changed in place": lambda s, x: (lambda y: (y.mT.add_(1), s.norm(y.mT))[1])(s.layer(x)),
+    "returned": lambda s, x: (lambda y: (s.norm(y.mT), y.mT))(s.layer(x)),
+    "moved weight": lambda s, x: s.norm(s.layer(x).mT) * s.layer.weight.flatten().sum(),
+}
+
+
+@pytest.mark.parametrize("trace", [True, False])
+@pytest.mark.parametrize("case", USED)
+def test_moved_value_that_is_used_elsewhere(case, trace):
+    model, x = build(USED[case], trace, **LINEAR), tokens(2, 7, 3)
+    folded, report = fold(model, x)
+    assert "elsewhere" in report.left["norm"]
+    torch.testing.assert_close(folded(x), model(x), **EXACT)
+
+
+def test_bias_behind_a_transpose_goes():
+    model, x = build(MOVED["transpose"][0], **LINEAR), tokens(2, 7, 3)
+    lean, removed = remove_redundant_bias(model, x)
+    assert removed == {"layer": "norm"}
+    torch.testing.assert_close(lean(x), model(x), **EXACT)
+
+
+# ------------------------------------------------------------------ reasons
+
+
+CONV = {"layer": nn.Conv2d(2, 2, 1), "norm": nn.BatchNorm2d(2)}
+NAMED = {
+    "function before": (lambda s, x: s.norm(torch.cat([s.layer(x)], 1)), "from cat"),
+    "module before": (
+        lambda s, x: s.norm(s.act(s.layer(x))),
+        ("from ReLU (act)", "from relu"),
+    ),
+    "operator before": (lambda s, x: s.norm(s.layer(x) + 1), "from add"),
+    "other norm before": (lambda s, x: s.norm(s.other(s.layer(x))), "from BatchNorm2d (other)"),
+    "input": (lambda s, x: s.norm(x), "from the input of the model"),
+    "function behind": (lambda s, x: s.layer(s.norm(x).tanh()), "into tanh"),
+    "module behind": (
+        lambda s, x: s.layer(s.act(s.norm(x))),
+        ("into ReLU (act)", "into relu"),
+    ),
+    "output": (lambda s, x: s.norm(x), "into the output of the model"),
+    "two behind": (
+        lambda s, x: (lambda y: s.layer(y.tanh()) + y.exp())(s.norm(x)),
+        "into tanh and exp",
+    ),
+    "elsewhere": (
+        lambda s, x: (lambda y: s.norm(y) * y.exp())(s.layer(x)),
+        "used elsewhere, too: by exp",
+    ),
+}
+
+
+@pytest.mark.parametrize("trace", [True, False])
+@pytest.mark.parametrize("case", NAMED)
+def test_reason_names_what_stands_between(case, trace):
+    function, reason = NAMED[case]
+    more = {"act": nn.ReLU(), "other": nn.BatchNorm2d(2)}
+    report = fold(build(function, trace, **CONV, **more), tokens(2, 2, 3, 3)).report
+    expected = reason if isinstance(reason, str) else reason[not trace]
+    assert expected in report.left["norm"]
