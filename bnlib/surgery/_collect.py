@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from bnlib.surgery._moments import Moments, PooledStatistics, merge_over_processes
 
@@ -160,19 +159,3 @@ class Batches:
         if self._max is not None:
             total = self._max if total is None else min(total, self._max)
         yield from tqdm(batches, total=total, unit="batch")
-
-
-def show_batch(model: nn.Module, batch: Any) -> Any:
-    """Call the model on a tensor, on the first of a tuple or list, or on keyword arguments."""
-    device = next((tensor.device for tensor in model.buffers()), None)
-    batch = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, batch)
-    if isinstance(batch, Mapping):
-        return model(**batch)
-    if isinstance(batch, tuple | list) and batch:
-        batch = batch[0]
-    if isinstance(batch, Tensor):
-        return model(batch)
-    raise TypeError(
-        "a batch must be a tensor, a tuple or list that starts with one, or a dict, not "
-        f"{type(batch).__name__}: say what to do with it by forward=lambda model, batch: ..."
-    )

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from bnlib.surgery._collect import Batches, Collector, show_batch, store
+from bnlib.surgery._batch import show_batch
+from bnlib.surgery._collect import Batches, Collector, store
 from bnlib.surgery._modules import eval_mode, has_statistics, select_batch_norms
 from bnlib.surgery._moments import PooledStatistics
 from bnlib.surgery.freeze import is_frozen
