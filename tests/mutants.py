@@ -410,7 +410,7 @@ MUTANTS = [
     Mutant(
         "recalibration forgets the variance between batches",
         MOMENTS,
-        "self.m2 = self.m2 + m2 + delta.square() * (self.count * count / total)",
+        "self.m2 = self.m2 + m2 + self._products(delta) * (self.count * count / total)",
         "self.m2 = self.m2 + m2",
         ("recalibrate",),
         ("folding_and_deployment",),

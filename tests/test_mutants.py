@@ -259,7 +259,7 @@ def check_fold_border():
 def check_recalibrate():
     model = torch.nn.BatchNorm1d(4).double()
     x = torch.tensor(np.concatenate([X, DY[:3] + 9]))
-    surgery.recalibrate(model, x.split(8), progress=False)
+    surgery.recalibrate(model, x.split(8))
     same(model.running_mean, x.mean(0))
     same(model.running_var, x.var(0))
 

@@ -9,9 +9,10 @@ from bnlib.surgery.adapt import adapt, use_batch_statistics
 from bnlib.surgery.fold import Folded, FoldReport, fold
 from bnlib.surgery.freeze import freeze, unfreeze
 from bnlib.surgery.parameter_groups import parameter_groups
+from bnlib.surgery.pause import pause_statistics
 from bnlib.surgery.recalibrate import recalibrate
 from bnlib.surgery.remove_redundant_bias import remove_redundant_bias
-from bnlib.surgery.replace import group_norm, instance_norm, layer_norm, replace
+from bnlib.surgery.replace import group_norm, instance_norm, layer_norm, replace, to
 
 __all__ = [
     "FoldReport",
@@ -24,9 +25,11 @@ __all__ = [
     "instance_norm",
     "layer_norm",
     "parameter_groups",
+    "pause_statistics",
     "recalibrate",
     "remove_redundant_bias",
     "replace",
+    "to",
     "unfreeze",
     "use_batch_statistics",
 ]

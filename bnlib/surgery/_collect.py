@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -10,6 +11,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from bnlib.nn import _check
+from bnlib.nn.batch_renorm import _BatchRenorm
+from bnlib.nn.decorrelated_batch_norm import _DecorrelatedBatchNorm
+from bnlib.nn.masked_batch_norm import _check_mask
 from bnlib.surgery._moments import Moments, PooledStatistics, merge_over_processes
 
 
@@ -38,14 +43,14 @@ class Collector:
     def at_once(self, batches: Iterable[Any]) -> dict[str, PooledStatistics]:
         """Collect in one pass; each batch norm normalizes with the statistics of the batch."""
 
-        def collect(name: str, x: Tensor) -> None:
-            count, mean, var = self._moments[name].add(x)
+        def collect(name: str, values: Tensor, examples: int) -> None:
+            count, mean, var = self._moments[name].add(values, examples)
             if count == 1:
                 raise ValueError(
                     f"batch {self._batch} has one value a channel at {name}, which has no "
                     "variance: use larger batches, drop the last one, or set layerwise=True"
                 )
-            store(self.targets[name], mean, var)
+            store(self.targets[name], mean, var, name)
 
         return self._run(batches, collect)
 
@@ -55,11 +60,13 @@ class Collector:
         while len(done) < len(self.targets):
             current: list[str] = []  # the first open layer that is called
 
-            def collect(name: str, x: Tensor, current: list[str] = current) -> None:
+            def collect(
+                name: str, values: Tensor, examples: int, current: list[str] = current
+            ) -> None:
                 if name not in done and not current:
                     current.append(name)
                 if name in current:
-                    self._moments[name].add(x)
+                    self._moments[name].add(values, examples)
 
             found = self._run(batches, collect)
             if len(found) > 1:
@@ -70,18 +77,15 @@ class Collector:
             if not found:
                 break
             for name, pooled in found.items():
-                store(self.targets[name], pooled.mean, pooled.var)
+                store(self.targets[name], pooled.mean, pooled.var, name)
                 done[name] = pooled
         return done
 
     def _run(
-        self, batches: Iterable[Any], collect: Callable[[str, Tensor], None]
+        self, batches: Iterable[Any], collect: Callable[[str, Tensor, int], None]
     ) -> dict[str, PooledStatistics]:
         """Run one pass with a hook at each target; merge over the processes."""
-        self._moments = {
-            name: Moments(len(target.running_mean), target.running_mean.device)
-            for name, target in self.targets.items()
-        }
+        self._moments = {name: _moments_of(target) for name, target in self.targets.items()}
         handles = [
             target.register_forward_pre_hook(self._hook(name, collect), with_kwargs=True)
             for name, target in self.targets.items()
@@ -102,18 +106,27 @@ class Collector:
         for name, moments in reached.items():
             if self._unbiased and moments.count == 1:
                 raise ValueError(f"{name} got a single value a channel, which has no variance")
-        return {name: moments.pooled(self._unbiased) for name, moments in reached.items()}
+        return {name: self._pooled(name, moments) for name, moments in reached.items()}
 
-    def _hook(self, name: str, collect: Callable[[str, Tensor], None]) -> Callable:
+    def _pooled(self, name: str, moments: Moments) -> PooledStatistics:
+        target = self.targets[name]
+        # renormalization compares the biased variance of a mini-batch with the running one
+        unbiased = self._unbiased and not isinstance(target, _BatchRenorm)
+        return moments.pooled(unbiased, statistics(target)[1].shape)
+
+    def _hook(self, name: str, collect: Callable[[str, Tensor, int], None]) -> Callable:
         features = len(self.targets[name].running_mean)
 
         def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            x = next(iter((*args, *kwargs.values())))
+            arguments = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+            x, *_ = arguments.values()
             if x.dim() < 2 or x.shape[1] != features:
                 return  # the batch norm itself will object
-            if not x.isfinite().all():
+            values, examples = _that_count(x, arguments.get("mask"))
+            if not values.isfinite().all():
                 raise ValueError(f"batch {self._batch} is not finite at {name}")
-            collect(name, x)
+            if values.numel():
+                collect(name, values, examples)
 
         return hook
 
@@ -131,18 +144,55 @@ class Collector:
             raise RuntimeError("it failed on another process of the group; nothing was changed")
 
 
-def store(batch_norm: nn.Module, mean: Tensor, var: Tensor) -> None:
-    """Write running statistics in place."""
-    batch_norm.running_mean.copy_(mean)
-    batch_norm.running_var.copy_(var)
+def _moments_of(norm: nn.Module) -> Moments:
+    mean, spread = statistics(norm)
+    return Moments(len(mean), mean.device, spread.shape[-1] if spread.dim() > 1 else 1)
+
+
+def _that_count(x: Tensor, mask: Tensor | None) -> tuple[Tensor, int]:
+    """Return the values (d, count) of an input (n, d, ...) that count, and of how many examples."""
+    if mask is None:
+        return x.transpose(0, 1).flatten(1), x.shape[0]
+    _check_mask(mask, (x.shape[0], *x.shape[2:]))
+    return x.movedim(1, -1)[mask].T, int(mask[:, None].flatten(1).any(1).sum())
+
+
+def statistics(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return the running mean and the running variance, or covariance, of a norm."""
+    if isinstance(norm, _DecorrelatedBatchNorm):
+        return norm.running_mean, norm.running_cov
+    return norm.running_mean, norm.running_var
+
+
+def check_fit(norm: nn.Module, mean: Tensor, var: Tensor, name: str = "") -> None:
+    """Refuse finite statistics that would be infinite in the type of the buffers."""
+    for buffer, value in zip(statistics(norm), (mean, var), strict=True):
+        if not value.to(buffer.dtype).isfinite().all():
+            raise ValueError(
+                f"{name or type(norm).__name__}: expected running statistics up to "
+                f"{torch.finfo(buffer.dtype).max:g}, the largest number of {buffer.dtype}, got "
+                f"{value.abs().max():g}; keep the batch norms in float32"
+            )
+
+
+def store(norm: nn.Module, mean: Tensor, var: Tensor, name: str = "") -> None:
+    """Write running statistics in place, unless they do not fit."""
+    check_fit(norm, mean, var, name)
+    put_back(norm, mean, var)
+
+
+def put_back(norm: nn.Module, mean: Tensor, var: Tensor) -> None:
+    """Write running statistics in place that were there before, finite or not."""
+    for buffer, value in zip(statistics(norm), (mean, var), strict=True):
+        buffer.copy_(value.view_as(buffer))
 
 
 class Batches:
     """The first `max_batches` batches of a loader, with a progress bar."""
 
     def __init__(self, loader: Iterable[Any], max_batches: int | None, progress: bool) -> None:
-        if max_batches is not None and max_batches < 1:
-            raise ValueError(f"max_batches must be at least 1, not {max_batches}")
+        if max_batches is not None:
+            _check.integer("max_batches", max_batches, 1)
         self._loader, self._max, self._progress = loader, max_batches, progress
 
     def __iter__(self) -> Iterator[Any]:

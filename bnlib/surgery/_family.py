@@ -15,6 +15,7 @@ from bnlib import nn as bnn
 from bnlib.nn.batch_norm import _BatchNorm as _OurBatchNorm
 from bnlib.nn.batch_renorm import _BatchRenorm
 from bnlib.nn.conditional_batch_norm import _ConditionalBatchNorm
+from bnlib.nn.decorrelated_batch_norm import _DecorrelatedBatchNorm
 from bnlib.nn.ghost_batch_norm import _GhostBatchNorm
 
 PLAIN_FORWARDS = (
@@ -58,9 +59,36 @@ def split(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     children = [child for child in module.children() if type(child) is not nn.Identity]
     if not children:
         return None
-    plain = without_children(module)
-    rest = children[0] if len(children) == 1 else nn.Sequential(*children).train(module.training)
+    plain, rest = without_children(module), children[0]
+    if len(children) > 1:
+        rest = nn.Sequential(*children)
+        rest.training = module.training  # the children keep modes of their own
     return (plain, rest) if _agree(module, plain, rest) else None
+
+
+def check_statistics(module: nn.Module, name: str) -> None:
+    """Refuse a batch norm of a class that is not known to normalize what it is given."""
+    known = is_plain(module) or isinstance(module, (*RELATIVES, _DecorrelatedBatchNorm))
+    if not known and split(module) is None and not _keeps_statistics_of_its_input(module):
+        raise ValueError(
+            f"{name or 'the model'} is a {type(module).__name__}, whose forward does not do what "
+            "that of a batch norm does with its input; leave it out by `layers`"
+        )
+
+
+def _keeps_statistics_of_its_input(module: nn.Module) -> bool:
+    """Return whether train mode, with momentum 1, sets the mean and the variance of the input."""
+    if inputs(module) != 1 or isinstance(module, SYNCHRONIZED):
+        return False
+    try:
+        scratch, x = _scratch(module), probe(module)
+        scratch.momentum = 1.0
+        _run(scratch, x, True)
+        rows = x.transpose(0, 1).flatten(1)
+        wanted = ((scratch.running_mean, rows.mean(1)), (scratch.running_var, rows.var(1)))
+        return all(_close(got, expected) for got, expected in wanted)
+    except Exception:  # whatever a forward that is not known raises
+        return False
 
 
 def named_others(model: nn.Module) -> dict[str, str]:
@@ -143,12 +171,15 @@ def _agree(module: nn.Module, plain: nn.Module, rest: nn.Module) -> bool:
         x = probe(module)
         for mode in modes:
             expected = _run(parts[1], _run(parts[0], x, mode), mode)
-            difference = (_run(whole, x, mode) - expected).abs().max()
-            if not difference <= TOLERANCE * expected.abs().max():
+            if not _close(_run(whole, x, mode), expected):
                 return False
     except Exception:  # whatever a forward that is not known raises
         return False
     return True
+
+
+def _close(got: Tensor, expected: Tensor) -> bool:
+    return bool((got - expected).abs().max() <= TOLERANCE * expected.abs().max())
 
 
 def _scratch(module: nn.Module) -> nn.Module:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+
+from bnlib.nn.decorrelated_batch_norm import _DecorrelatedBatchNorm
+from bnlib.surgery._family import named_others, others, say
 
 BATCH_NORMS: tuple[type, ...] = (_BatchNorm,)
 """BatchNorm1d, 2d, 3d, SyncBatchNorm, the lazy ones, and whatever derives from them."""
@@ -21,27 +25,36 @@ def is_batch_norm(module: nn.Module) -> bool:
     return isinstance(module, BATCH_NORMS)
 
 
+WITH_STATISTICS: tuple[type, ...] = (*BATCH_NORMS, _DecorrelatedBatchNorm)
+"""What keeps running statistics of its mini-batches."""
+
+
 def has_statistics(module: nn.Module) -> bool:
     """Return whether a batch norm holds running statistics."""
-    return module.running_mean is not None and module.running_var is not None
+    spread = "running_cov" if isinstance(module, _DecorrelatedBatchNorm) else "running_var"
+    return module.running_mean is not None and getattr(module, spread) is not None
 
 
-def named_batch_norms(model: nn.Module) -> dict[str, nn.Module]:
+def named_batch_norms(
+    model: nn.Module, kinds: tuple[type, ...] = BATCH_NORMS
+) -> dict[str, nn.Module]:
     """Return the batch norms of a model, each once, under the first of its names."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-    return {name: module for name, module in model.named_modules() if is_batch_norm(module)}
+    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
 
 
 def select_batch_norms(
     model: nn.Module,
     layers: Collection[str] | None,
     is_default: Callable[[nn.Module], bool] = lambda module: True,
+    kinds: tuple[type, ...] = BATCH_NORMS,
 ) -> dict[str, nn.Module]:
     """Return the batch norms named in `layers`; for None, those that `is_default` accepts."""
-    found = named_batch_norms(model)
+    found = named_batch_norms(model, kinds)
     if not found:
-        raise ValueError("the model has no batch norm")
+        seen = say(others(model))
+        raise ValueError(f"the model has no batch norm{seen and f', but {seen}'}")
     if layers is None:
         chosen = {name: module for name, module in found.items() if is_default(module)}
         if not chosen:
@@ -54,8 +67,26 @@ def select_batch_norms(
         raise TypeError(f"layers must be a collection of names, not the string {layers!r}")
     unknown = [name for name in layers if name not in found]
     if unknown or not layers:
-        raise ValueError(f"layers: {unknown} are no batch norms; the model has {list(found)}")
+        there = {name: kind for name, kind in named_others(model).items() if name in unknown}
+        seen = "".join(f"; {name} is a {kind}" for name, kind in there.items())
+        raise ValueError(f"layers: {unknown} are no batch norms; the model has {list(found)}{seen}")
     return {name: found[name] for name in layers}
+
+
+def warn_of_others(model: nn.Module, kinds: tuple[type, ...]) -> None:
+    """Name what holds running statistics and is none of the `kinds`, nor frozen on purpose."""
+    left = [
+        f"{name} ({kind})"
+        for name, kind in named_others(model).items()
+        if not isinstance(model.get_submodule(name), kinds)
+        and "running_mean" in dict(model.get_submodule(name).named_buffers(recurse=False))
+        and "Frozen" not in kind
+    ]
+    if left:
+        warnings.warn(
+            f"these keep running statistics of another kind, and stay as they are: {left}",
+            stacklevel=3,
+        )
 
 
 def substitute(model: nn.Module, exchanges: Mapping[nn.Module, nn.Module]) -> nn.Module:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
 from torch import nn
 
-from bnlib.surgery._collect import store
-from bnlib.surgery._modules import has_statistics, select_batch_norms
+from bnlib.surgery._collect import statistics, store
+from bnlib.surgery._family import check_statistics
+from bnlib.surgery._modules import (
+    WITH_STATISTICS,
+    has_statistics,
+    select_batch_norms,
+    warn_of_others,
+)
 from bnlib.surgery.freeze import is_frozen
 from bnlib.surgery.recalibrate import recalibrate
 
@@ -45,7 +52,8 @@ def adapt(
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        As :func:`~bnlib.surgery.recalibrate`; ValueError for a negative `prior`.
+        As :func:`~bnlib.surgery.recalibrate`; ValueError for a `prior` that is no number of at
+        least 0.
 
     See Also
     --------
@@ -56,19 +64,22 @@ def adapt(
     >>> import torch
     >>> net = torch.nn.BatchNorm1d(2).eval()
     >>> target = 5 + torch.randn(100, 2)
-    >>> adapted = adapt(net, target.split(50), progress=False)
+    >>> adapted = adapt(net, target.split(50))
     >>> bool(adapted(target).mean().abs() < 1e-5), net.running_mean.tolist()
     (True, [0.0, 0.0])
     """
-    if not prior >= 0:
-        raise ValueError(f"prior must be a number of examples, 0 or more, not {prior}")
+    if isinstance(prior, bool) or not isinstance(prior, int | float) or not 0 <= prior < math.inf:
+        raise ValueError(f"prior must be a number of examples, 0 or more, not {prior!r}")
     adapted = copy.deepcopy(model)
     for name, target in recalibrate(adapted, loader, **options).items():
-        source = model.get_submodule(name)
         weight = target.examples / (prior + target.examples)
-        mean = (1 - weight) * source.running_mean.double() + weight * target.mean
-        var = (1 - weight) * source.running_var.double() + weight * target.var
-        store(adapted.get_submodule(name), mean, var)
+        new = [
+            (1 - weight) * old.double() + weight * value.view_as(old)
+            for old, value in zip(
+                statistics(model.get_submodule(name)), (target.mean, target.var), strict=True
+            )
+        ]
+        store(adapted.get_submodule(name), *new, name)
     return adapted
 
 
@@ -89,14 +100,21 @@ def use_batch_statistics(model: nn.Module, layers: Collection[str] | None = None
     Returns
     -------
     torch.nn.Module
-        A copy whose batch norms have no running statistics (``track_running_stats`` is False).
+        A copy whose batch norms have no running statistics (``track_running_stats`` is False). A
+        ghost batch norm goes on to take those of its ghost batches.
 
     Raises
     ------
     TypeError
         If `model` is no module or `layers` is a string.
     ValueError
-        If there is no such batch norm.
+        If there is no such batch norm, or one of a class that does more to its input than a batch
+        norm does.
+
+    Warns
+    -----
+    UserWarning
+        If other modules keep running statistics, and stay as they are.
 
     Examples
     --------
@@ -106,10 +124,16 @@ def use_batch_statistics(model: nn.Module, layers: Collection[str] | None = None
     True
     """
     result = copy.deepcopy(model)
-    chosen = select_batch_norms(result, layers, lambda bn: has_statistics(bn) and not is_frozen(bn))
+    chosen = select_batch_norms(
+        result, layers, lambda bn: has_statistics(bn) and not is_frozen(bn), WITH_STATISTICS
+    )
+    for name, batch_norm in chosen.items():
+        check_statistics(batch_norm, name)
+    if layers is None:
+        warn_of_others(model, WITH_STATISTICS)
     for batch_norm in chosen.values():
         batch_norm.track_running_stats = False
-        batch_norm.running_mean = None
-        batch_norm.running_var = None
-        batch_norm.num_batches_tracked = None
+        for name in ("running_mean", "running_var", "running_cov", "num_batches_tracked"):
+            if name in batch_norm._buffers:
+                setattr(batch_norm, name, None)
     return result

@@ -7,7 +7,8 @@ from collections.abc import Collection
 
 from torch import nn
 
-from bnlib.surgery._modules import has_statistics, select_batch_norms
+from bnlib.surgery._family import check_statistics
+from bnlib.surgery._modules import WITH_STATISTICS, has_statistics, select_batch_norms
 
 
 def freeze(
@@ -39,11 +40,21 @@ def freeze(
     TypeError
         If `model` is no module or `layers` is a string.
     ValueError
-        If there is no such batch norm, or one has no running statistics to be frozen at.
+        If there is no such batch norm, one has no running statistics to be frozen at, or is of a
+        class that does more to its input than a batch norm does.
 
     See Also
     --------
     unfreeze : The way back.
+    bnlib.nn.FrozenBatchNorm2d : A layer without parameters, that nothing thaws;
+        ``replace(model, to(FrozenBatchNorm2d))`` puts it in place.
+
+    Notes
+    -----
+    The freeze survives copies, pickles, ``torch.save`` and `bnlib.nn.convert_sync_batchnorm`.
+    ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` and ``torch.jit.script`` make new layers and
+    lose it without a word, and ``model.requires_grad_(True)`` lets the parameters learn again,
+    though not the statistics.
 
     Examples
     --------
@@ -54,10 +65,11 @@ def freeze(
     >>> net.train()[1].training
     False
     """
-    targets = select_batch_norms(model, layers)
+    targets = select_batch_norms(model, layers, kinds=WITH_STATISTICS)
     for name, batch_norm in targets.items():
         if not has_statistics(batch_norm):
             raise ValueError(f"{name} has no running statistics that it could be frozen at")
+        check_statistics(batch_norm, name)
     for batch_norm in targets.values():
         unfreeze_one(batch_norm)
         turned_off = []
@@ -65,8 +77,7 @@ def freeze(
             if parameters and parameter.requires_grad:
                 parameter.requires_grad_(False)
                 turned_off.append(key)
-        batch_norm.train = functools.partial(_stay_in_eval_mode, batch_norm, tuple(turned_off))
-        batch_norm.train()
+        _freeze_one(batch_norm, tuple(turned_off))
     return list(targets)
 
 
@@ -102,7 +113,7 @@ def unfreeze(model: nn.Module, layers: Collection[str] | None = None) -> list[st
     >>> net.train()[1].training
     True
     """
-    targets = select_batch_norms(model, layers)
+    targets = select_batch_norms(model, layers, kinds=WITH_STATISTICS)
     return [name for name, batch_norm in targets.items() if unfreeze_one(batch_norm)]
 
 
@@ -111,9 +122,20 @@ def unfreeze_one(batch_norm: nn.Module) -> bool:
     if not is_frozen(batch_norm):
         return False
     for key in batch_norm.train.args[1]:
-        getattr(batch_norm, key).requires_grad_(True)
+        if getattr(batch_norm, key) is not None:
+            getattr(batch_norm, key).requires_grad_(True)
     del batch_norm.train
     return True
+
+
+def freeze_as(batch_norm: nn.Module, frozen: nn.Module) -> None:
+    """Freeze a batch norm that takes the place of a frozen one, whose parameters it has."""
+    _freeze_one(batch_norm, frozen.train.args[1])
+
+
+def _freeze_one(batch_norm: nn.Module, turned_off: tuple[str, ...]) -> None:
+    batch_norm.train = functools.partial(_stay_in_eval_mode, batch_norm, turned_off)
+    batch_norm.training = False
 
 
 def is_frozen(batch_norm: nn.Module) -> bool:
@@ -125,5 +147,7 @@ def is_frozen(batch_norm: nn.Module) -> bool:
 def _stay_in_eval_mode(
     batch_norm: nn.Module, turned_off: tuple[str, ...], mode: bool = True
 ) -> nn.Module:
-    """Stand in for ``batch_norm.train``."""
-    return type(batch_norm).train(batch_norm, False)
+    """Stand in for ``batch_norm.train``: a dropout within, as timm has it, follows the mode."""
+    type(batch_norm).train(batch_norm, mode)
+    batch_norm.training = False
+    return batch_norm

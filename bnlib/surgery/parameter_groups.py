@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-NORMS: tuple[type, ...] = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+from bnlib.nn import DyT, ScaleNorm
+
+NORMS: tuple[type, ...] = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, DyT, ScaleNorm)
 """Batch and instance norms, group, layer and RMS norms, and what derives from them."""
 
 
 def parameter_groups(
-    model: nn.Module, weight_decay: float, *, norms: tuple[type, ...] = ()
+    model: nn.Module,
+    weight_decay: float,
+    *,
+    norms: type[nn.Module] | Iterable[type[nn.Module]] = (),
 ) -> list[dict[str, Any]]:
     """Return parameter groups for ``torch.optim``: weight decay for weights only.
 
-    A common recipe (:cite:t:`he2019bag`, Section 3.1). On a weight that feeds a batch norm, weight
-    decay does not limit the function but sets the effective learning rate
-    (:cite:t:`vanlaarhoven2017l2`).
+    A common recipe (:cite:t:`he2019bag`, Section 3.1, decay the weights of convolutions and of
+    linear layers alone). On a weight that feeds a batch norm, weight decay does not limit the
+    function but sets the effective learning rate (:cite:t:`vanlaarhoven2017l2`).
 
     Parameters
     ----------
     model : torch.nn.Module
         Every parameter gets into exactly one group, in the order of ``model.parameters()``.
     weight_decay : float
-        For everything but the parameters of norms and all biases.
-    norms : tuple of type
-        Further classes of norms.
+        For everything but the parameters of norms, all biases, and whatever else has one axis or
+        none, such as the scale of each channel of a layer (layer scale), the slopes of a PReLU, or
+        a temperature: they scale, and no sum over inputs becomes large by them.
+    norms : type or iterable of type, optional
+        Further classes of norms, whose parameters have more axes.
 
     Returns
     -------
@@ -37,9 +45,14 @@ def parameter_groups(
     Raises
     ------
     TypeError
-        If `model` is no module.
+        If `model` is no module, or `norms` holds anything but classes.
     ValueError
-        If the weight decay is negative or the model has no parameters.
+        If the weight decay is no number of at least 0, or the model has no parameters.
+
+    Notes
+    -----
+    Call it before a wrapper flattens parameters to vectors, as ``FullyShardedDataParallel`` does
+    without ``use_orig_params=True``: it goes by their axes.
 
     Examples
     --------
@@ -52,12 +65,14 @@ def parameter_groups(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-    if not weight_decay >= 0:
-        raise ValueError(f"weight_decay must be 0 or more, not {weight_decay}")
+    if not isinstance(weight_decay, int | float) or not weight_decay >= 0:
+        raise ValueError(f"weight_decay must be a number, 0 or more, not {weight_decay!r}")
+    kinds = NORMS + _as_tuple(norms)
     exempt = set()
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
-            if isinstance(module, NORMS + norms) or _is_bias(f"{module_name}.{name}"):
+            is_bias = _is_bias(f"{module_name}.{name}")
+            if isinstance(module, kinds) or is_bias or parameter.dim() < 2:
                 exempt.add(parameter)
     parameters = list(model.parameters())
     if not parameters:
@@ -67,6 +82,13 @@ def parameter_groups(
         {"params": [p for p in parameters if p in exempt], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def _as_tuple(norms: object) -> tuple[type, ...]:
+    kinds = tuple(norms) if isinstance(norms, Iterable) else (norms,)
+    if not all(isinstance(kind, type) for kind in kinds):
+        raise TypeError(f"norms must be a class of modules, or several, not {norms!r}")
+    return kinds
 
 
 def _is_bias(name: str) -> bool:

@@ -10,8 +10,15 @@ import torch
 from torch import nn
 
 from bnlib.surgery._batch import show_batch
-from bnlib.surgery._collect import Batches, Collector, store
-from bnlib.surgery._modules import eval_mode, has_statistics, select_batch_norms
+from bnlib.surgery._collect import Batches, Collector, check_fit, put_back, statistics
+from bnlib.surgery._family import check_statistics
+from bnlib.surgery._modules import (
+    WITH_STATISTICS,
+    eval_mode,
+    has_statistics,
+    select_batch_norms,
+    warn_of_others,
+)
 from bnlib.surgery._moments import PooledStatistics
 from bnlib.surgery.freeze import is_frozen
 
@@ -25,7 +32,7 @@ def recalibrate(
     unbiased: bool = True,
     forward: Callable[[nn.Module, Any], Any] | None = None,
     max_batches: int | None = None,
-    progress: bool = True,
+    progress: bool = False,
     group: Any = None,
 ) -> dict[str, PooledStatistics]:
     """Set the running statistics of a model to those of a data set, in place.
@@ -51,7 +58,8 @@ def recalibrate(
         their calls: each sees what it will see in eval mode, and the result does not depend on how
         the data are cut into batches.
     unbiased : bool
-        Divide by the number of values minus 1, as PyTorch does for its running variance.
+        Divide by the number of values minus 1, as PyTorch does for its running variance. Batch
+        renormalization, which keeps the biased variance, gets that whatever this is.
     forward : callable, optional
         ``forward(model, batch)`` shows the model a batch of another form.
     max_batches : int, optional
@@ -72,15 +80,29 @@ def recalibrate(
     Raises
     ------
     TypeError
-        If a batch is of another form, or `layerwise` is to read an iterator.
+        If a batch is of another form, `layerwise` is to read an iterator, or `max_batches` is no
+        integer.
     ValueError
-        If there is no batch norm to set, the loader is empty, a batch gives a single value a
-        channel, or an input is not finite.
+        If there is no batch norm to set, or one of a class that does more to its input than a batch
+        norm does; if the loader is empty, a batch gives a single value a channel, an input is not
+        finite, or statistics are too large for the type of their buffers (a float16 ends at 65504).
     RuntimeError
         If it failed on another process of the group.
 
+    Warns
+    -----
+    UserWarning
+        If other modules keep running statistics that are not those of the data: those of an
+        instance norm are averages over examples. They stay as they are. Frozen batch norms
+        (`bnlib.nn.FrozenBatchNorm2d`, torchvision's) stay so without a word.
+
     Notes
     -----
+    Of the relatives in `bnlib.nn`: a masked batch norm counts the positions that its mask counts; a
+    decorrelated one gets mean and covariance; ghost batches, conditions and streams do not matter
+    to the statistics of the data, except that a split batch norm sets those of the stream that is
+    in use (:func:`bnlib.nn.use_stream`).
+
     Modes, momentum, ``num_batches_tracked`` and all parameters stay as they were. After an error,
     also one that the loader raises, the running statistics are the old ones, too. Sums are in
     float64; the memory needed beyond a forward pass is that of one layer's input in float64.
@@ -90,16 +112,19 @@ def recalibrate(
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 2))
     >>> x = torch.randn(100, 3)
-    >>> statistics = recalibrate(net, x.split(32), progress=False)
+    >>> statistics = recalibrate(net, x.split(32))
     >>> statistics["0"].count
     100
     >>> torch.testing.assert_close(net[0].running_mean, x.mean(0))
     >>> torch.testing.assert_close(net[0].running_var, x.var(0))
     """
-    targets = select_batch_norms(model, layers, _is_default(model))
+    targets = select_batch_norms(model, layers, _is_default(model), WITH_STATISTICS)
     for name, batch_norm in targets.items():
         if not has_statistics(batch_norm):
             raise ValueError(f"{name} has no running statistics (track_running_stats=False)")
+        check_statistics(batch_norm, name)
+    if layers is None:
+        warn_of_others(model, WITH_STATISTICS)
     if layerwise and isinstance(loader, Iterator):
         raise TypeError(
             "layerwise reads the data once a layer: give a data loader or a list, not an iterator"
@@ -107,18 +132,20 @@ def recalibrate(
     batches = Batches(loader, max_batches, progress)
     show = functools.partial(forward or show_batch, model)
     collector = Collector(targets, show, unbiased=unbiased, group=group)
-    old = {name: (bn.running_mean.clone(), bn.running_var.clone()) for name, bn in targets.items()}
+    old = {name: [buffer.clone() for buffer in statistics(bn)] for name, bn in targets.items()}
     try:
         with eval_mode(model), torch.no_grad():
             collect = collector.layer_by_layer if layerwise else collector.at_once
             result = collect(batches)
     finally:
         for name, batch_norm in targets.items():
-            store(batch_norm, *old[name])
+            put_back(batch_norm, *old[name])
     if not result:
         raise ValueError("the loader is empty, or its data reach no batch norm: nothing changed")
     for name, pooled in result.items():
-        store(targets[name], pooled.mean, pooled.var)
+        check_fit(targets[name], pooled.mean, pooled.var, name)
+    for name, pooled in result.items():
+        put_back(targets[name], pooled.mean, pooled.var)
     return result
 
 

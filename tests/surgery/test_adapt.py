@@ -7,6 +7,7 @@ import torch
 from surgery.architectures import MLP, SHAPES, build, example
 from torch import nn
 
+from bnlib import nn as bnn
 from bnlib.surgery import adapt, freeze, recalibrate, use_batch_statistics
 
 
@@ -19,8 +20,8 @@ def same_state(model, other):
 def test_adapted_copy_has_the_target_statistics(architecture):
     model, target = build(architecture), 3 + 2 * example(architecture, 7)
     before, expected = copy.deepcopy(model), copy.deepcopy(model)
-    recalibrate(expected, target.split(4), progress=False)
-    adapted = adapt(model, target.split(4), progress=False)
+    recalibrate(expected, target.split(4))
+    adapted = adapt(model, target.split(4))
     assert same_state(model, before)
     assert same_state(adapted, expected)
     assert not adapted.training
@@ -30,14 +31,14 @@ def test_prior_weighs_as_many_examples():
     model = nn.Sequential(nn.BatchNorm2d(2)).double()
     nn.init.normal_(model[0].running_mean)
     source, target = model[0], 5 + torch.randn(6, 2, 3, 3, dtype=torch.float64)
-    adapted = adapt(model, target.split(4), prior=2, progress=False)[0]
+    adapted = adapt(model, target.split(4), prior=2)[0]
     mean = (2 * source.running_mean + 6 * target.mean((0, 2, 3))) / 8
     var = (2 * source.running_var + 6 * target.var((0, 2, 3))) / 8
     torch.testing.assert_close(adapted.running_mean, mean)
     torch.testing.assert_close(adapted.running_var, var)
 
 
-@pytest.mark.parametrize("prior", [-1, float("nan")])
+@pytest.mark.parametrize("prior", [-1, float("nan"), float("inf"), "1", True])
 def test_bad_prior(prior):
     with pytest.raises(ValueError, match="prior must be a number of examples, 0 or more"):
         adapt(nn.BatchNorm1d(2), [torch.eye(2)], prior=prior)
@@ -47,7 +48,7 @@ def test_failed_adaptation_leaves_the_model():
     model = build(MLP)
     before = copy.deepcopy(model)
     with pytest.raises(ValueError, match="empty"):
-        adapt(model, [], progress=False)
+        adapt(model, [])
     assert same_state(model, before)
 
 
@@ -70,3 +71,24 @@ def test_frozen_layers_keep_their_statistics():
     assert result[1].running_mean is not None
     assert result[5].running_mean is None
     assert use_batch_statistics(model, ["1"])[1].running_mean is None
+
+
+def test_decorrelated_and_masked():
+    source = nn.Sequential(bnn.DecorrelatedBatchNorm1d(4, group_size=2)).double()
+    target = torch.randn(6, 4, dtype=torch.float64) @ torch.randn(4, 4, dtype=torch.float64)
+    adapted = adapt(source, [target], prior=6)[0]
+    expected = (torch.eye(2, dtype=torch.float64) + target[:, 2:].T.cov()) / 2
+    torch.testing.assert_close(adapted.running_cov[1], expected)
+    masked = nn.Sequential(bnn.MaskedBatchNorm1d(2)).double()
+    x, mask = torch.randn(8, 2, dtype=torch.float64), torch.arange(8) < 5
+    adapted = adapt(masked, [x], forward=lambda model, batch: model[0](batch, mask), prior=5)[0]
+    torch.testing.assert_close(adapted.running_mean, x[:5].mean(0) / 2)
+
+
+def test_batch_statistics_of_the_family():
+    x = torch.randn(6, 4) @ torch.randn(4, 4)
+    for norm in (
+        bnn.DecorrelatedBatchNorm1d(4, group_size=2),
+        bnn.GhostBatchNorm1d(4, ghost_size=3),
+    ):
+        torch.testing.assert_close(use_batch_statistics(norm.eval())(x), norm.train()(x))

@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 from surgery.architectures import MLP, ResNet, build, example
+from surgery.batch_norm_act import BatchNormAct2d
 from torch import nn
 
 from bnlib.surgery import fold, freeze, unfreeze
@@ -86,3 +87,25 @@ def test_refused():
     with pytest.raises(ValueError, match="are no batch norms"):
         freeze(model, ["1", "2"])
     assert model.train()[1].training
+
+
+def test_dropout_within_follows_the_mode():
+    model = nn.Sequential(BatchNormAct2d(3, nn.ReLU, nn.Dropout)).eval()
+    freeze(model)
+    assert not model[0].drop.training
+    model.train()
+    assert (model[0].training, model[0].drop.training) == (False, True)
+    model.eval()
+    assert not model[0].drop.training
+    state = copy.deepcopy(model[0].running_mean)
+    model.train()(torch.randn(4, 3, 5, 5))
+    assert torch.equal(model[0].running_mean, state)
+
+
+def test_what_freezing_does_not_hold():
+    model = build(MLP)
+    freeze(model)
+    model.requires_grad_(True)
+    model.train()
+    assert model[1].weight.requires_grad  # as the docstring says; the statistics stay
+    assert not model[1].training

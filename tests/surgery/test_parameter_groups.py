@@ -6,6 +6,7 @@ from surgery.architectures import ALL_SHAPES, build
 from torch import nn
 from torch.nn.utils import parametrizations
 
+from bnlib import nn as bnn
 from bnlib.surgery import parameter_groups
 
 
@@ -64,15 +65,37 @@ def test_shared_parameters_occur_once():
     assert (len(decayed), len(exempt)) == (1, 4)
 
 
-def test_norms_of_ones_own():
-    class Scale(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.ones(2))
+class Gain(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(shape))
 
-    model = nn.Sequential(nn.Linear(2, 2), Scale())
-    assert split(model)[0] == {"0.weight", "1.weight"}
-    assert split(model, norms=(Scale,))[0] == {"0.weight"}
+
+@pytest.mark.parametrize("norms", [Gain, [Gain], (Gain,), {nn.ReLU, Gain}])
+def test_norms_of_ones_own(norms):
+    model = nn.Sequential(nn.Linear(2, 2), Gain((2, 1, 1)))
+    assert split(model)[0] == {"0.weight", "1.gamma"}
+    assert split(model, norms=norms)[0] == {"0.weight"}
+
+
+def test_vectors_and_scalars_are_exempt():
+    model = nn.ModuleList([nn.Linear(2, 1), Gain(2), Gain(()), nn.PReLU(3)])
+    assert split(model)[0] == {"0.weight"}
+
+
+def test_family():
+    model = nn.ModuleDict(
+        {
+            "conditional": bnn.ConditionalBatchNorm2d(4, num_conditions=3),
+            "decorrelated": bnn.DecorrelatedBatchNorm1d(4),
+            "split": bnn.SplitBatchNorm1d(4),
+            "scale": bnn.ScaleNorm((2, 3)),
+            "dyt": bnn.DyT((2, 3)),
+            "layer": bnn.LayerNorm((2, 3)),
+            "conv": bnn.WSConv2d(2, 3, 3),
+        }
+    )
+    assert split(model)[0] == {"conv.weight"}
 
 
 def test_optimizer_decays_only_weights():
@@ -88,8 +111,13 @@ def test_optimizer_decays_only_weights():
 
 
 def test_refused():
-    with pytest.raises(ValueError, match="weight_decay must be 0 or more, not -1"):
+    with pytest.raises(ValueError, match="weight_decay must be a number, 0 or more, not -1"):
         parameter_groups(nn.Linear(2, 2), -1)
+    with pytest.raises(ValueError, match="weight_decay must be a number, 0 or more, not '1e-4'"):
+        parameter_groups(nn.Linear(2, 2), "1e-4")
+    for norms in (3, "LayerNorm", [nn.LayerNorm(2)]):
+        with pytest.raises(TypeError, match="norms must be a class of modules, or several, not"):
+            parameter_groups(nn.Linear(2, 2), 0.1, norms=norms)
     with pytest.raises(ValueError, match="no parameters"):
         parameter_groups(nn.ReLU(), 0.1)
     with pytest.raises(TypeError, match=r"torch\.nn\.Module"):

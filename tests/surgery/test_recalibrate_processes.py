@@ -39,7 +39,7 @@ def share(rank):
 
 def layerwise(rank):
     model = build(ResNet)
-    recalibrate(model, share(rank), layerwise=True, progress=False)
+    recalibrate(model, share(rank), layerwise=True)
     return {key: value.numpy() for key, value in model.state_dict().items()}
 
 
@@ -47,32 +47,32 @@ def first_layer(rank):
     model = nn.BatchNorm1d(2).double()
     x = torch.arange(18, dtype=torch.float64).view(9, 2).square()
     batches = x[slice(*SHARES[rank])].split(4)
-    pooled = recalibrate(model, batches, progress=False)[""]
+    pooled = recalibrate(model, batches)[""]
     return pooled.examples, pooled.count, pooled.mean.numpy(), pooled.var.numpy()
 
 
 def one_without_data(rank):
     model = nn.BatchNorm1d(2)
-    pooled = recalibrate(model, [torch.eye(2)] if rank else [], progress=False)[""]
+    pooled = recalibrate(model, [torch.eye(2)] if rank else [])[""]
     return pooled.count
 
 
 def one_fails(rank):
     model = nn.BatchNorm1d(2)
     try:
-        recalibrate(model, [torch.eye(2), "abc"] if rank else [torch.eye(2)], progress=False)
+        recalibrate(model, [torch.eye(2), "abc"] if rank else [torch.eye(2)])
     except (RuntimeError, TypeError) as error:
         return type(error).__name__, str(error), model.running_mean.tolist()
 
 
 def all_empty(rank):
     with pytest.raises(ValueError, match="empty"):
-        recalibrate(nn.BatchNorm1d(2), [], progress=False)
+        recalibrate(nn.BatchNorm1d(2), [])
 
 
 def test_layerwise_equals_one_process(tmp_path):
     model = build(ResNet)
-    recalibrate(model, [example(ResNet, 9)], layerwise=True, progress=False)
+    recalibrate(model, [example(ResNet, 9)], layerwise=True)
     for state in in_two_processes(layerwise, tmp_path):
         for key, value in model.state_dict().items():
             torch.testing.assert_close(torch.from_numpy(state[key]), value, rtol=1e-9, atol=1e-9)
