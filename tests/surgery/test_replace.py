@@ -5,10 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-<<<<<<< HEAD
 from random_inputs import SEED
-from surgery.architectures import SHAPES, ResNet, build, example, randomize
-=======
 from surgery.architectures import SHAPES, Audio, ResNet, build, example, randomize
 from surgery.batch_norm_act import (
     BatchNormAct2d,
@@ -18,7 +15,6 @@ from surgery.batch_norm_act import (
     Noisy,
     Unused,
 )
->>>>>>> replace
 from torch import nn
 
 from bnlib import nn as bnn
