@@ -155,7 +155,7 @@ def test_any_strides(view, kernel):
     }[view]
     ours, peer = pair("BatchNorm2d", 3)
     dy = torch.randn(()).expand(x.shape)
-    torch.testing.assert_close(step(ours, x, dy), step(peer, x, dy), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(step(ours, x, dy), step(peer, x, dy), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
