@@ -229,7 +229,7 @@ def _rescale(
     factor = {(True, False): (m - 1) / m, (False, True): m / (m - 1)}.get((was, becomes), 1.0)
     start = 0.0 if steps is None else START * (1 - weight) ** steps
     collected = var.astype(np.float64) - start
-    if (collected < -ROUNDING * start).any():
+    if steps is not None and (collected < -ROUNDING * start).any():
         raise ValueError(
             f"steps: after {steps} of them the running variance is at least {start:.4g}, "
             f"what is left of its start; got {var.min():.4g}"

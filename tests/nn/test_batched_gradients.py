@@ -74,6 +74,7 @@ def test_gradcheck_of_batched_gradients(name, training, kernel):
     assert gradcheck(f, x, check_batched_grad=True)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own use of it
 @pytest.mark.parametrize("name", DROP_INS)
 def test_gradcheck_of_batched_forward_gradients(name, kernel):
     f, x, _ = function(name, True)
