@@ -122,10 +122,10 @@ def test_warm_up_is_a_number_of_mini_batches(warm_up, error):
         bnn.BatchRenorm1d(3, warm_up=warm_up)
 
 
-def accuracy(norm, steps=270):
+def accuracy(norm, seed, steps=270):
     """Test accuracy of ten convolutions on the digits, trained at a learning rate of 0.1."""
     x_train, y_train, x_test, y_test = digits_images()
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     layers = []
     for channels in [1] + [16] * 9:
         conv = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
@@ -141,10 +141,13 @@ def accuracy(norm, steps=270):
     return (net.eval()(x_test).argmax(1) == y_test).float().mean().item()
 
 
-def test_deep_network_learns_with_warm_up():
-    found = accuracy(functools.partial(bnn.BatchRenorm2d, warm_up=60))
-    assert found > accuracy(bnn.BatchNorm2d) - 0.1
-    assert found > 0.75
+def test_deep_network_learns_better_with_warm_up():
+    """The means of four seeds were 0.58 and 0.92, and 0.96 with batch norm."""
+    cold, warm = (
+        sum(accuracy(functools.partial(bnn.BatchRenorm2d, warm_up=n), seed) for seed in range(2)) / 2
+        for n in (0, 90)
+    )
+    assert warm > cold + 0.1
 
 
 def test_state_fits_batch_norm():
