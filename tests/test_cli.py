@@ -9,7 +9,8 @@ import pytest
 import slow_experiment
 
 from bnlib import cli
-from bnlib.experiments import cache, conditioning
+from bnlib.experiments import conditioning
+from bnlib.experiments.records import cache
 
 SMALL = ["m=10", "tolerance=0.1", "ratios=1,5"]
 

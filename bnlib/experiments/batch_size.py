@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments import networks, training
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks, training
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 SOURCE = "Hoffer et al. (2017)"
 MARGIN = 0.05
@@ -38,7 +38,7 @@ class Config:
     steps, epochs : int
         After so many steps, and after so many epochs, the networks are scored.
     dataset, n_train, depth, width, momentum, seeds, first_seed
-        As in :class:`bnlib.experiments.networks.Config`.
+        As in :class:`bnlib.experiments.engine.networks.Config`.
     rates : tuple of float
         Learning rates to choose from.
     """

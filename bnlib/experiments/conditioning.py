@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 from bnlib.functional import standardize
 from bnlib.layers import SGD, Linear, mean_squared_error, scaled
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from bnlib import layers
 from bnlib.conventions import KERAS, PYTORCH
-from bnlib.experiments import _modes as modes
-from bnlib.experiments import networks, training
+from bnlib.experiments.engine import networks, training
+from bnlib.experiments.engine import statistics_modes as modes
 
 Array = NDArray[np.floating]
 

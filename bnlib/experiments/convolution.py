@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments import _lit_networks as lit
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import varying_light as lit
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 CLAIM = "It copes with inputs whose distribution varies from batch to batch."
 SOURCE = "often said"

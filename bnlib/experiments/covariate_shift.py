@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments import networks, training
-from bnlib.experiments._shift import (
+from bnlib.experiments.engine import networks, training
+from bnlib.experiments.engine.drift import (
     MARGIN,
     mean_gap,
     moment_drift,
@@ -24,7 +24,7 @@ from bnlib.experiments._shift import (
     record_gradient,
     record_moments,
 )
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 from bnlib.layers import Linear, ReLU, Sequential
 
 CLAIM = "Batch norm reduces internal covariate shift."
@@ -54,7 +54,7 @@ class Config:
     batch_size, steps, every : int
         Examples of a mini-batch, updates, and updates between two measurements.
     seeds, first_seed : int
-        As in `bnlib.experiments.networks.Config`.
+        As in `bnlib.experiments.engine.networks.Config`.
     """
 
     architectures: tuple[Literal["linear", "relu"], ...] = ("linear", "relu")

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 from bnlib.functional import batch_norm_backward, batch_norm_forward
 
 ARMS = ("correct", "detached")

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments import networks
-from bnlib.experiments.training import State, train
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.training import State, train
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 from bnlib.measure import capture_outputs
 
 EXPLODED = 10 * float(np.log(10))

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from bnlib.experiments import networks
-from bnlib.experiments.regularizers import LOSS, PLACES, Curves, build, tuned
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.regularizers import LOSS, PLACES, Curves, build, tuned
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 SOURCES = {
     "reduces-need-for-dropout": "Ioffe and Szegedy (2015)",
@@ -47,7 +47,7 @@ class Config:
         Dropout behind every ReLU, before every norm, or behind the last ReLU only. The first is
         the one in which the norms are compared.
     dataset, n_train, depth, width, batch_size, steps, momentum, seeds, first_seed
-        As in :class:`bnlib.experiments.networks.Config`.
+        As in :class:`bnlib.experiments.engine.networks.Config`.
     rates, tuning_seeds, every
         As in :class:`bnlib.experiments.regularization.Config`.
     """

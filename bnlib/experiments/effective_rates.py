@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments import networks
-from bnlib.experiments.training import State, train
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.training import State, train
 
 
 @dataclass(frozen=True)

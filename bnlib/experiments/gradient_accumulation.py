@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments import networks
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 MARGIN = 0.05  # of the length of the gradient: a learning rate is rarely known to 5 %
 
@@ -26,7 +26,7 @@ class Config:
     Attributes
     ----------
     norms : tuple of str
-        Norms of `bnlib.experiments.networks`, the control first.
+        Norms of `bnlib.experiments.engine.networks`, the control first.
     parts : tuple of int
         Into how many parts the mini-batch is cut; divisors of `batch_size`.
     batch_size : int

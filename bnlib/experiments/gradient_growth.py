@@ -2,7 +2,7 @@
 
 Networks of :mod:`bnlib.experiments.signal_propagation`, in cases that differ in what they are
 without batch norm. :doc:`/book/depth_and_signal_propagation`; what theory predicts is in
-:mod:`bnlib.experiments.wide_networks`.
+:mod:`bnlib.experiments.engine.infinite_width`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnlib.experiments import signal_propagation
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 CASES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {

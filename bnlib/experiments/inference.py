@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import datasets, layers
-from bnlib.experiments import _modes as modes
-from bnlib.experiments import networks, training
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks, training
+from bnlib.experiments.engine import statistics_modes as modes
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 Array = NDArray[np.floating]
 TRAIN, EVAL, RECALIBRATED = "train mode", "eval mode", "recalibrated"

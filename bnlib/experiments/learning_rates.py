@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments import networks
-from bnlib.experiments.training import record_test_accuracy, train
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.training import record_test_accuracy, train
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 GUESSING = float(np.log(10))
 """Loss of equal probabilities for ten classes. The loss of a mini-batch that is worse, or not

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib.experiments import signal_propagation
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 from bnlib.measure import entropy_rank, participation_rank, stable_rank
 
 RANKS = {"participation": participation_rank, "entropy": entropy_rank, "stable": stable_rank}

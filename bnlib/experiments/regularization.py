@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments import networks
-from bnlib.experiments.regularizers import Curves, build, decay_gamma, tuned
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.regularizers import Curves, build, decay_gamma, tuned
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 CLAIM = "It regularizes mildly"
 SOURCE = "Ioffe and Szegedy (2015); Luo et al. (2019)"
@@ -52,7 +52,7 @@ class Config:
     level : float
         Training cross-entropy at which arms are compared; every network has to reach it.
     dataset, n_train, depth, width, batch_size, steps, momentum, seeds, first_seed
-        As in :class:`bnlib.experiments.networks.Config`.
+        As in :class:`bnlib.experiments.engine.networks.Config`.
     rates : tuple of float
         Learning rates to choose from.
     tuning_seeds : int

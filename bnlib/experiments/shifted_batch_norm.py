@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments import networks, training
 from bnlib.experiments._random_shift import SCALE, SHIFT, RandomShift
-from bnlib.experiments._shift import MARGIN as SHIFT_MARGIN
-from bnlib.experiments._shift import record_distance
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks, training
+from bnlib.experiments.engine.drift import MARGIN as SHIFT_MARGIN
+from bnlib.experiments.engine.drift import record_distance
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 from bnlib.layers import ReLU, Sequential
 
 CLAIM = "The network whose layers see more shift trains more slowly."
@@ -52,7 +52,7 @@ class Config:
     steps, every : int
         Updates, and updates between two measurements.
     seeds, first_seed : int
-        As in `bnlib.experiments.networks.Config`.
+        As in `bnlib.experiments.engine.networks.Config`.
     """
 
     norms: tuple[Literal["none", "batch"], ...] = ("none", "batch")

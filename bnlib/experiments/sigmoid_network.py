@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments import networks
-from bnlib.experiments._shift import MARGIN, inputs, moment_drift, record_moments
-from bnlib.experiments.training import State, record_test_accuracy, train
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.drift import MARGIN, inputs, moment_drift, record_moments
+from bnlib.experiments.engine.training import State, record_test_accuracy, train
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 from bnlib.measure import activation_percentiles
 
 CLAIM = "Batch norm keeps the distributions in a sigmoid network more stable."
@@ -39,8 +39,8 @@ class Config:
     norms : tuple of {"none", "batch"}
         What is compared, the control first.
     init, init_scale : str, float
-        Initialization of the weights, as in `bnlib.experiments.networks.Config`. The default is
-        a Gaussian with standard deviation 0.1.
+        Initialization of the weights, as in `bnlib.experiments.engine.networks.Config`. The default
+        is a Gaussian with standard deviation 0.1.
     rates : tuple of float
         Learning rates to choose from, for each norm by itself: the one with the smallest loss on
         the mini-batches of the last tenth of the training.
@@ -51,7 +51,7 @@ class Config:
     steps, every, early : int
         Updates, updates between two measurements, and the measured step that counts as early.
     seeds, first_seed : int
-        As in `bnlib.experiments.networks.Config`.
+        As in `bnlib.experiments.engine.networks.Config`.
     """
 
     norms: tuple[Literal["none", "batch"], ...] = ("none", "batch")

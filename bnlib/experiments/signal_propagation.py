@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 ACTIVATIONS = {
     "relu": (layers.ReLU, 2.0),

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments import networks, training
 from bnlib.experiments._alternative_layers import BatchRenorm, DynamicTanh, StopGradient
-from bnlib.experiments._lanes import LaneStatistics, build_norm
-from bnlib.experiments._noise_layers import GhostBatchNorm
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks, training
+from bnlib.experiments.engine.probe_layers import GhostBatchNorm
+from bnlib.experiments.engine.replicas import LaneStatistics, build_norm
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 CLAIM = "Small mini-batches break it"
 SOURCE = "Wu and He (2018)"
@@ -63,7 +63,7 @@ class Config:
     eps : float
         Added to the variance by the norms with statistics of the mini-batch.
     dataset, n_train, depth, width, groups, momentum, seeds, first_seed
-        As in :class:`bnlib.experiments.networks.Config`.
+        As in :class:`bnlib.experiments.engine.networks.Config`.
     """
 
     norms: tuple[str, ...] = ("group", "batch")
@@ -130,7 +130,7 @@ def build(
 
     Parameters
     ----------
-    config : bnlib.experiments.networks.Config
+    config : bnlib.experiments.engine.networks.Config
         Its own `norm` is not used.
     norm : str
         As in `Config.norms`.

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments import networks
-from bnlib.experiments.training import State, train
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.training import State, train
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 from bnlib.layers import softmax_cross_entropy
 from bnlib.measure import gradient_path
 

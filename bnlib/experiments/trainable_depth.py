@@ -16,10 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments import networks
-from bnlib.experiments._lanes import build_norm
-from bnlib.experiments.training import record_test_accuracy, record_validation_accuracy, train
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.replicas import build_norm
+from bnlib.experiments.engine.training import (
+    record_test_accuracy,
+    record_validation_accuracy,
+    train,
+)
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 TARGET = 0.75
 """Accuracy at which a network counts as trained: far from chance (0.1) and from the best (0.97).
@@ -195,7 +199,7 @@ def build_residual(config: networks.Config) -> layers.Sequential:
 
     Parameters
     ----------
-    config : bnlib.experiments.networks.Config
+    config : bnlib.experiments.engine.networks.Config
         Its initial scale is that of the weights in the blocks; the first and the last layer have
         He's.
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bnlib.experiments import _lit_networks as lit
 from bnlib.experiments.convolution import (
     ARMS,
     LIGHTS,
@@ -17,7 +16,8 @@ from bnlib.experiments.convolution import (
     overall,
     run,
 )
-from bnlib.experiments.verdict import Verdict
+from bnlib.experiments.engine import varying_light as lit
+from bnlib.experiments.records.verdict import Verdict
 
 SMALL = Config(
     dataset="photos",

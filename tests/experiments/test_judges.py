@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from bnlib.experiments.registry import all_experiments, to_json
-from bnlib.experiments.verdict import Verdict
+from bnlib.experiments.records.registry import all_experiments, to_json
+from bnlib.experiments.records.verdict import Verdict
 
 OPPOSITE = {"supported": "refuted", "refuted": "supported", "no effect": "no effect"}
 

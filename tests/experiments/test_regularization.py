@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bnlib.experiments import batch_size, dropout, regularization
-from bnlib.experiments.registry import all_experiments
+from bnlib.experiments.records.registry import all_experiments
 from bnlib.layers import BatchNorm, Dropout
 
 SIZES = {"n_train": 128, "width": 12, "rates": (0.03, 0.1), "seeds": 4}

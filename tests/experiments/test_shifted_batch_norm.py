@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bnlib.experiments import networks
 from bnlib.experiments import shifted_batch_norm as experiment
+from bnlib.experiments.engine import networks
 
 SMALL = experiment.Config(
     strengths=(0.0, 2.0), rates=(0.01, 0.3), depth=4, width=12, steps=20, every=10, seeds=4

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from bnlib.experiments import networks, small_batches, training
+from bnlib.experiments import small_batches
 from bnlib.experiments._alternative_layers import BatchRenorm, DynamicTanh
+from bnlib.experiments.engine import networks, training
 from bnlib.functional import numerical_gradient, relative_error
 from bnlib.layers import BatchNorm
 

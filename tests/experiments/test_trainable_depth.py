@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bnlib.experiments import networks
 from bnlib.experiments import trainable_depth as experiment
+from bnlib.experiments.engine import networks
 from bnlib.layers import Residual
 
 SMALL = experiment.Config(

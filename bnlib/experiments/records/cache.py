@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import bnlib
-from bnlib.experiments.provenance import library_source, versions
+from bnlib.experiments.records.provenance import library_source, versions
 
 
 class Finished(NamedTuple):

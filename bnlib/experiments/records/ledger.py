@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, get_args
 
-from bnlib.experiments.verdict import Answer, Verdict
+from bnlib.experiments.records.verdict import Answer, Verdict
 
 _KEY = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -38,7 +38,7 @@ def glue_verdict(
 
     Examples
     --------
-    >>> from bnlib.experiments.verdict import paired_verdict
+    >>> from bnlib.experiments.records.verdict import paired_verdict
     >>> glue_verdict("more-of-it", paired_verdict("More.", "", [0.9, 0.8], [0.2, 0.1], margin=0.1))
     """
     if not _KEY.fullmatch(key):

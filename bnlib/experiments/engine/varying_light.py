@@ -1,4 +1,4 @@
-"""The lit images and the networks of :mod:`bnlib.experiments.convolution`.
+"""Images whose light varies, and small convolutional networks that are trained on them.
 
 All replicas of an arm are one network with a leading seed axis of rates x seeds; seeds run faster.
 """
@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import datasets, layers
 from bnlib.functional import RunningStatistics
-
-if TYPE_CHECKING:
-    from bnlib.experiments.convolution import Config
 
 Array = NDArray[np.floating]
 Lamps = list[np.random.Generator]
@@ -28,6 +25,20 @@ NORMS = {"batch": layers.BatchNorm, "instance": layers.InstanceNorm}
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
 RECALIBRATION = 20  # mini-batches
 _WEIGHTS, _ORDER, _LIGHT, _TEST, _CONTROL = range(5)  # what a stream of random numbers is for
+
+
+class Config(Protocol):
+    """What the functions here read of a config, as :mod:`bnlib.experiments.convolution` has it."""
+
+    rates: tuple[float, ...]
+    seeds: int
+    steps: int
+    batch_size: int
+    channels: int
+    n_valid: int
+    n_test: int
+    brightness: float
+    contrast: float
 
 
 def load(dataset: str) -> datasets.Dataset:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments._lanes import LaneStatistics
+from bnlib.experiments.engine.replicas import LaneStatistics
 
 Array = NDArray[np.floating]
 Momentum = float | None

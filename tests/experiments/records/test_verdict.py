@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 from simulations import coverage, expected_share, power, share, simulate
 
-from bnlib.experiments.verdict import CONFIDENCE, paired_verdict
+from bnlib.experiments.records.verdict import CONFIDENCE, paired_verdict
 
 
 def verdict(difference, margin=0.1):

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments import networks, training
-from bnlib.experiments._lanes import LaneStatistics, build_norm
-from bnlib.experiments._noise_layers import AddPopulation, DropPopulation, GhostBatchNorm
+from bnlib.experiments.engine import networks, training
+from bnlib.experiments.engine.probe_layers import AddPopulation, DropPopulation, GhostBatchNorm
+from bnlib.experiments.engine.replicas import LaneStatistics, build_norm
 from bnlib.measure import expected_calibration_error
 
 Array = NDArray[np.floating]
@@ -36,7 +36,7 @@ def build(
 
     Parameters
     ----------
-    config : bnlib.experiments.networks.Config
+    config : bnlib.experiments.engine.networks.Config
         Its own `norm` is not used.
     norm : str
         "none", "layer", "batch", "population", or "ghost-8" for parts of 8 examples.
@@ -132,7 +132,7 @@ def tuned(
 
     Parameters
     ----------
-    config : bnlib.experiments.networks.Config
+    config : bnlib.experiments.engine.networks.Config
         With all learning rates.
     arm : callable
         Strength -> keywords of `training.train`.

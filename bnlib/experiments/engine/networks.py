@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import datasets, layers
-from bnlib.experiments._lanes import build_norm
+from bnlib.experiments.engine.replicas import build_norm
 
 DATASETS = {
     "digits": datasets.digits,

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 import numpy as np
 
 from bnlib import experiments
-from bnlib.experiments.verdict import Verdict
+from bnlib.experiments.records.verdict import Verdict
 
 
 class Experiment(NamedTuple):

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from bnlib.experiments import regularizers as regularizers
-from bnlib.experiments import training
-from bnlib.experiments._noise_layers import AddPopulation, DropPopulation, GhostBatchNorm
-from bnlib.experiments.networks import Config
+from bnlib.experiments.engine import regularizers, training
+from bnlib.experiments.engine.networks import Config
+from bnlib.experiments.engine.probe_layers import AddPopulation, DropPopulation, GhostBatchNorm
 from bnlib.functional import numerical_gradient, relative_error
 from bnlib.layers import BatchNorm, Dropout, Linear, ReLU, Sequential
 

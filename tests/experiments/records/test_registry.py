@@ -4,8 +4,10 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from bnlib.experiments import convolution, registry, training
-from bnlib.experiments.registry import all_experiments, find, parse_setting, to_json
+from bnlib.experiments import convolution
+from bnlib.experiments.engine import training
+from bnlib.experiments.records import registry
+from bnlib.experiments.records.registry import all_experiments, find, parse_setting, to_json
 
 
 @dataclass(frozen=True)

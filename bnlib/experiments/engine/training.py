@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import datasets, layers
-from bnlib.experiments._lanes import silence
-from bnlib.experiments.networks import (
+from bnlib.experiments.engine.networks import (
     ORDER,
     Config,
     Data,
@@ -24,6 +23,7 @@ from bnlib.experiments.networks import (
     generators,
     load,
 )
+from bnlib.experiments.engine.replicas import silence
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class State:
 
     Attributes
     ----------
-    config : bnlib.experiments.networks.Config
+    config : bnlib.experiments.engine.networks.Config
     step : int
         Updates so far.
     network : Sequential
         In train mode, with the gradients of this mini-batch.
-    data : bnlib.experiments.networks.Data
+    data : bnlib.experiments.engine.networks.Data
     x, labels : ndarray, (lanes, m, d) and (lanes, m)
         The mini-batch of each lane.
     logits, loss : ndarray, (lanes, m, c) and (lanes,)
@@ -63,7 +63,7 @@ class Result:
 
     Attributes
     ----------
-    config : bnlib.experiments.networks.Config
+    config : bnlib.experiments.engine.networks.Config
     loss : ndarray, (lanes, steps + 1)
         Loss on the mini-batch of each step, before its update; after the last update one more.
     steps : ndarray of int, (t,)
@@ -99,7 +99,7 @@ def train(
 
     Parameters
     ----------
-    config : bnlib.experiments.networks.Config
+    config : bnlib.experiments.engine.networks.Config
     record : mapping of str to recorder, optional
         A recorder is a function of the `State` that returns one number or array a lane,
         (lanes, ...), of the same shape each time. It may run the networks, but must leave their
