@@ -14,12 +14,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments._random_shift import SCALE, SHIFT, RandomShift
 from bnlib.experiments.engine import networks, training
 from bnlib.experiments.engine.drift import MARGIN as SHIFT_MARGIN
 from bnlib.experiments.engine.drift import record_distance
 from bnlib.experiments.records.verdict import Verdict, paired_verdict
-from bnlib.layers import ReLU, Sequential
+from bnlib.layers import RandomShift, ReLU, Sequential
+from bnlib.layers.random_shift import SCALE, SHIFT
 
 CLAIM = "The network whose layers see more shift trains more slowly."
 SOURCE = "Ioffe and Szegedy (2015), as tested by Santurkar et al. (2018)"

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments._alternative_layers import BatchRenorm, DynamicTanh, StopGradient
 from bnlib.experiments.engine import networks, training
-from bnlib.experiments.engine.probe_layers import GhostBatchNorm
+from bnlib.experiments.engine.probe_layers import StopGradient
 from bnlib.experiments.engine.replicas import LaneStatistics, build_norm
 from bnlib.experiments.records.verdict import Verdict, paired_verdict
+from bnlib.layers import BatchRenorm, DynamicTanh, GhostBatchNorm
 
 CLAIM = "Small mini-batches break it"
 SOURCE = "Wu and He (2018)"

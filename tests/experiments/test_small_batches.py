@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from bnlib.experiments import small_batches
-from bnlib.experiments._alternative_layers import BatchRenorm, DynamicTanh
 from bnlib.experiments.engine import networks, training
 from bnlib.functional import numerical_gradient, relative_error
-from bnlib.layers import BatchNorm
+from bnlib.layers import BatchNorm, BatchRenorm
 
 TINY = small_batches.Config(
     sizes=(2, 8), epochs=1, rates=(0.03,), n_train=64, depth=1, width=8, seeds=2
@@ -121,24 +120,6 @@ def test_bounds_of_renorm_grow_after_the_warm_up(rng):
 def test_renorm_refuses_impossible_bounds(bounds):
     with pytest.raises(ValueError, match="r_max, d_max: expected"):
         BatchRenorm(3, seeds=1, **bounds)
-
-
-# ------------------------------------------------------------------ dynamic tanh
-
-
-def test_tanh_gradients_agree_with_central_differences(rng):
-    layer = DynamicTanh(3, seeds=2)
-    np.testing.assert_array_equal(layer.parameters["alpha"], 0.5)
-    randomize(layer, rng)
-    x, dy = rng.normal(size=(2, 2, 6, 3))
-    y = layer(x)
-    alpha, gamma, beta = (layer.parameters[n][1] for n in ("alpha", "gamma", "beta"))
-    np.testing.assert_allclose(y[1], gamma * np.tanh(alpha * x[1]) + beta)
-    dx = layer.backward(dy)
-    assert relative_error(dx, numerical_gradient(layer, x, dy)) < 1e-6
-    layer(x)
-    layer.backward(dy)
-    check_parameter_gradients(layer, lambda: layer(x), dy)
 
 
 # ------------------------------------------------------------------ the experiment

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bnlib import layers
 from bnlib.experiments.engine import networks, training
-from bnlib.experiments.engine.probe_layers import AddPopulation, DropPopulation, GhostBatchNorm
+from bnlib.experiments.engine.probe_layers import AddPopulation, DropPopulation
 from bnlib.experiments.engine.replicas import LaneStatistics, build_norm
 from bnlib.measure import expected_calibration_error
 
@@ -184,7 +184,7 @@ def _streams(config: networks.Config, purpose: int) -> list[np.random.Generator]
 def _norm(name: str, config: networks.Config) -> list[layers.Layer]:
     dtype = np.dtype(config.dtype)
     if name.startswith("ghost-"):
-        norm = GhostBatchNorm(
+        norm = layers.GhostBatchNorm(
             config.width, int(name.removeprefix("ghost-")), seeds=config.lanes, dtype=dtype
         )
         norm.running = LaneStatistics.initial(norm.running.mean.shape, dtype)

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bnlib.experiments._random_shift import RandomShift
 from bnlib.experiments.engine import drift, networks, training
 from bnlib.layers import SGD, BatchNorm, Linear, Sequential, softmax_cross_entropy
 from bnlib.measure import covariate_shift
@@ -116,44 +115,3 @@ def test_gap_over_a_curve():
     curve = np.array([2.0, 0.0, np.nan]), np.array([4.0, 0.0, np.nan])  # y = 2 x on [0, 2]
     assert drift.mean_gap((np.array([0.5, 1.0, 9.0]), np.array([1.0, 2.5, 0.0])), curve) == 0.25
     assert np.isnan(drift.mean_gap((np.array([9.0]), np.array([0.0])), curve))
-
-
-def test_random_shift_has_the_moments_of_its_distributions():
-    layer = RandomShift([np.random.default_rng(0)], 1, n_mu=0.6, n_sigma=1.5, r=0.2)
-    x = np.array([-1.0, 1.0])[:, None] * np.ones((1, 2, 200_000))
-    y = layer(x)[0]
-    shift, scale = y.mean(axis=0), (y[1] - y[0]) / 2
-    # means over two examples of b + s x; b and s have independent jitter in each value
-    assert np.mean(shift**2) == pytest.approx(0.6**2 / 3 + (0.2**2 / 3 + 0.2**2) / 2, rel=0.02)
-    assert scale.mean() == pytest.approx(1.25, rel=0.01)
-    assert scale.var() == pytest.approx(0.5**2 / 12 + (0.2**2 / 3 + 0.2**2) / 2, rel=0.02)
-
-
-def test_random_shift_is_common_to_a_mini_batch_and_to_the_rates_of_a_seed():
-    rngs = [np.random.default_rng(seed) for seed in range(2)]
-    layer = RandomShift(rngs, 3, r=0.0)
-    first, second = layer(np.zeros((6, 4, 5))), layer(np.zeros((6, 4, 5)))
-    assert (first == first[:, :1]).all()
-    np.testing.assert_array_equal(first[:2], first[2:4])
-    assert (first[0] != first[1]).all()
-    assert (first != second).all()
-
-
-def test_random_shift_multiplies_the_gradient_by_its_scale():
-    layer = RandomShift([np.random.default_rng(0)], 1)
-    x = np.random.default_rng(1).standard_normal((1, 4, 5))
-    scale = layer(x) - layer_again(0)(np.zeros_like(x))
-    dy = np.random.default_rng(2).standard_normal(x.shape)
-    np.testing.assert_allclose(layer.backward(dy) * x, scale * dy)
-
-
-def layer_again(seed):
-    return RandomShift([np.random.default_rng(seed)], 1)
-
-
-def test_random_shift_in_eval_mode_is_its_mean():
-    layer = RandomShift([np.random.default_rng(0)], 1, n_sigma=1.5).eval()
-    x = np.ones((1, 2, 3), np.float32)
-    assert layer(x).dtype == np.float32
-    np.testing.assert_array_equal(layer(x), 1.25 * x)
-    np.testing.assert_array_equal(layer.backward(x), 1.25 * x)

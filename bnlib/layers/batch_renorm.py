@@ -1,20 +1,19 @@
-"""Layers that the library proper does not have, for the experiment with small mini-batches."""
+"""Batch renormalization: batch norm that stays close to its running statistics."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from bnlib import functional as F  # noqa: N812
-from bnlib import layers
-from bnlib.layers.base import float_dtype
+from bnlib.layers.batch_norm import BatchNorm
 
 Array = NDArray[np.floating]
 
 
-class BatchRenorm(layers.BatchNorm):
+class BatchRenorm(BatchNorm):
     """Batch normalization whose output in train mode is corrected towards that of eval mode.
 
     Algorithm 1 of :cite:t:`ioffe2017batch`: x_hat becomes r x_hat + d with
@@ -69,49 +68,3 @@ class BatchRenorm(layers.BatchNorm):
         batch, (x_hat, scale) = cache
         self._keep((dy * x_hat).sum(axis=1), dy.sum(axis=1))
         return F.batch_norm_backward(scale * dy, batch)[0]
-
-
-class DynamicTanh(layers.Layer):
-    """The function gamma tanh(alpha x) + beta of :cite:t:`zhu2025transformers`: no statistics.
-
-    alpha is one number a seed, gamma and beta have one a feature; x is (k, m, d).
-    """
-
-    per_seed = True
-
-    def __init__(
-        self,
-        num_features: int,
-        *,
-        alpha: float = 0.5,
-        seeds: int,
-        dtype: DTypeLike = np.float64,
-    ) -> None:
-        dtype = float_dtype(dtype)
-        shape = (seeds, num_features)
-        parameters = {"alpha": np.full((seeds, 1), alpha, dtype)}
-        parameters |= {"gamma": np.ones(shape, dtype), "beta": np.zeros(shape, dtype)}
-        super().__init__(parameters, seeds=seeds)
-
-    def _forward(self, x: Array) -> tuple[Array, tuple[Array, ...]]:
-        alpha, gamma, beta = (self.parameters[n][:, None] for n in ("alpha", "gamma", "beta"))
-        t = np.tanh(alpha * x)
-        return gamma * t + beta, (x, t, alpha, gamma)
-
-    def _backward(self, dy: Array, cache: tuple[Array, ...]) -> Array:
-        x, t, alpha, gamma = cache
-        inner = dy * gamma * (1 - t**2)  # gradient of alpha x
-        self.gradients["alpha"] = (inner * x).sum(axis=(1, 2))[:, None]
-        self.gradients["gamma"] = (dy * t).sum(axis=1)
-        self.gradients["beta"] = dy.sum(axis=1)
-        return alpha * inner
-
-
-class StopGradient(layers.Layer):
-    """The identity, through which no gradient passes."""
-
-    def _forward(self, x: Array) -> tuple[Array, None]:
-        return x, None
-
-    def _backward(self, dy: Array, cache: None) -> Array:
-        return np.zeros_like(dy)
