@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,13 +130,14 @@ class Result:
         return constant - varying
 
 
-def run(config: Config) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Train every arm under either light, choose its rate, and test it in every mode.
 
     Parameters
     ----------
     config : Config
-        What to run.
+    progress : bool
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -146,18 +148,17 @@ def run(config: Config) -> Result:
     lit_valid = {light: lit.lit_batches(x_valid, light, config) for light in TRAINED}
     lit_test = {light: lit.lit_batches(data.x_test, light, config) for light in LIGHTS}
     validation, test = {}, {}
-    for trained in TRAINED:
-        for arm in config.arms:
-            network = lit.build(arm, config, data)
-            with np.errstate(over="ignore", invalid="ignore"):  # too large a rate may diverge
-                lit.train(network, data, trained, config)
-                for mode in MODES if arm == "batch" else MODES[:1]:
-                    lit.enter(mode, network, data, trained, config)
-                    case = arm, trained, mode
-                    validation[case] = lit.accuracy(network, lit_valid[trained], y_valid, config)
-                    chosen = lit.pick(_best(validation[case]), network, arm, config, data)
-                    for light, batches in lit_test.items():
-                        test[*case, light] = lit.accuracy(chosen, batches, data.y_test, config)[0]
+    for trained, arm in product(TRAINED, config.arms):
+        network = lit.build(arm, config, data)
+        with np.errstate(over="ignore", invalid="ignore"):  # too large a rate may diverge
+            lit.train(network, data, trained, config, progress)
+            for mode in MODES if arm == "batch" else MODES[:1]:
+                lit.enter(mode, network, data, trained, config)
+                case = arm, trained, mode
+                validation[case] = lit.accuracy(network, lit_valid[trained], y_valid, config)
+                chosen = lit.pick(_best(validation[case]), network, arm, config, data)
+                for light, batches in lit_test.items():
+                    test[*case, light] = lit.accuracy(chosen, batches, data.y_test, config)[0]
     return Result(config, validation, test)
 
 

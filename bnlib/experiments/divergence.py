@@ -108,7 +108,7 @@ class Result:
         return np.reshape(rows, (-1, self.config.depth))
 
 
-def run(config: Config, *, progress: bool = False) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Train at every rate and record the size and the signal of the hidden layers.
 
     Parameters

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bnlib import layers
 from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.progress import track
 from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 MARGIN = 0.05  # of the length of the gradient: a learning rate is rarely known to 5 %
@@ -78,14 +79,14 @@ class Result:
     noise: NDArray[np.float64]
 
 
-def run(config: Config, *, progress: bool = False) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Compute both gradients for each norm, number of parts and seed.
 
     Parameters
     ----------
     config : Config
     progress : bool
-        Ignored; it takes less than a second.
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -93,7 +94,7 @@ def run(config: Config, *, progress: bool = False) -> Result:
     """
     shape = (len(config.norms), len(config.parts), config.seeds)
     error, cosine, noise = np.empty(shape), np.empty(shape), np.empty((shape[0], shape[2]))
-    for i, norm in enumerate(config.norms):
+    for i, norm in enumerate(track(config.norms, progress, "norm")):
         model = networks.Config(
             norm=norm,
             depth=config.depth,

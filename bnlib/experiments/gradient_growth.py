@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnlib.experiments import signal_propagation
+from bnlib.experiments.engine.progress import track
 from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 CASES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -90,7 +91,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     ----------
     config : Config
     progress : bool
-        Without effect; a run takes seconds.
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -105,7 +106,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
         raise ValueError(f"cases: expected some of {[*CASES]}, got {unknown}")
     measured = {
         case: np.array([_measure(config, case, norm) for norm in config.norms])
-        for case in config.cases
+        for case in track(config.cases, progress, "case")
     }
     activations, gradients = ({c: rows[:, i] for c, rows in measured.items()} for i in (0, 1))
     return Result(config, activations, gradients)

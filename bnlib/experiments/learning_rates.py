@@ -113,7 +113,7 @@ class Result:
         return np.take_along_axis(values, self.best_rate[:, :, None], axis=2)[:, :, 0]
 
 
-def run(config: Config, *, progress: bool = False) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Train every norm from every scale at every rate; `progress` shows a bar for each."""
     arms = [
         [_train(config, norm, scale, progress) for scale in config.scales] for norm in config.norms

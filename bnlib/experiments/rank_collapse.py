@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib.experiments import signal_propagation
+from bnlib.experiments.engine.progress import track
 from bnlib.experiments.records.verdict import Verdict, paired_verdict
 from bnlib.measure import entropy_rank, participation_rank, stable_rank
 
@@ -74,7 +75,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     ----------
     config : Config
     progress : bool
-        Without effect; a run takes seconds.
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -84,7 +85,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     -----
     Inputs are standard normal, weights are He's.
     """
-    measured = [_measure(config, norm) for norm in config.norms]
+    measured = [_measure(config, norm) for norm in track(config.norms, progress, "norm")]
     keys = [(rank, place) for rank in RANKS for place in PLACES]
     ranks = {key: np.array([arm[key] for arm in measured]) for key in keys}
     return Result(config, ranks, np.array([arm["cosine"] for arm in measured]))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
+from bnlib.experiments.engine.progress import track
 from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 ACTIVATIONS = {
@@ -136,12 +137,14 @@ def build(
     return [block() for _ in range(config.depth)]
 
 
-def run(config: Config) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Send random inputs forward and random gradients backward through every network.
 
     Parameters
     ----------
     config : Config
+    progress : bool
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -153,7 +156,8 @@ def run(config: Config) -> Result:
     share theirs.
     """
     measured = [
-        [_measure(config, i, norm) for i in range(len(config.scales))] for norm in config.norms
+        [_measure(config, i, norm) for i in range(len(config.scales))]
+        for norm in track(config.norms, progress, "norm")
     ]
     fields = (np.array([[arm[j] for arm in row] for row in measured]) for j in range(4))
     return Result(config, *fields)

@@ -85,7 +85,7 @@ class Result:
         return self.values[..., MEASURES.index(measure)].mean(axis=-1)
 
 
-def run(config: Config, *, progress: bool = False) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Train every norm at every rate, and measure along the gradient.
 
     Parameters

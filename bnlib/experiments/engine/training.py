@@ -23,6 +23,7 @@ from bnlib.experiments.engine.networks import (
     generators,
     load,
 )
+from bnlib.experiments.engine.progress import track
 from bnlib.experiments.engine.replicas import silence
 
 
@@ -146,7 +147,7 @@ def train(
     steps = np.arange(0, config.steps + 1, every)
     rows: dict[str, list[NDArray]] = {name: [] for name in record}
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for step in _range(config.steps + 1, progress):
+        for step in track(range(config.steps + 1), progress, "step"):
             i = next(order)
             x, labels = data.x_train.take(i, axis=0), data.y_train[i]
             logits = network(x)
@@ -222,14 +223,6 @@ def _order(config: Config, n: int) -> Iterator[NDArray[np.int64]]:
     while True:
         for i in datasets.minibatches(n, config.batch_size, rngs, drop_last=True):
             yield np.tile(i, (len(config.rates), 1))
-
-
-def _range(n: int, progress: bool) -> Iterator[int]:
-    if not progress:
-        return iter(range(n))
-    from tqdm.auto import trange
-
-    return iter(trange(n, unit="step", leave=False))
 
 
 def _entry(name: str, value: NDArray, dead: NDArray[np.bool_]) -> NDArray[np.floating]:

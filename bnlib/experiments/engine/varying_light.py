@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import datasets, layers
+from bnlib.experiments.engine.progress import track
 from bnlib.functional import RunningStatistics
 
 Array = NDArray[np.floating]
@@ -118,7 +119,13 @@ def build(arm: str, config: Config, data: datasets.Dataset) -> layers.Sequential
     )
 
 
-def train(network: layers.Sequential, data: datasets.Dataset, light: str, config: Config) -> None:
+def train(
+    network: layers.Sequential,
+    data: datasets.Dataset,
+    light: str,
+    config: Config,
+    progress: bool = False,
+) -> None:
     """Take all steps of gradient descent; the rate rises to its value, then falls to 0.
 
     Without the rise, some seeds of the arm "none" train badly under varying light at rates that
@@ -129,7 +136,8 @@ def train(network: layers.Sequential, data: datasets.Dataset, light: str, config
     rise = WARM_UP * config.steps
     fixed, trained = network[0], network[1:]
     optimizer = layers.SGD(trained, rates)
-    for step, (x, y) in zip(range(config.steps), _batches(data, light, config), strict=False):
+    steps = track(range(config.steps), progress, "step")
+    for step, (x, y) in zip(steps, _batches(data, light, config), strict=False):
         optimizer.lr = rates * min((step + 1) / rise, 1 - step / config.steps)
         _, dlogits = layers.softmax_cross_entropy(trained(fixed(x)), y)
         trained.backward(dlogits, input_gradient=False)
