@@ -61,6 +61,7 @@ CHECK = "functional/_check.py"
 NN_KERNEL = "nn/_kernel_torch.py"
 RUNNING = "functional/running_statistics.py"
 AFFINE = "functional/affine.py"
+INTERVAL = "measure/interval.py"
 VERDICT = "experiments/records/verdict.py"
 FOLD = "surgery/_algebra.py"
 MOMENTS = "surgery/_moments.py"
@@ -315,30 +316,30 @@ MUTANTS = [
     ),
     Mutant(
         "interval of the normal distribution",
-        VERDICT,
-        "stats.t.ppf((1 + CONFIDENCE) / 2, k - 1)",
-        "stats.norm.ppf((1 + CONFIDENCE) / 2)",
+        INTERVAL,
+        "stats.t.ppf((1 + confidence) / 2, k - 1)",
+        "stats.norm.ppf((1 + confidence) / 2)",
         ("coverage",),
     ),
     Mutant(
         "one-sided interval",
-        VERDICT,
-        "stats.t.ppf((1 + CONFIDENCE) / 2, k - 1)",
-        "stats.t.ppf(CONFIDENCE, k - 1)",
+        INTERVAL,
+        "stats.t.ppf((1 + confidence) / 2, k - 1)",
+        "stats.t.ppf(confidence, k - 1)",
         ("coverage",),
     ),
     Mutant(
         "interval from the biased standard deviation",
-        VERDICT,
-        "difference.std(ddof=1)",
-        "difference.std()",
+        INTERVAL,
+        "samples.std(axis=0, ddof=1)",
+        "samples.std(axis=0)",
         ("coverage",),
     ),
     Mutant(
         "arms not paired",
         VERDICT,
-        "difference.std(ddof=1)",
-        "np.hypot(treatment.std(ddof=1), control.std(ddof=1))",
+        "mean_interval(difference)",
+        "mean_interval(treatment - np.roll(control, 1))",
         ("coverage",),
     ),
     Mutant(

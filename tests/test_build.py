@@ -190,6 +190,10 @@ def ledger(book):
     (book / records.parent / "__init__.py").touch()
     for name in ("__init__.py", "verdict.py", "ledger.py"):
         shutil.copy(ROOT / records / name, book / records)
+    interval = Path("bnlib", "measure", "interval.py")
+    (book / interval.parent).mkdir()
+    (book / interval.parent / "__init__.py").touch()
+    shutil.copy(ROOT / interval, book / interval)
     (book / "book" / "claims.yml").write_text(CLAIMS, "utf8")
     (book / "book" / "claims.md").write_text(f"# Claims\n\n{TABLES}\n", "utf8")
     with (book / "_toc.yml").open("a", encoding="utf8") as toc:

@@ -91,9 +91,8 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     Result
         The same for the same config.
     """
-    fields = {name: getattr(config, name) for name in Config.__dataclass_fields__}
     trained = training.train(
-        networks.Config("digits", norm="batch", **fields),
+        networks.Config.of(config, norm="batch"),
         {"measured": partial(_measure, config)},
         every=config.steps,
         progress=progress,

@@ -14,8 +14,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from bnlib.experiments.engine import rates
 from bnlib.experiments.engine import varying_light as lit
-from bnlib.experiments.records.verdict import Verdict, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, common_answer, paired_verdict
 
 CLAIM = "It copes with inputs whose distribution varies from batch to batch."
 SOURCE = "often said"
@@ -27,7 +28,7 @@ smaller effect is one that nobody would see who tests one network of either kind
 """
 
 ARMS = ("none", "batch", "instance", "control")
-MODES = ("eval", "recalibrated", "train")  # in this order: the last two overwrite the statistics
+MODES = ("eval", "recalibrated", "train")
 LIGHTS = ("constant", "batch", "example")  # one light for all, one a mini-batch, one an example
 TRAINED = LIGHTS[:2]
 
@@ -153,10 +154,10 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
         with np.errstate(over="ignore", invalid="ignore"):  # too large a rate may diverge
             lit.train(network, data, trained, config, progress)
             for mode in MODES if arm == "batch" else MODES[:1]:
-                lit.enter(mode, network, data, trained, config)
+                tested = lit.in_mode(mode, network, data, trained, config)
                 case = arm, trained, mode
-                validation[case] = lit.accuracy(network, lit_valid[trained], y_valid, config)
-                chosen = lit.pick(_best(validation[case]), network, arm, config, data)
+                validation[case] = lit.accuracy(tested, lit_valid[trained], y_valid, config)
+                chosen = lit.pick(_best(validation[case]), tested, arm, config, data)
                 for light, batches in lit_test.items():
                     test[*case, light] = lit.accuracy(chosen, batches, data.y_test, config)[0]
     return Result(config, validation, test)
@@ -205,9 +206,9 @@ def overall(verdicts: Mapping[tuple[str, str], Verdict]) -> str:
         The answer that all share, or "mixed: depends on ..." with what decides whether the claim
         is supported.
     """
-    answers = {verdict.answer for verdict in verdicts.values()}
-    if len(answers) == 1:
-        return answers.pop()
+    answer = common_answer(verdicts.values())
+    if answer != "mixed":
+        return answer
     supported = {case for case, verdict in verdicts.items() if verdict.answer == "supported"}
     factors = [
         factor
@@ -221,7 +222,7 @@ def overall(verdicts: Mapping[tuple[str, str], Verdict]) -> str:
 
 def _best(validation: NDArray) -> int:
     """Return the index of the rate with the best mean over seeds."""
-    return int(validation.mean(axis=1).argmax())
+    return int(rates.best(-validation.mean(axis=1)))
 
 
 def _stored(arm: str, mode: str) -> str:

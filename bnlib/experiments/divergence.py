@@ -126,16 +126,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 
 
 def _train(config: Config, norm: str, progress: bool) -> tuple[NDArray[np.float64], ...]:
-    plain = networks.Config(
-        depth=config.depth,
-        width=config.width,
-        norm=norm,
-        lr=config.rates,
-        batch_size=config.batch_size,
-        steps=config.steps,
-        seeds=config.seeds,
-        first_seed=config.first_seed,
-    )
+    plain = networks.Config.of(config, norm=norm, lr=config.rates)
     result = train(plain, {"size": _record}, progress=progress)
     size = result.by_rate(result.records["size"])
     relative = size - size[:, :, :1]

@@ -121,15 +121,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     -----
     With eps = 0 a constant feature raises ValueError, as batch norm is not defined for it.
     """
-    plain = networks.Config(
-        depth=config.depth,
-        width=config.width,
-        norm=config.norm,
-        lr=config.rates,
-        batch_size=config.batch_size,
-        steps=config.steps,
-        seeds=config.seeds,
-    )
+    plain = networks.Config.of(config, lr=config.rates)
 
     def build(plain: networks.Config) -> layers.Sequential:
         network = networks.build(plain)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bnlib.experiments import signal_propagation
 from bnlib.experiments.engine.progress import track
-from bnlib.experiments.records.verdict import Verdict, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 
 CASES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -154,8 +154,7 @@ def judge(result: Result) -> dict[str, Verdict]:
     ValueError
         If the result is not of two norms, or has one seed only.
     """
-    if len(result.config.norms) != 2:
-        raise ValueError(f"result: expected two norms, got {result.config.norms}")
+    check_two_arms(result.config.norms)
     verdicts = {}
     for case, gradients in result.gradients.items():
         control, treatment = np.abs(gradients[..., 0] - gradients[..., -1])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bnlib.experiments import signal_propagation
 from bnlib.experiments.engine.progress import track
-from bnlib.experiments.records.verdict import Verdict, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 from bnlib.measure import entropy_rank, participation_rank, stable_rank
 
 RANKS = {"participation": participation_rank, "entropy": entropy_rank, "stable": stable_rank}
@@ -136,8 +136,7 @@ def judge(result: Result) -> dict[str, Verdict]:
     ValueError
         If the result is not of two norms, or has one seed only.
     """
-    if len(result.config.norms) != 2:
-        raise ValueError(f"result: expected two norms, got {result.config.norms}")
+    check_two_arms(result.config.norms)
     verdicts = {}
     for (rank, place), (control, treatment) in result.ranks.items():
         name = f"{rank} rank, {place}"

@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments.engine import networks
+from bnlib.experiments.engine import networks, rates
 from bnlib.experiments.engine.drift import MARGIN, inputs, moment_drift, record_moments
 from bnlib.experiments.engine.training import State, record_test_accuracy, train
-from bnlib.experiments.records.verdict import Verdict, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 from bnlib.measure import activation_percentiles
 
 CLAIM = "Batch norm keeps the distributions in a sigmoid network more stable."
@@ -137,16 +137,16 @@ def _train(config: Config, norm: str, progress: bool) -> tuple[float | NDArray, 
 
 
 def _arm(config: Config, norm: str) -> networks.Config:
-    sizes = ("init", "init_scale", "depth", "width", "batch_size", "steps", "seeds", "first_seed")
-    arm = networks.Config(activation="sigmoid", norm=norm, lr=config.rates, dtype="float32")
-    return replace(arm, **{name: getattr(config, name) for name in sizes})
+    return networks.Config.of(
+        config, activation="sigmoid", norm=norm, lr=config.rates, dtype="float32"
+    )
 
 
 def _best_rate(config: Config, norm: str) -> float:
     others = {"seeds": config.tuning_seeds, "first_seed": config.first_seed + config.seeds}
     tried = train(replace(_arm(config, norm), **others))
     loss = tried.by_rate(tried.loss[:, -max(1, config.steps // 10) :]).mean(axis=(1, 2))
-    return config.rates[np.where(np.isfinite(loss), loss, np.inf).argmin()]
+    return config.rates[rates.best(loss)]
 
 
 def _record_percentiles(state: State) -> NDArray[np.float64]:
@@ -173,8 +173,7 @@ def judge(result: Result) -> dict[str, Verdict]:
     ValueError
         If the result is not of two norms.
     """
-    if len(result.config.norms) != 2:
-        raise ValueError(f"result: expected two norms, got {result.config.norms}")
+    check_two_arms(result.config.norms)
     verdicts = {"moments": paired_verdict(CLAIM, SOURCE, *result.drift, MARGIN)}
     for name, t in (("early", result.config.early // result.config.every), ("end", -1)):
         control, treatment = result.accuracy[..., t]

@@ -119,7 +119,7 @@ def test_errors_name_what_was_expected(small):
     with pytest.raises(ValueError, match="cases: expected some of"):
         experiment.run(dataclasses.replace(SMALL, cases=("step",)))
     one = dataclasses.replace(small, config=dataclasses.replace(SMALL, norms=("none",)))
-    with pytest.raises(ValueError, match="two norms"):
+    with pytest.raises(ValueError, match="two arms"):
         experiment.judge(one)
     with pytest.raises(ValueError, match="m: expected at least 4"):
         infinite_width.predict_growth("relu", 3)

@@ -42,5 +42,5 @@ def test_cosines_of_wide_networks_hit_the_theory():
 
 def test_judge_refuses_one_norm(small):
     one = dataclasses.replace(small, config=dataclasses.replace(SMALL, norms=("none",)))
-    with pytest.raises(ValueError, match="two norms"):
+    with pytest.raises(ValueError, match="two arms"):
         experiment.judge(one)

@@ -78,5 +78,5 @@ def test_the_networks_of_strength_0_are_the_plain_ones():
 
 
 def test_one_norm_cannot_be_judged(small):
-    with pytest.raises(ValueError, match="two norms"):
+    with pytest.raises(ValueError, match="two arms"):
         experiment.judge(dataclasses.replace(small, config=change(norms=("none",))))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from bnlib import datasets, layers
 from bnlib.experiments.engine.progress import track
-from bnlib.functional import RunningStatistics
+from bnlib.experiments.engine.replicas import keep_apart
+from bnlib.experiments.engine.statistics_modes import batch_norms, recalibrate
 
 Array = NDArray[np.floating]
 Lamps = list[np.random.Generator]
@@ -22,7 +24,6 @@ Lamps = list[np.random.Generator]
 DATASETS = ("digits", "photos")
 SIZE = 12  # height and width of an image
 DTYPE = np.float32
-NORMS = {"batch": layers.BatchNorm, "instance": layers.InstanceNorm}
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
 RECALIBRATION = 20  # mini-batches
 _WEIGHTS, _ORDER, _LIGHT, _TEST, _CONTROL = range(5)  # what a stream of random numbers is for
@@ -105,8 +106,10 @@ def build(arm: str, config: Config, data: datasets.Dataset) -> layers.Sequential
 
     def block(c_in: int) -> Iterator[layers.Layer]:
         yield layers.Conv2d(c_in, c, 3, stride=2, rng=rngs, dtype=DTYPE)
-        if arm in NORMS:
-            yield NORMS[arm](c, seeds=len(rngs), dtype=DTYPE)
+        if arm == "batch":
+            yield keep_apart(layers.BatchNorm(c, seeds=len(rngs), dtype=DTYPE))
+        if arm == "instance":
+            yield layers.InstanceNorm(c, seeds=len(rngs), dtype=DTYPE)
         yield layers.ReLU()
 
     head = layers.Linear(c * side**2, int(data.y_train.max()) + 1, rng=rngs, dtype=DTYPE)
@@ -144,22 +147,14 @@ def train(
         optimizer.step()
 
 
-def enter(
+def in_mode(
     mode: str, network: layers.Sequential, data: datasets.Dataset, light: str, config: Config
-) -> None:
-    """Put the network into a mode; "recalibrated" is eval mode with statistics averaged anew."""
+) -> layers.Sequential:
+    """Return the network in a mode; "recalibrated" is a copy in eval mode with new statistics."""
     if mode == "recalibrated":
-        network.train()
-        for layer in _batch_norms(network):
-            layer.momentum = None  # the cumulative average
-            layer.running = RunningStatistics.initial(layer.running.mean.shape, DTYPE)
-        batches = _batches(data, light, config)
-        for _ in range(RECALIBRATION):
-            network(next(batches)[0])
-    if mode == "train":
-        network.train()
-    else:
-        network.eval()
+        batches = islice(_batches(data, light, config), RECALIBRATION)
+        return recalibrate(network, (x for x, _ in batches))
+    return network.train() if mode == "train" else network.eval()
 
 
 def lit_batches(x: Array, light: str, config: Config) -> list[Array]:
@@ -190,8 +185,8 @@ def pick(
     picked = build(arm, replace(config, rates=config.rates[rate : rate + 1]), data)
     for name, parameter in picked.parameters.items():
         parameter[...] = network.parameters[name][rows]
-    for to, of in zip(_batch_norms(picked), _batch_norms(network), strict=True):
-        to.running = RunningStatistics(of.running.mean[rows], of.running.var[rows])
+    for to, of in zip(batch_norms(picked), batch_norms(network), strict=True):
+        to.running = type(of.running)(of.running.mean[rows], of.running.var[rows])
     return picked.train() if network.training else picked.eval()
 
 
@@ -224,10 +219,6 @@ def _lit(x: Array, light: str, lamps: Lamps, config: Config) -> Array:
 
 def _for_all_rates(x: np.ndarray, rates: int) -> np.ndarray:
     return np.tile(x, (rates, *[1] * (x.ndim - 1)))
-
-
-def _batch_norms(network: layers.Sequential) -> list[layers.BatchNorm]:
-    return [layer for layer in network if isinstance(layer, layers.BatchNorm)]
 
 
 def _generators(config: Config, purpose: int) -> Lamps:
