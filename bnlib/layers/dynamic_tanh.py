@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from bnlib.layers.base import Array, Layer, check_positive, float_dtype, with_seeds
+from bnlib._validation import check_integer
+from bnlib.layers.base import Array, Layer, float_dtype, with_seeds
 
 
 class DynamicTanh(Layer):
@@ -29,6 +30,8 @@ class DynamicTanh(Layer):
 
     Raises
     ------
+    TypeError
+        If a size is no integer.
     ValueError
         If a size is not positive.
 
@@ -54,9 +57,9 @@ class DynamicTanh(Layer):
         seeds: int | None = None,
         dtype: DTypeLike = np.float64,
     ) -> None:
-        check_positive("num_features", num_features)
+        check_integer("num_features", num_features)
         if seeds is not None:
-            check_positive("seeds", seeds)
+            check_integer("seeds", seeds)
         self.num_features, self.dtype = num_features, float_dtype(dtype)
         one, each = (with_seeds(seeds, shape) for shape in ((1,), (num_features,)))
         parameters = {"alpha": np.full(one, alpha, self.dtype)}
@@ -87,12 +90,12 @@ class DynamicTanh(Layer):
     def _check(self, x: Array) -> None:
         if x.dtype != self.dtype:
             raise TypeError(
-                f"{self._label}: x must have the layer's dtype {self.dtype}, got {x.dtype}"
+                f"{self._label}: x: expected the layer's dtype {self.dtype}, got {x.dtype}"
             )
         if x.ndim < len(with_seeds(self.seeds, (0, 0))) or x.shape[-1] != self.num_features:
             form = "m, ..., " if self.seeds is None else f"{self.seeds}, m, ..., "
             raise ValueError(
-                f"{self._label}: x must have shape ({form}{self.num_features}), got {x.shape}"
+                f"{self._label}: x: expected shape ({form}{self.num_features}), got {x.shape}"
             )
 
     def _describe(self) -> list[str]:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from bnlib import functional as F  # noqa: N812
-from bnlib.layers.base import Array, check_positive
+from bnlib._validation import check_integer
+from bnlib.layers.base import Array
 from bnlib.layers.batch_norm import BatchNorm
 
 
@@ -25,6 +26,8 @@ class GhostBatchNorm(BatchNorm):
 
     Raises
     ------
+    TypeError
+        If a size is no integer.
     ValueError
         If ``size`` is not positive, or as in `BatchNorm`.
 
@@ -49,7 +52,7 @@ class GhostBatchNorm(BatchNorm):
     """
 
     def __init__(self, num_features: int, size: int, **options: Any) -> None:
-        check_positive("size", size)
+        check_integer("size", size)
         super().__init__(num_features, **options)
         self.size = size
 
@@ -61,7 +64,7 @@ class GhostBatchNorm(BatchNorm):
         m, d = x.shape[first : first + 2]
         if m % self.size:
             raise ValueError(
-                f"{self._label}: x must have a multiple of {self.size} examples, got {x.shape}"
+                f"{self._label}: x: expected a multiple of {self.size} examples, got {x.shape}"
             )
         parts = m // self.size
         columns = x.reshape(*x.shape[:first], self.size, parts * d, *x.shape[first + 2 :])

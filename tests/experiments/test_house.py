@@ -38,7 +38,7 @@ def modules(folder):
             elif isinstance(node, ast.Import):
                 imported |= {f"{alias.name}." for alias in node.names}
         prefix = "bnlib.experiments."
-        yield path.name, {each.removeprefix(prefix) for each in imported if prefix in each} - {""}
+        yield path.name, {each.removeprefix(prefix) for each in imported if prefix in each}
 
 
 def test_engine_knows_no_experiment_and_no_record():

@@ -26,9 +26,9 @@ def test_equals_the_torch_class(rng, agrees, shape):
         (
             np.ones((2, 4)),
             ValueError,
-            r"DynamicTanh\(3\): x must have shape \(m, ..., 3\), got \(2, 4\)",
+            r"DynamicTanh\(3\): x: expected shape \(m, ..., 3\), got \(2, 4\)",
         ),
-        (np.ones(3), ValueError, r"x must have shape \(m, ..., 3\), got \(3,\)"),
+        (np.ones(3), ValueError, r"x: expected shape \(m, ..., 3\), got \(3,\)"),
         (np.ones((2, 3), np.float32), TypeError, "the layer's dtype float64, got float32"),
     ],
 )
@@ -39,5 +39,5 @@ def test_inputs_that_do_not_fit_are_refused(x, error, message):
 
 def test_sizes_are_checked():
     for sizes in ({"num_features": 0}, {"num_features": 3, "seeds": 0}):
-        with pytest.raises(ValueError, match="must be a positive integer, got 0"):
+        with pytest.raises(ValueError, match="expected at least 1, got 0"):
             DynamicTanh(**sizes)

@@ -77,8 +77,8 @@ def test_equals_the_torch_class_on_the_parts_in_their_order(
 
 def test_what_does_not_divide_is_refused_and_the_state_stays(rng):
     layer = GhostBatchNorm(3, 4)
-    with pytest.raises(ValueError, match=r"x must have a multiple of 4 examples, got \(6, 3\)"):
+    with pytest.raises(ValueError, match=r"x: expected a multiple of 4 examples, got \(6, 3\)"):
         layer(rng.standard_normal((6, 3)))
     assert layer.running.count == 0
-    with pytest.raises(ValueError, match="size must be a positive integer, got 0"):
+    with pytest.raises(ValueError, match="size: expected at least 1, got 0"):
         GhostBatchNorm(3, 0)

@@ -47,5 +47,5 @@ def test_eval_mode_is_the_mean():
 
 def test_an_input_of_other_seeds_is_refused():
     layer = RandomShift([np.random.default_rng(0)], 2)
-    with pytest.raises(ValueError, match=r"x must have shape \(2, m, ...\)"):
+    with pytest.raises(ValueError, match=r"x: expected shape \(2, m, ...\)"):
         layer(np.zeros((3, 4, 5)))

@@ -10,11 +10,11 @@ import pkgutil
 import types
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from bnlib import experiments
 from bnlib.experiments.records.verdict import Verdict
 
 _POSITIONAL, _KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
@@ -69,9 +69,9 @@ def all_experiments() -> dict[str, Experiment]:
     >>> all_experiments()["conditioning"].config().seeds
     16
     """
-    modules = pkgutil.iter_modules(experiments.__path__)
+    modules = pkgutil.iter_modules([str(Path(__file__).parents[1])])
     names = sorted(module.name for module in modules if not module.ispkg)
-    return {name: _experiment(import_module(f"{experiments.__name__}.{name}")) for name in names}
+    return {name: _experiment(import_module(f"bnlib.experiments.{name}")) for name in names}
 
 
 def _experiment(module: types.ModuleType) -> Experiment:
