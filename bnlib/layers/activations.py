@@ -103,6 +103,8 @@ class Flatten(Layer):
 
     Raises
     ------
+    TypeError
+        If ``axes`` is no integer.
     ValueError
         If ``axes`` is not positive, or the input has fewer axes.
 

@@ -46,7 +46,7 @@ class Conv2d(Layer):
     Raises
     ------
     TypeError
-        If ``rng`` is not a generator or a list of them.
+        If ``rng`` is not a generator or a list of them, or a number of channels is no integer.
     ValueError
         If a size is not a positive integer (padding: not negative), ``groups`` does not divide
         the channels, or the window is larger than the padded image.

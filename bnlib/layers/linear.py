@@ -35,7 +35,7 @@ class Linear(Layer):
     Raises
     ------
     TypeError
-        If ``rng`` is not a generator or a list of them.
+        If ``rng`` is not a generator or a list of them, or a size is no integer.
     ValueError
         If ``d_in`` or ``d_out`` is not positive.
 
