@@ -14,7 +14,7 @@ def population_network(population):
 
 
 def test_population_hardly_depends_on_the_companions(rng):
-    network = population_network(rng.standard_normal((2000, 4)))
+    network = population_network(rng.standard_normal((20_000, 4)))
     x = rng.standard_normal((2, 4, 4))
     changed = x.copy()
     changed[:, 1:] = rng.standard_normal((2, 3, 4))
