@@ -94,7 +94,7 @@ def test_bad_arguments_are_refused(rng, arguments, message):
     [
         ((2, 3, 5, 5), r"x: expected shape \(n, 4, h, w\), got \(2, 3, 5, 5\)"),
         ((4, 5, 5), r"x: expected shape \(n, 4, h, w\), got \(4, 5, 5\)"),
-        ((2, 4, 2, 5), r"at least as large as the window \(3, 3\) .* got \(2, 4, 2, 5\)"),
+        ((2, 4, 2, 5), r"at least the size of the window \(3, 3\) .* got \(2, 4, 2, 5\)"),
     ],
 )
 def test_bad_shapes_are_refused(rng, shape, message):
