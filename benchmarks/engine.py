@@ -1,8 +1,9 @@
 """Training many networks: the engine of the experiments against a plain PyTorch loop over them.
 
-Ours: `bnlib.experiments.training.train`, which trains all seeds and learning rates of a config at
-once. Peer: one network after the other, with PyTorch's layers, loss and optimizers. Both draw their
-mini-batches, take the step, and keep the loss; each call goes on with the networks of the last one.
+Ours: `bnlib.experiments.engine.training.train`, which trains all seeds and learning rates of a
+config at once. Peer: one network after the other, with PyTorch's layers, loss and optimizers. Both
+draw their mini-batches, take the step, and keep the loss; each call goes on with the networks of
+the last one.
 Before that, the peer must compute the engine's losses from the engine's weights on the engine's
 mini-batches, in float64.
 """
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from benchmarks.timing import compare
-from bnlib.experiments import networks, training
+from bnlib.experiments.engine import networks, training
 
 STEPS, CHECKED = 10, 3  # of a call that is timed; whose losses are compared
 SHALLOW = networks.Config(

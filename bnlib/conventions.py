@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from bnlib.functional._check import check_eps, float_array, same_shape
+from bnlib._validation import check_eps, float_array, same_shape
 
 __all__ = ["CONVENTIONS", "Convention", "convert"]
 

@@ -57,11 +57,12 @@ class Mutant:
 KERNEL = "functional/standardize.py"
 BATCH = "functional/batch_norm.py"
 INFERENCE = "functional/batch_norm_inference.py"
-CHECK = "functional/_check.py"
+CHECK = "_validation.py"
 NN_KERNEL = "nn/_kernel_torch.py"
 RUNNING = "functional/running_statistics.py"
-AFFINE = "functional/affine.py"
-VERDICT = "experiments/verdict.py"
+AFFINE = "functional/_normalize.py"
+INTERVAL = "measure/interval.py"
+VERDICT = "experiments/records/verdict.py"
 FOLD = "surgery/_algebra.py"
 MOMENTS = "surgery/_moments.py"
 CONVENTIONS = "conventions.py"
@@ -315,30 +316,30 @@ MUTANTS = [
     ),
     Mutant(
         "interval of the normal distribution",
-        VERDICT,
-        "stats.t.ppf((1 + CONFIDENCE) / 2, k - 1)",
-        "stats.norm.ppf((1 + CONFIDENCE) / 2)",
+        INTERVAL,
+        "stats.t.ppf((1 + confidence) / 2, k - 1)",
+        "stats.norm.ppf((1 + confidence) / 2)",
         ("coverage",),
     ),
     Mutant(
         "one-sided interval",
-        VERDICT,
-        "stats.t.ppf((1 + CONFIDENCE) / 2, k - 1)",
-        "stats.t.ppf(CONFIDENCE, k - 1)",
+        INTERVAL,
+        "stats.t.ppf((1 + confidence) / 2, k - 1)",
+        "stats.t.ppf(confidence, k - 1)",
         ("coverage",),
     ),
     Mutant(
         "interval from the biased standard deviation",
-        VERDICT,
-        "difference.std(ddof=1)",
-        "difference.std()",
+        INTERVAL,
+        "samples.std(axis=0, ddof=1)",
+        "samples.std(axis=0)",
         ("coverage",),
     ),
     Mutant(
         "arms not paired",
         VERDICT,
-        "difference.std(ddof=1)",
-        "np.hypot(treatment.std(ddof=1), control.std(ddof=1))",
+        "mean_interval(difference)",
+        "mean_interval(treatment - np.roll(control, 1))",
         ("coverage",),
     ),
     Mutant(

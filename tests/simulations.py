@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
-from bnlib.experiments import verdict
+from bnlib.experiments.records import verdict
 
 EXPERIMENTS = 4000
 LUCK = 0.999  # a correct judge is inside the limits of `expected_share` so often

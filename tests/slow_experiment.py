@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bnlib import cli
-from bnlib.experiments import registry, training
-from bnlib.experiments.verdict import paired_verdict
+from bnlib.experiments.engine import training
+from bnlib.experiments.records import registry
+from bnlib.experiments.records.verdict import paired_verdict
 
 
 @dataclass(frozen=True)

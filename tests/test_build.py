@@ -175,8 +175,8 @@ CLAIMS = """\
 TABLES = "```{claims} claims.yml\n```\n\n```{claims} claims.yml\n:show: tested\n```"
 DELIVERED = """\
 import bnlib
-from bnlib.experiments.ledger import glue_verdict
-from bnlib.experiments.verdict import paired_verdict
+from bnlib.experiments.records.ledger import glue_verdict
+from bnlib.experiments.records.verdict import paired_verdict
 effect = FACTOR * bnlib.VALUE
 glue_verdict("more", paired_verdict("More.", "", [effect] * 16, [0] * 16, 0.5))
 """
@@ -185,10 +185,15 @@ glue_verdict("more", paired_verdict("More.", "", [effect] * 16, [0] * 16, 0.5))
 @pytest.fixture
 def ledger(book):
     """Return the book, with tables of claims on one page and their verdict on another."""
-    target = book / "bnlib" / "experiments"
-    target.mkdir()
+    records = Path("bnlib", "experiments", "records")
+    (book / records).mkdir(parents=True)
+    (book / records.parent / "__init__.py").touch()
     for name in ("__init__.py", "verdict.py", "ledger.py"):
-        shutil.copy(ROOT / "bnlib" / "experiments" / name, target)
+        shutil.copy(ROOT / records / name, book / records)
+    interval = Path("bnlib", "measure", "interval.py")
+    (book / interval.parent).mkdir()
+    (book / interval.parent / "__init__.py").touch()
+    shutil.copy(ROOT / interval, book / interval)
     (book / "book" / "claims.yml").write_text(CLAIMS, "utf8")
     (book / "book" / "claims.md").write_text(f"# Claims\n\n{TABLES}\n", "utf8")
     with (book / "_toc.yml").open("a", encoding="utf8") as toc:

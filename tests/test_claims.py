@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bnlib.experiments.ledger import _record
-from bnlib.experiments.verdict import Verdict
+from bnlib.experiments.records.ledger import _record
+from bnlib.experiments.records.verdict import Verdict
 
 ROOT = Path(__file__).parents[1]
 

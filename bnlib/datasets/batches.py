@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.datasets.splits import check_count
+from bnlib._validation import as_generators, check_integer
 
 
 def minibatches(
@@ -47,12 +47,12 @@ def minibatches(
     >>> [len(batch) for batch in batches]
     [4, 4, 2]
     """
-    check_count("n", n, at_least=1)
-    check_count("batch_size", batch_size, at_least=1, at_most=n)
+    check_integer("n", n, at_least=1)
+    check_integer("batch_size", batch_size, at_least=1, at_most=n)
     if isinstance(rng, np.random.Generator):
         order = rng.permutation(n)
     else:
-        order = np.stack([generator.permutation(n) for generator in _generators(rng)])
+        order = np.stack([generator.permutation(n) for generator in as_generators(rng)[0]])
     end = n - n % batch_size if drop_last else n
     return [order[..., i : min(i + batch_size, end)] for i in range(0, end, batch_size)]
 
@@ -114,7 +114,7 @@ def vary_lighting(
     if isinstance(rng, np.random.Generator):
         factor, offset = _draw_lighting(rng, brightness, contrast)
     else:
-        generators = _generators(rng)
+        generators = as_generators(rng)[0]
         if x.ndim < 2 or len(x) != len(generators):
             raise ValueError(
                 f"x: expected a leading seed axis of {len(generators)}, got shape {x.shape}"
@@ -129,10 +129,3 @@ def _draw_lighting(
 ) -> tuple[float, float]:
     log_factor, offset = rng.uniform(-1, 1, size=2) * (np.log(contrast), brightness)
     return np.exp(log_factor), offset
-
-
-def _generators(rng: Sequence[np.random.Generator]) -> list[np.random.Generator]:
-    is_sequence = isinstance(rng, Sequence) and len(rng) > 0
-    if not is_sequence or not all(isinstance(one, np.random.Generator) for one in rng):
-        raise TypeError(f"rng: expected a Generator or a sequence of them, got {rng!r}")
-    return list(rng)

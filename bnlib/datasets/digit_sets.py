@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from bnlib._extras import require
-from bnlib.datasets.splits import Dataset, check_count, finish, split_stratified
+from bnlib._validation import check_integer
+from bnlib.datasets.splits import Dataset, finish, split_stratified
 
 _DIGITS_MAX = 16  # a pixel counts the dark ones of 4 x 4 scanned pixels
 _MNIST_MAX = 255
@@ -164,7 +165,7 @@ def mnist1d(*, flat: bool = True, seed: int = 42, dtype: DTypeLike = np.float64)
     >>> data.x_train.shape, data.x_test.shape
     ((4000, 40), (1000, 40))
     """
-    check_count("seed", seed, at_least=0, at_most=2**32 - 1)
+    check_integer("seed", seed, at_least=0, at_most=2**32 - 1)
     data = finish(_generate_mnist1d(int(seed)), standardize=False, dtype=dtype)
     if flat:
         return data

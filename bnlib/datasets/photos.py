@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from bnlib._extras import require
-from bnlib.datasets.splits import Dataset, Rng, as_generator, check_count, finish
+from bnlib._validation import check_integer
+from bnlib.datasets.splits import Dataset, Rng, as_generator, finish
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _BAND = 80  # the photographs are cut into vertical bands of this width ...
@@ -65,9 +66,9 @@ def photo_patches(
     >>> photo_patches(size=12, rng=0).x_train.shape
     (2000, 1, 12, 12)
     """
-    check_count("n_train", n_train, at_least=2)
-    check_count("n_test", n_test, at_least=2)
-    check_count("size", size, at_least=1, at_most=_BAND)
+    check_integer("n_train", n_train, at_least=2)
+    check_integer("n_test", n_test, at_least=2)
+    check_integer("size", size, at_least=1, at_most=_BAND)
     rng = as_generator(rng)
     photographs = _read_photographs()
     train = _draw_patches(photographs, n_train, size, rng, test=False)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from bnlib._extras import require
+from bnlib._validation import check_integer
 
 Rng = np.random.Generator | int
 """A generator, or a seed for a new one."""
@@ -57,9 +58,9 @@ def split_stratified(x: NDArray, y: NDArray, n_test: int, seed: int) -> Dataset:
     require("sklearn", extra="book")
     from sklearn.model_selection import train_test_split
 
-    check_count("seed", seed, at_least=0, at_most=2**32 - 1)
+    check_integer("seed", seed, at_least=0, at_most=2**32 - 1)
     n_classes = len(np.unique(y))
-    check_count("n_test", n_test, at_least=n_classes, at_most=len(y) - n_classes)
+    check_integer("n_test", n_test, at_least=n_classes, at_most=len(y) - n_classes)
     x_train, x_test, y_train, y_test = train_test_split(
         x, y, test_size=n_test, random_state=seed, stratify=y
     )
@@ -100,23 +101,6 @@ def finish(data: Dataset, *, standardize: bool, dtype: DTypeLike) -> Dataset:
     )
 
 
-def check_count(name: str, value: int, *, at_least: int, at_most: int | None = None) -> None:
-    """Raise unless `value` is an integer within the limits.
-
-    Raises
-    ------
-    TypeError
-        If it is no integer.
-    ValueError
-        If it is too small or too large.
-    """
-    if not isinstance(value, int | np.integer) or isinstance(value, bool):
-        raise TypeError(f"{name}: expected an integer, got {value!r}")
-    if value < at_least or (at_most is not None and value > at_most):
-        limits = f"at least {at_least}" + (f" and at most {at_most}" if at_most is not None else "")
-        raise ValueError(f"{name}: expected {limits}, got {value}")
-
-
 def as_generator(rng: Rng) -> np.random.Generator:
     """Return the generator, or a new one from the seed.
 
@@ -127,5 +111,5 @@ def as_generator(rng: Rng) -> np.random.Generator:
     """
     if isinstance(rng, np.random.Generator):
         return rng
-    check_count("rng", rng, at_least=0)
+    check_integer("rng", rng, at_least=0)
     return np.random.default_rng(rng)

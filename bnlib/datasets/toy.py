@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from bnlib._extras import require
-from bnlib.datasets.splits import Dataset, Rng, as_generator, check_count, finish
+from bnlib._validation import check_integer
+from bnlib.datasets.splits import Dataset, Rng, as_generator, finish
 
 _TURNS = 1.5  # of a spiral arm
 _MAX_SEED = 2**31
@@ -166,8 +167,8 @@ def _draw_both(
     rng: Rng,
     dtype: DTypeLike,
 ) -> Dataset:
-    check_count("n_train", n_train, at_least=2)
-    check_count("n_test", n_test, at_least=2)
+    check_integer("n_train", n_train, at_least=2)
+    check_integer("n_test", n_test, at_least=2)
     if not 0 <= noise < np.inf:
         raise ValueError(f"noise: expected a finite number of at least 0, got {noise}")
     rng = as_generator(rng)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments import networks, training
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks, rates, training
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 
 SOURCE = "Hoffer et al. (2017)"
 MARGIN = 0.05
@@ -38,7 +38,7 @@ class Config:
     steps, epochs : int
         After so many steps, and after so many epochs, the networks are scored.
     dataset, n_train, depth, width, momentum, seeds, first_seed
-        As in :class:`bnlib.experiments.networks.Config`.
+        As in :class:`bnlib.experiments.engine.networks.Config`.
     rates : tuple of float
         Learning rates to choose from.
     """
@@ -57,8 +57,7 @@ class Config:
     first_seed: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.norms) != 2:
-            raise ValueError(f"norms: expected two, got {self.norms}")
+        check_two_arms(self.norms)
         if any(self.n_train % size for size in self.sizes) or list(self.sizes) != sorted(
             self.sizes
         ):
@@ -114,18 +113,12 @@ def _train(
 ) -> list[tuple[float, NDArray[np.float64], NDArray[np.float64]]]:
     """Train one arm; for each regime the chosen rate, and the losses of training and test, (k,)."""
     ends = config.steps, config.epochs * config.n_train // size
-    trained = networks.Config(
-        dataset=config.dataset,
-        n_train=config.n_train,
-        depth=config.depth,
-        width=config.width,
+    trained = networks.Config.of(
+        config,
         norm=norm,
         batch_size=size,
         steps=max(ends),
         lr=config.rates,
-        momentum=config.momentum,
-        seeds=config.seeds,
-        first_seed=config.first_seed,
         dtype="float32",
     )
     every = gcd(*ends)
@@ -140,8 +133,7 @@ def _train(
     chosen = []
     for end in ends:
         valid, train, test = np.moveaxis(by_rate[:, :, end // every], -1, 0)
-        means = valid.mean(axis=1)
-        best = int(np.argmin(np.where(np.isnan(means), np.inf, means)))
+        best = int(rates.best(valid.mean(axis=1)))
         chosen.append((config.rates[best], train[best], test[best]))
     return chosen
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine.progress import track
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 from bnlib.functional import standardize
 from bnlib.layers import SGD, Linear, mean_squared_error, scaled
 
@@ -155,12 +156,14 @@ def train(
     raise RuntimeError(f"no convergence after {step} steps at the learning rates {lr}")
 
 
-def run(config: Config) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Train every arm at every ratio.
 
     Parameters
     ----------
     config : Config
+    progress : bool
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -173,7 +176,7 @@ def run(config: Config) -> Result:
     """
     shape = len(ARMS), len(config.ratios), config.seeds
     steps, condition = np.empty(shape, np.int64), np.empty(shape)
-    for j, ratio in enumerate(config.ratios):
+    for j, ratio in enumerate(track(config.ratios, progress, "ratio")):
         sets = (draw(config, ratio, seed) for seed in range(config.seeds))
         x, t = (np.stack(arrays) for arrays in zip(*sets, strict=True))
         for i, features in enumerate((x, standardize(x, axes=1, eps=0.0).x_hat)):

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments import _lit_networks as lit
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import rates
+from bnlib.experiments.engine import varying_light as lit
+from bnlib.experiments.records.verdict import Verdict, common_answer, paired_verdict
 
 CLAIM = "It copes with inputs whose distribution varies from batch to batch."
 SOURCE = "often said"
@@ -26,7 +28,7 @@ smaller effect is one that nobody would see who tests one network of either kind
 """
 
 ARMS = ("none", "batch", "instance", "control")
-MODES = ("eval", "recalibrated", "train")  # in this order: the last two overwrite the statistics
+MODES = ("eval", "recalibrated", "train")
 LIGHTS = ("constant", "batch", "example")  # one light for all, one a mini-batch, one an example
 TRAINED = LIGHTS[:2]
 
@@ -129,13 +131,14 @@ class Result:
         return constant - varying
 
 
-def run(config: Config) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Train every arm under either light, choose its rate, and test it in every mode.
 
     Parameters
     ----------
     config : Config
-        What to run.
+    progress : bool
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -146,18 +149,17 @@ def run(config: Config) -> Result:
     lit_valid = {light: lit.lit_batches(x_valid, light, config) for light in TRAINED}
     lit_test = {light: lit.lit_batches(data.x_test, light, config) for light in LIGHTS}
     validation, test = {}, {}
-    for trained in TRAINED:
-        for arm in config.arms:
-            network = lit.build(arm, config, data)
-            with np.errstate(over="ignore", invalid="ignore"):  # too large a rate may diverge
-                lit.train(network, data, trained, config)
-                for mode in MODES if arm == "batch" else MODES[:1]:
-                    lit.enter(mode, network, data, trained, config)
-                    case = arm, trained, mode
-                    validation[case] = lit.accuracy(network, lit_valid[trained], y_valid, config)
-                    chosen = lit.pick(_best(validation[case]), network, arm, config, data)
-                    for light, batches in lit_test.items():
-                        test[*case, light] = lit.accuracy(chosen, batches, data.y_test, config)[0]
+    for trained, arm in product(TRAINED, config.arms):
+        network = lit.build(arm, config, data)
+        with np.errstate(over="ignore", invalid="ignore"):  # too large a rate may diverge
+            lit.train(network, data, trained, config, progress)
+            for mode in MODES if arm == "batch" else MODES[:1]:
+                tested = lit.in_mode(mode, network, data, trained, config)
+                case = arm, trained, mode
+                validation[case] = lit.accuracy(tested, lit_valid[trained], y_valid, config)
+                chosen = lit.pick(_best(validation[case]), tested, arm, config, data)
+                for light, batches in lit_test.items():
+                    test[*case, light] = lit.accuracy(chosen, batches, data.y_test, config)[0]
     return Result(config, validation, test)
 
 
@@ -204,9 +206,9 @@ def overall(verdicts: Mapping[tuple[str, str], Verdict]) -> str:
         The answer that all share, or "mixed: depends on ..." with what decides whether the claim
         is supported.
     """
-    answers = {verdict.answer for verdict in verdicts.values()}
-    if len(answers) == 1:
-        return answers.pop()
+    answer = common_answer(verdicts.values())
+    if answer != "mixed":
+        return answer
     supported = {case for case, verdict in verdicts.items() if verdict.answer == "supported"}
     factors = [
         factor
@@ -220,7 +222,7 @@ def overall(verdicts: Mapping[tuple[str, str], Verdict]) -> str:
 
 def _best(validation: NDArray) -> int:
     """Return the index of the rate with the best mean over seeds."""
-    return int(validation.mean(axis=1).argmax())
+    return int(rates.best(-validation.mean(axis=1)))
 
 
 def _stored(arm: str, mode: str) -> str:

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments import networks, training
-from bnlib.experiments._shift import (
+from bnlib.experiments.engine import networks, training
+from bnlib.experiments.engine.drift import (
     MARGIN,
     mean_gap,
     moment_drift,
@@ -24,7 +24,7 @@ from bnlib.experiments._shift import (
     record_gradient,
     record_moments,
 )
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, common_answer, paired_verdict
 from bnlib.layers import Linear, ReLU, Sequential
 
 CLAIM = "Batch norm reduces internal covariate shift."
@@ -54,7 +54,7 @@ class Config:
     batch_size, steps, every : int
         Examples of a mini-batch, updates, and updates between two measurements.
     seeds, first_seed : int
-        As in `bnlib.experiments.networks.Config`.
+        As in `bnlib.experiments.engine.networks.Config`.
     """
 
     architectures: tuple[Literal["linear", "relu"], ...] = ("linear", "relu")
@@ -134,10 +134,8 @@ def build(config: networks.Config, architecture: str, weight_scale: float) -> Se
 def _measure(
     config: Config, architecture: str, depth: int, norm: str, progress: bool
 ) -> dict[str, NDArray[np.float64]]:
-    sizes = ("width", "batch_size", "steps", "seeds", "first_seed")
     init = "xavier" if architecture == "linear" else "he"
-    arm = networks.Config(norm=norm, init=init, lr=config.rates, depth=depth)
-    arm = replace(arm, **{name: getattr(config, name) for name in sizes})
+    arm = networks.Config.of(config, norm=norm, init=init, lr=config.rates, depth=depth)
     recorders = {
         "moments": record_moments,
         "distance": record_distance,
@@ -185,9 +183,9 @@ def judge(result: Result) -> dict[str, Verdict]:
             at = converged(result, row)
             none, batch = (result.shift[definition][row][n][at].mean(axis=0) for n in (0, 1))
             verdict = paired_verdict(CLAIM, SOURCE, none, batch, MARGIN)
-            answers = {judge_rate(result, definition, row, i).answer for i in np.flatnonzero(at)}
-            answer = answers.pop() if len(answers) == 1 else "mixed"
-            verdicts[f"{definition}, {architecture}"] = replace(verdict, answer=answer)
+            by_rate = (judge_rate(result, definition, row, i) for i in np.flatnonzero(at))
+            verdict = replace(verdict, answer=common_answer(by_rate))
+            verdicts[f"{definition}, {architecture}"] = verdict
     return verdicts
 
 
@@ -212,8 +210,7 @@ def judge_rate(result: Result, definition: str, row: int, rate: int) -> Verdict:
 
 def converged(result: Result, row: int) -> NDArray[np.bool_]:
     """Find the learning rates at which no network of this architecture diverged or died, (r,)."""
-    if len(result.config.norms) != 2:
-        raise ValueError(f"result: expected two norms, got {result.config.norms}")
+    check_two_arms(result.config.norms)
     measured = [result.loss, *result.shift.values()]
     finite = np.isfinite([each[row] for each in measured]).all(axis=(0, 1, 3))
     if not finite.any():

@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine.progress import track
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 from bnlib.functional import batch_norm_backward, batch_norm_forward
 
 ARMS = ("correct", "detached")
@@ -43,6 +44,10 @@ class Config:
     noise: float = 1.0
     treatment: Literal["correct", "detached"] = "detached"
 
+    def __post_init__(self) -> None:
+        if self.treatment not in ARMS:
+            raise ValueError(f"treatment: expected one of {ARMS}, got {self.treatment!r}")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -69,32 +74,26 @@ class Result:
         return ((c.slope - 1) ** 2 + c.offset**2 + c.noise**2) / 2
 
 
-def run(config: Config | None = None) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Train both arms on the same data.
 
     Parameters
     ----------
-    config : Config, optional
-        The sizes.
+    config : Config
+    progress : bool
+        Whether to show a progress bar.
 
     Returns
     -------
     Result
-
-    Raises
-    ------
-    ValueError
-        The treatment is not one of `ARMS`.
 
     Examples
     --------
     >>> run(Config(seeds=2, steps=3)).loss["detached"].shape
     (2, 3)
     """
-    config = config or Config()
-    if config.treatment not in ARMS:
-        raise ValueError(f"treatment: expected one of {ARMS}, got {config.treatment!r}")
-    arms = {"correct": _train(config, "correct"), "detached": _train(config, config.treatment)}
+    backward = dict(zip(ARMS, ("correct", config.treatment), strict=True))
+    arms = {arm: _train(config, backward[arm]) for arm in track(ARMS, progress, "arm")}
     return Result(config, *({arm: rows[i] for arm, rows in arms.items()} for i in range(4)))
 
 

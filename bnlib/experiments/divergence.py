@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments import networks
-from bnlib.experiments.training import State, train
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.training import State, train
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 from bnlib.measure import capture_outputs
 
 EXPLODED = 10 * float(np.log(10))
@@ -108,7 +108,7 @@ class Result:
         return np.reshape(rows, (-1, self.config.depth))
 
 
-def run(config: Config, *, progress: bool = False) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Train at every rate and record the size and the signal of the hidden layers.
 
     Parameters
@@ -126,16 +126,7 @@ def run(config: Config, *, progress: bool = False) -> Result:
 
 
 def _train(config: Config, norm: str, progress: bool) -> tuple[NDArray[np.float64], ...]:
-    plain = networks.Config(
-        depth=config.depth,
-        width=config.width,
-        norm=norm,
-        lr=config.rates,
-        batch_size=config.batch_size,
-        steps=config.steps,
-        seeds=config.seeds,
-        first_seed=config.first_seed,
-    )
+    plain = networks.Config.of(config, norm=norm, lr=config.rates)
     result = train(plain, {"size": _record}, progress=progress)
     size = result.by_rate(result.records["size"])
     relative = size - size[:, :, :1]

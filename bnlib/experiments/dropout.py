@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from bnlib.experiments import networks
-from bnlib.experiments.regularizers import LOSS, PLACES, Curves, build, tuned
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.regularizers import LOSS, PLACES, Curves, build, tuned
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 
 SOURCES = {
     "reduces-need-for-dropout": "Ioffe and Szegedy (2015)",
@@ -47,7 +47,7 @@ class Config:
         Dropout behind every ReLU, before every norm, or behind the last ReLU only. The first is
         the one in which the norms are compared.
     dataset, n_train, depth, width, batch_size, steps, momentum, seeds, first_seed
-        As in :class:`bnlib.experiments.networks.Config`.
+        As in :class:`bnlib.experiments.engine.networks.Config`.
     rates, tuning_seeds, every
         As in :class:`bnlib.experiments.regularization.Config`.
     """
@@ -69,8 +69,9 @@ class Config:
     every: int = 40
 
     def __post_init__(self) -> None:
-        if len(self.norms) != 2 or not set(self.norms) <= {"none", "batch"}:
-            raise ValueError(f"norms: expected two of none and batch, got {self.norms}")
+        check_two_arms(self.norms)
+        if not set(self.norms) <= {"none", "batch"}:
+            raise ValueError(f"norms: expected none and batch, got {self.norms}")
         if not self.places or not set(self.places) <= set(PLACES):
             raise ValueError(f"places: expected some of {PLACES}, got {self.places}")
         if not self.probabilities or not all(0 < p < 1 for p in self.probabilities):
@@ -126,19 +127,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 
 def _train(key: Key, config: Config, progress: bool) -> Curves:
     norm, place = key
-    trained = networks.Config(
-        dataset=config.dataset,
-        n_train=config.n_train,
-        depth=config.depth,
-        width=config.width,
-        batch_size=config.batch_size,
-        steps=config.steps,
-        lr=config.rates,
-        momentum=config.momentum,
-        seeds=config.seeds,
-        first_seed=config.first_seed,
-        dtype="float32",
-    )
+    trained = networks.Config.of(config, lr=config.rates, dtype="float32")
 
     def options(p: float) -> dict[str, Any]:
         return {"build": partial(build, norm=norm, p=p, place="every" if p == 0 else place)}

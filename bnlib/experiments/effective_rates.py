@@ -14,8 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments import networks
-from bnlib.experiments.training import State, train
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.training import State, train
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
+
+CLAIM = "Batch norm brings unequal learning rates together."
+SOURCE = "Arora et al. (2019)"
+
+MARGIN = 0.5
+"""Decades between the largest and the smallest rate that count: a step of a usual grid of rates.
+
+Set when the results were known.
+"""
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ class Result:
         return np.reshape(self.config.rates, (-1, 1, 1, 1))
 
 
-def run(config: Config, *, progress: bool = False) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Train at every rate, and record the lengths of the hidden weights and of their gradients.
 
     Parameters
@@ -111,15 +121,7 @@ def run(config: Config, *, progress: bool = False) -> Result:
     -----
     With eps = 0 a constant feature raises ValueError, as batch norm is not defined for it.
     """
-    plain = networks.Config(
-        depth=config.depth,
-        width=config.width,
-        norm=config.norm,
-        lr=config.rates,
-        batch_size=config.batch_size,
-        steps=config.steps,
-        seeds=config.seeds,
-    )
+    plain = networks.Config.of(config, lr=config.rates)
 
     def build(plain: networks.Config) -> layers.Sequential:
         network = networks.build(plain)
@@ -137,6 +139,35 @@ def run(config: Config, *, progress: bool = False) -> Result:
     result = train(plain, record, progress=progress, build=build, optimizer=optimizer)
     lengths = {name: result.by_rate(values) for name, values in result.records.items()}
     return Result(config, result.by_rate(result.loss), **lengths)
+
+
+def judge(result: Result) -> Verdict:
+    """Judge the claim that batch norm tunes the learning rate of the weights before it.
+
+    Parameters
+    ----------
+    result : Result
+        Of at least two rates at which no network diverged. Without norm, and at rates that hardly
+        move the weights, it is the negative control.
+
+    Returns
+    -------
+    Verdict
+        The effect, in decades, is how far the effective rates lie apart at the start, minus how
+        far they do after the last update; mean over the hidden layers. Rates at which a network
+        diverged are left out.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two rates are left.
+    """
+    trained = np.isfinite(result.loss).all(axis=(1, 2))
+    if trained.sum() < 2:
+        raise ValueError(f"result: expected two rates that train, got {trained.sum()}")
+    rates = np.log10(result.effective_rate[trained])  # (r, k, steps + 1, l)
+    start, end = (np.ptp(rates[:, :, step], axis=0).mean(axis=-1) for step in (0, -1))
+    return paired_verdict(CLAIM, SOURCE, start, end, MARGIN)
 
 
 def _hidden_weights(network: layers.Sequential) -> list[str]:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments import networks
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.progress import track
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 
 MARGIN = 0.05  # of the length of the gradient: a learning rate is rarely known to 5 %
 
@@ -26,7 +27,7 @@ class Config:
     Attributes
     ----------
     norms : tuple of str
-        Norms of `bnlib.experiments.networks`, the control first.
+        Norms of `bnlib.experiments.engine.networks`, the control first.
     parts : tuple of int
         Into how many parts the mini-batch is cut; divisors of `batch_size`.
     batch_size : int
@@ -78,14 +79,14 @@ class Result:
     noise: NDArray[np.float64]
 
 
-def run(config: Config, *, progress: bool = False) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Compute both gradients for each norm, number of parts and seed.
 
     Parameters
     ----------
     config : Config
     progress : bool
-        Ignored; it takes less than a second.
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -93,14 +94,8 @@ def run(config: Config, *, progress: bool = False) -> Result:
     """
     shape = (len(config.norms), len(config.parts), config.seeds)
     error, cosine, noise = np.empty(shape), np.empty(shape), np.empty((shape[0], shape[2]))
-    for i, norm in enumerate(config.norms):
-        model = networks.Config(
-            norm=norm,
-            depth=config.depth,
-            width=config.width,
-            seeds=config.seeds,
-            first_seed=config.first_seed,
-        )
+    for i, norm in enumerate(track(config.norms, progress, "norm")):
+        model = networks.Config.of(config, norm=norm)
         network = networks.build(model)
         data = networks.load(model.dataset)
         draws = networks.generators(model, networks.ORDER)
@@ -155,6 +150,7 @@ def judge(result: Result) -> dict[str, Verdict]:
         The effect is the relative error with the second norm minus that with the first.
     """
     claim = "Accumulated gradients are farther from those of the mini-batch with batch norm."
+    check_two_arms(result.config.norms)
     control, treatment = result.error
     return {
         f"{parts} parts": paired_verdict(

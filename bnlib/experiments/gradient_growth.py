@@ -2,7 +2,7 @@
 
 Networks of :mod:`bnlib.experiments.signal_propagation`, in cases that differ in what they are
 without batch norm. :doc:`/book/depth_and_signal_propagation`; what theory predicts is in
-:mod:`bnlib.experiments.wide_networks`.
+:mod:`bnlib.experiments.engine.infinite_width`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnlib.experiments import signal_propagation
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine.progress import track
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 
 CASES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -90,7 +91,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     ----------
     config : Config
     progress : bool
-        Without effect; a run takes seconds.
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -105,7 +106,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
         raise ValueError(f"cases: expected some of {[*CASES]}, got {unknown}")
     measured = {
         case: np.array([_measure(config, case, norm) for norm in config.norms])
-        for case in config.cases
+        for case in track(config.cases, progress, "case")
     }
     activations, gradients = ({c: rows[:, i] for c, rows in measured.items()} for i in (0, 1))
     return Result(config, activations, gradients)
@@ -153,8 +154,7 @@ def judge(result: Result) -> dict[str, Verdict]:
     ValueError
         If the result is not of two norms, or has one seed only.
     """
-    if len(result.config.norms) != 2:
-        raise ValueError(f"result: expected two norms, got {result.config.norms}")
+    check_two_arms(result.config.norms)
     verdicts = {}
     for case, gradients in result.gradients.items():
         control, treatment = np.abs(gradients[..., 0] - gradients[..., -1])

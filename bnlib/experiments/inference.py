@@ -18,17 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import datasets, layers
-from bnlib.experiments import _modes as modes
-from bnlib.experiments import networks, training
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks, training
+from bnlib.experiments.engine import statistics_modes as modes
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 Array = NDArray[np.floating]
 TRAIN, EVAL, RECALIBRATED = "train mode", "eval mode", "recalibrated"
 
 MARGIN = 0.01
 """Smallest share of changed predictions that counts: a hundredth, about 4 of 384 images."""
-
-_RECALIBRATION, _TEST = 2, 3  # streams of random numbers beside those of the training
 
 
 @dataclass(frozen=True)
@@ -131,10 +129,9 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     available = len(networks.load("digits").x_test)
     if config.n_test > available:
         raise ValueError(f"n_test: expected at most {available}, got {config.n_test}")
-    same = ("norm", "depth", "width", "lr", "batch_size", "steps", "seeds")
     record = {"accuracy": partial(_accuracy, config), "changed": partial(_changed, config)}
     trained = training.train(
-        networks.Config("digits", **{name: getattr(config, name) for name in same}),
+        networks.Config.of(config),
         record,
         progress=progress,
         build=partial(_build, config),
@@ -208,7 +205,7 @@ def _accuracy(config: Config, state: training.State) -> Array:
     """Measure the test accuracy in every mode at the checkpoints, (k, modes)."""
     if state.step not in config.checkpoints:
         return np.full((config.seeds, 2 + len(config.momenta)), np.nan)
-    rngs = networks.generators(state.config, _RECALIBRATION)
+    rngs = networks.generators(state.config, networks.RECALIBRATION)
     batches = datasets.minibatches(len(state.data.x_train), config.batch_size, rngs, drop_last=True)
     batches = islice(cycle(batches), config.recalibration_batches)
     recalibrated = modes.recalibrate(state.network, (state.data.x_train[i] for i in batches))
@@ -240,5 +237,5 @@ def _partitions(
     config: Config, state: training.State, size: int, number: int
 ) -> list[list[NDArray[np.int64]]]:
     """Split the test images at random into mini-batches, so many times."""
-    rngs = networks.generators(state.config, _TEST)
+    rngs = networks.generators(state.config, networks.TEST)
     return [datasets.minibatches(config.n_test, size, rngs, drop_last=True) for _ in range(number)]

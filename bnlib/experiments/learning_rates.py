@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments import networks
-from bnlib.experiments.training import record_test_accuracy, train
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks, rates
+from bnlib.experiments.engine.training import record_test_accuracy, train
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 
 GUESSING = float(np.log(10))
 """Loss of equal probabilities for ten classes. The loss of a mini-batch that is worse, or not
@@ -106,14 +106,14 @@ class Result:
         """
         cost = np.log10(self.steps) + 1e-6 * self.final  # (n, s, r, k)
         others = cost.sum(axis=-1, keepdims=True) - cost
-        return others.argmin(axis=2)
+        return rates.best(others, axis=2)
 
     def at_best(self, values: NDArray) -> NDArray:
         """Take (n, s, r, k) at each seed's best rate -> (n, s, k)."""
         return np.take_along_axis(values, self.best_rate[:, :, None], axis=2)[:, :, 0]
 
 
-def run(config: Config, *, progress: bool = False) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Train every norm from every scale at every rate; `progress` shows a bar for each."""
     arms = [
         [_train(config, norm, scale, progress) for scale in config.scales] for norm in config.norms
@@ -124,18 +124,7 @@ def run(config: Config, *, progress: bool = False) -> Result:
 def _train(config: Config, norm: str, scale: float, progress: bool) -> tuple[NDArray, ...]:
     """Return steps, final loss and accuracy, each (r, k)."""
     result = train(
-        networks.Config(
-            depth=config.depth,
-            width=config.width,
-            norm=norm,
-            init_scale=scale,
-            lr=config.rates,
-            batch_size=config.batch_size,
-            steps=config.steps,
-            seeds=config.seeds,
-            first_seed=config.first_seed,
-            dtype="float32",
-        ),
+        networks.Config.of(config, norm=norm, init_scale=scale, lr=config.rates, dtype="float32"),
         {"accuracy": record_test_accuracy},
         every=max(config.steps, 1),
         progress=progress,
@@ -205,6 +194,7 @@ def judge_initialization(result: Result) -> dict[str, Verdict]:
         The effect is how many decades the final losses of the scales lie apart, without the norm
         minus with it: with the rate that was best at scale 1, and with each scale's own best.
     """
+    check_two_arms(result.config.norms)
     he = result.config.scales.index(1.0)
     rate = result.best_rate[:, he, None, None]  # (n, 1, 1, k)
     kept = np.take_along_axis(result.final, rate, axis=2)[:, :, 0]
@@ -233,6 +223,7 @@ def judge(result: Result) -> dict[str, Verdict]:
 def _by_scale(
     result: Result, claim: str, source: str, values: NDArray, margin: float
 ) -> dict[str, Verdict]:
+    check_two_arms(result.config.norms)
     control, treatment = values
     cases = [f"depth {result.config.depth}, s = {scale:g}" for scale in result.config.scales]
     return {

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib.experiments import signal_propagation
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine.progress import track
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 from bnlib.measure import entropy_rank, participation_rank, stable_rank
 
 RANKS = {"participation": participation_rank, "entropy": entropy_rank, "stable": stable_rank}
@@ -74,7 +75,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     ----------
     config : Config
     progress : bool
-        Without effect; a run takes seconds.
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -84,7 +85,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     -----
     Inputs are standard normal, weights are He's.
     """
-    measured = [_measure(config, norm) for norm in config.norms]
+    measured = [_measure(config, norm) for norm in track(config.norms, progress, "norm")]
     keys = [(rank, place) for rank in RANKS for place in PLACES]
     ranks = {key: np.array([arm[key] for arm in measured]) for key in keys}
     return Result(config, ranks, np.array([arm["cosine"] for arm in measured]))
@@ -135,8 +136,7 @@ def judge(result: Result) -> dict[str, Verdict]:
     ValueError
         If the result is not of two norms, or has one seed only.
     """
-    if len(result.config.norms) != 2:
-        raise ValueError(f"result: expected two norms, got {result.config.norms}")
+    check_two_arms(result.config.norms)
     verdicts = {}
     for (rank, place), (control, treatment) in result.ranks.items():
         name = f"{rank} rank, {place}"

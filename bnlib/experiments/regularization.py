@@ -14,21 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments import networks
-from bnlib.experiments.regularizers import Curves, build, decay_gamma, tuned
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.regularizers import Curves, build, decay_gamma, tuned
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, common_answer, paired_verdict
 
 CLAIM = "It regularizes mildly"
 SOURCE = "Ioffe and Szegedy (2015); Luo et al. (2019)"
 MARGIN = 0.05
 """Smallest difference of cross-entropies that counts: the true class gets 5 % more probability."""
 
-CASES = (
-    "BN, stopped early",
-    "BN, equal training loss",
-    "its noise, stopped early",
-    "its noise, equal training loss",
-)
+_WHOLE = "BN, stopped early", "BN, equal training loss"
+_NOISE = "its noise, stopped early", "its noise, equal training loss"
+CASES = _WHOLE + _NOISE
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Config:
     level : float
         Training cross-entropy at which arms are compared; every network has to reach it.
     dataset, n_train, depth, width, batch_size, steps, momentum, seeds, first_seed
-        As in :class:`bnlib.experiments.networks.Config`.
+        As in :class:`bnlib.experiments.engine.networks.Config`.
     rates : tuple of float
         Learning rates to choose from.
     tuning_seeds : int
@@ -89,8 +86,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in ("norms", "noise"):
-            if len(getattr(self, name)) != 2:
-                raise ValueError(f"{name}: expected two arms, got {getattr(self, name)}")
+            check_two_arms(getattr(self, name), name)
         for arm in (*self.norms, *self.noise, *self.others):
             kind, _, size = arm.partition("-")
             if kind == "ghost" and size.isdigit() and not self.batch_size % max(int(size), 1):
@@ -136,16 +132,9 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 
 
 def _train(arm: str, config: Config, progress: bool) -> Curves:
-    trained = networks.Config(
-        dataset=config.dataset,
-        n_train=config.n_train,
-        depth=config.depth,
-        width=config.width,
-        batch_size=config.batch_size,
-        steps=config.steps,
+    trained = networks.Config.of(
+        config,
         lr=config.rates,
-        momentum=config.momentum,
-        seeds=config.seeds,
         first_seed=config.first_seed + config.seeds * (arm == "control"),
         dtype="float32",
     )
@@ -213,14 +202,10 @@ def overall(verdicts: Mapping[str, Verdict]) -> str:
         The answer that all cases share; or that of the two cases of BN, with a word on its noise;
         or "mixed".
     """
-    whole = {v.answer for case, v in verdicts.items() if case.startswith("BN")}
-    noise = {v.answer for case, v in verdicts.items() if not case.startswith("BN")}
-    if len(whole) > 1:
-        return "mixed"
-    (answer,) = whole
-    if noise == whole:
-        return answer
-    return f"{answer}: BN as a whole, not the noise of its mini-batches by itself"
+    whole, noise = (common_answer(verdicts[case] for case in cases) for cases in (_WHOLE, _NOISE))
+    if whole in ("mixed", noise):
+        return whole
+    return f"{whole}: BN as a whole, not the noise of its mini-batches by itself"
 
 
 def compare(result: Result, control: str, treatment: str) -> Verdict:

@@ -14,12 +14,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments import networks, training
-from bnlib.experiments._random_shift import SCALE, SHIFT, RandomShift
-from bnlib.experiments._shift import MARGIN as SHIFT_MARGIN
-from bnlib.experiments._shift import record_distance
-from bnlib.experiments.verdict import Verdict, paired_verdict
-from bnlib.layers import ReLU, Sequential
+from bnlib.experiments.engine import networks, rates, training
+from bnlib.experiments.engine.drift import MARGIN as SHIFT_MARGIN
+from bnlib.experiments.engine.drift import record_distance
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
+from bnlib.layers import RandomShift, ReLU, Sequential
+from bnlib.layers.random_shift import SCALE, SHIFT
 
 CLAIM = "The network whose layers see more shift trains more slowly."
 SOURCE = "Ioffe and Szegedy (2015), as tested by Santurkar et al. (2018)"
@@ -29,8 +29,6 @@ MARGIN = 0.1
 
 About 4 % of ln 10 = 2.3, the loss of guessing one of ten classes.
 """
-
-NOISE = 2  # what a stream of random numbers is for, beside weights and order
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Config:
     steps, every : int
         Updates, and updates between two measurements.
     seeds, first_seed : int
-        As in `bnlib.experiments.networks.Config`.
+        As in `bnlib.experiments.engine.networks.Config`.
     """
 
     norms: tuple[Literal["none", "batch"], ...] = ("none", "batch")
@@ -90,7 +88,7 @@ class Result:
 
     def best_rate(self, norm: int, strength: int) -> int:
         """Return the number of the learning rate with the smallest loss for this arm."""
-        return int(self.loss[norm, strength].mean(axis=-1).argmin())
+        return int(rates.best(self.loss[norm, strength].mean(axis=-1)))
 
     def best(self, field: str, norm: int, strength: int) -> NDArray[np.float64]:
         """Return a field of an arm at its best rate, (k,)."""
@@ -123,7 +121,7 @@ def build(config: networks.Config, strength: float) -> Sequential:
     network = networks.build(config)
     if strength == 0:
         return network
-    rngs, layers = networks.generators(config, NOISE), []
+    rngs, layers = networks.generators(config, networks.NOISE), []
     options = {"n_mu": strength * SHIFT, "n_sigma": 1 + strength * SCALE}
     for layer in network:
         if isinstance(layer, ReLU):
@@ -133,13 +131,7 @@ def build(config: networks.Config, strength: float) -> Sequential:
 
 
 def _train(config: Config, norm: str, strength: float, progress: bool) -> tuple[NDArray, ...]:
-    sizes = ("depth", "width", "batch_size", "steps", "seeds", "first_seed")
-    arm = networks.Config(
-        norm=norm,
-        lr=config.rates,
-        dtype="float32",
-        **{name: getattr(config, name) for name in sizes},
-    )
+    arm = networks.Config.of(config, norm=norm, lr=config.rates, dtype="float32")
     recorders = {"distance": record_distance, "accuracy": training.record_test_accuracy}
     trained = training.train(
         arm,
@@ -148,10 +140,9 @@ def _train(config: Config, norm: str, strength: float, progress: bool) -> tuple[
         progress=progress,
         build=partial(build, strength=strength),
     )
-    loss = trained.loss.mean(axis=1)
+    loss = rates.cost(trained.loss.mean(axis=1))
     with np.errstate(divide="ignore"):  # a lane whose units are all dead
         distance = np.log10(trained.records["distance"]).mean(axis=(1, 2))
-    loss = np.where(np.isfinite(loss), loss, np.inf)
     columns = loss, trained.records["accuracy"][:, -1], distance
     return tuple(map(trained.by_rate, columns))
 
@@ -177,15 +168,21 @@ def judge(result: Result) -> dict[str, Verdict]:
     ValueError
         If the result is not of two norms.
     """
-    if len(result.config.norms) != 2:
-        raise ValueError(f"result: expected two norms, got {result.config.norms}")
+    check_two_arms(result.config.norms)
+    return {
+        f"{name}, shift {strength:g}": verdict
+        for name, norm in (("batch norm", 1), ("no norm", 0))
+        for strength, verdict in _judge_norm(result, norm).items()
+    }
+
+
+def _judge_norm(result: Result, norm: int) -> dict[float, Verdict]:
+    """Judge one norm at each strength after the first, if it does not diverge at every rate."""
     plain, verdicts = result.best("loss", 0, 0), {}
-    for name, norm in (("batch norm", 1), ("no norm", 0)):
-        for i, strength in enumerate(result.config.strengths[1:], start=1):
-            shifted = result.best("loss", norm, i)
-            if np.isfinite(shifted).all():
-                verdict = paired_verdict(CLAIM, SOURCE, shifted, plain, MARGIN)
-                verdicts[f"{name}, shift {strength:g}"] = verdict
+    for i, strength in enumerate(result.config.strengths[1:], start=1):
+        shifted = result.best("loss", norm, i)
+        if np.isfinite(shifted).all():
+            verdicts[strength] = paired_verdict(CLAIM, SOURCE, shifted, plain, MARGIN)
     return verdicts
 
 
@@ -233,8 +230,8 @@ def judge_shift(result: Result, strength: int) -> Verdict:
 
 def overall(result: Result) -> str:
     """Answer the claim as a whole: at the best learning rates, and at the smallest one."""
-    verdicts = judge(result)
-    best = {verdict.answer for case, verdict in verdicts.items() if case.startswith("batch norm")}
+    check_two_arms(result.config.norms)
+    best = {verdict.answer for verdict in _judge_norm(result, 1).values()}
     strengths = range(1, len(result.config.strengths))
     smallest = {judge_rate(result, strength, 0).answer for strength in strengths}
     if len(best | smallest) == 1:

@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments import networks
-from bnlib.experiments._shift import MARGIN, inputs, moment_drift, record_moments
-from bnlib.experiments.training import State, record_test_accuracy, train
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks, rates
+from bnlib.experiments.engine.drift import MARGIN, inputs, moment_drift, record_moments
+from bnlib.experiments.engine.training import State, record_test_accuracy, train
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 from bnlib.measure import activation_percentiles
 
 CLAIM = "Batch norm keeps the distributions in a sigmoid network more stable."
@@ -39,8 +39,8 @@ class Config:
     norms : tuple of {"none", "batch"}
         What is compared, the control first.
     init, init_scale : str, float
-        Initialization of the weights, as in `bnlib.experiments.networks.Config`. The default is
-        a Gaussian with standard deviation 0.1.
+        Initialization of the weights, as in `bnlib.experiments.engine.networks.Config`. The default
+        is a Gaussian with standard deviation 0.1.
     rates : tuple of float
         Learning rates to choose from, for each norm by itself: the one with the smallest loss on
         the mini-batches of the last tenth of the training.
@@ -51,7 +51,7 @@ class Config:
     steps, every, early : int
         Updates, updates between two measurements, and the measured step that counts as early.
     seeds, first_seed : int
-        As in `bnlib.experiments.networks.Config`.
+        As in `bnlib.experiments.engine.networks.Config`.
     """
 
     norms: tuple[Literal["none", "batch"], ...] = ("none", "batch")
@@ -137,16 +137,16 @@ def _train(config: Config, norm: str, progress: bool) -> tuple[float | NDArray, 
 
 
 def _arm(config: Config, norm: str) -> networks.Config:
-    sizes = ("init", "init_scale", "depth", "width", "batch_size", "steps", "seeds", "first_seed")
-    arm = networks.Config(activation="sigmoid", norm=norm, lr=config.rates, dtype="float32")
-    return replace(arm, **{name: getattr(config, name) for name in sizes})
+    return networks.Config.of(
+        config, activation="sigmoid", norm=norm, lr=config.rates, dtype="float32"
+    )
 
 
 def _best_rate(config: Config, norm: str) -> float:
     others = {"seeds": config.tuning_seeds, "first_seed": config.first_seed + config.seeds}
     tried = train(replace(_arm(config, norm), **others))
     loss = tried.by_rate(tried.loss[:, -max(1, config.steps // 10) :]).mean(axis=(1, 2))
-    return config.rates[np.where(np.isfinite(loss), loss, np.inf).argmin()]
+    return config.rates[rates.best(loss)]
 
 
 def _record_percentiles(state: State) -> NDArray[np.float64]:
@@ -173,8 +173,7 @@ def judge(result: Result) -> dict[str, Verdict]:
     ValueError
         If the result is not of two norms.
     """
-    if len(result.config.norms) != 2:
-        raise ValueError(f"result: expected two norms, got {result.config.norms}")
+    check_two_arms(result.config.norms)
     verdicts = {"moments": paired_verdict(CLAIM, SOURCE, *result.drift, MARGIN)}
     for name, t in (("early", result.config.early // result.config.every), ("end", -1)):
         control, treatment = result.accuracy[..., t]

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine.progress import track
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, common_answer, paired_verdict
 
 ACTIVATIONS = {
     "relu": (layers.ReLU, 2.0),
@@ -136,12 +137,14 @@ def build(
     return [block() for _ in range(config.depth)]
 
 
-def run(config: Config) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Send random inputs forward and random gradients backward through every network.
 
     Parameters
     ----------
     config : Config
+    progress : bool
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -153,7 +156,8 @@ def run(config: Config) -> Result:
     share theirs.
     """
     measured = [
-        [_measure(config, i, norm) for i in range(len(config.scales))] for norm in config.norms
+        [_measure(config, i, norm) for i in range(len(config.scales))]
+        for norm in track(config.norms, progress, "norm")
     ]
     fields = (np.array([[arm[j] for arm in row] for row in measured]) for j in range(4))
     return Result(config, *fields)
@@ -206,8 +210,7 @@ def judge(result: Result) -> Verdict:
     """
     control, treatment = (drift.mean(axis=0) for drift in _drifts(result))
     verdict = paired_verdict(CLAIM, SOURCE, control, treatment, MARGIN)
-    answers = {each.answer for each in judge_scales(result)}
-    return replace(verdict, answer=answers.pop() if len(answers) == 1 else "mixed")
+    return replace(verdict, answer=common_answer(judge_scales(result)))
 
 
 def judge_scales(result: Result) -> list[Verdict]:
@@ -239,6 +242,5 @@ def judge_scales(result: Result) -> list[Verdict]:
 
 def _drifts(result: Result) -> NDArray[np.float64]:
     """Decades between the first and the last layer, (2, s, k)."""
-    if len(result.config.norms) != 2:
-        raise ValueError(f"result: expected two norms, got {result.config.norms}")
+    check_two_arms(result.config.norms)
     return np.abs(result.activations[..., -1] - result.activations[..., 1])

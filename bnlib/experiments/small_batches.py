@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments import networks, training
-from bnlib.experiments._alternative_layers import BatchRenorm, DynamicTanh, StopGradient
-from bnlib.experiments._lanes import LaneStatistics, build_norm
-from bnlib.experiments._noise_layers import GhostBatchNorm
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks, rates, training
+from bnlib.experiments.engine.probe_layers import StopGradient
+from bnlib.experiments.engine.replicas import build_norm, keep_apart
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
+from bnlib.layers import BatchRenorm, DynamicTanh, GhostBatchNorm
 
 CLAIM = "Small mini-batches break it"
 SOURCE = "Wu and He (2018)"
@@ -63,7 +63,7 @@ class Config:
     eps : float
         Added to the variance by the norms with statistics of the mini-batch.
     dataset, n_train, depth, width, groups, momentum, seeds, first_seed
-        As in :class:`bnlib.experiments.networks.Config`.
+        As in :class:`bnlib.experiments.engine.networks.Config`.
     """
 
     norms: tuple[str, ...] = ("group", "batch")
@@ -130,26 +130,18 @@ def build(
 
     Parameters
     ----------
-    config : bnlib.experiments.networks.Config
+    config : bnlib.experiments.engine.networks.Config
         Its own `norm` is not used.
     norm : str
         As in `Config.norms`.
     momentum, eps : float
         Of the norms with statistics of the mini-batch.
     """
-    data = networks.load(config.dataset, config.n_train, config.dtype)
-    rngs = [rng for _ in config.rates for rng in networks.generators(config, networks.WEIGHTS)]
-    options = {"rng": rngs, "init": networks.initializer(config), "dtype": np.dtype(config.dtype)}
-    blocks: list[layers.Layer] = []
-    fan_in = data.x_train.shape[1]
-    for _ in range(config.depth):
-        bias = not norm.startswith(_OF_THE_BATCH)
-        blocks.append(layers.Linear(fan_in, config.width, bias=bias, **options))
-        blocks += _norm(config, norm, momentum, eps)
-        blocks.append(layers.ReLU())
-        fan_in = config.width
-    blocks.append(layers.Linear(fan_in, int(data.y_train.max()) + 1, **options))
-    return layers.Sequential(*blocks)
+    return networks.build(
+        config,
+        lambda _: [*_norm(config, norm, momentum, eps), layers.ReLU()],
+        bias=not norm.startswith(_OF_THE_BATCH),
+    )
 
 
 def _norm(config: networks.Config, norm: str, momentum: float, eps: float) -> list[layers.Layer]:
@@ -165,7 +157,7 @@ def _norm(config: networks.Config, norm: str, momentum: float, eps: float) -> li
     else:
         part = int(norm.partition("-")[2] or config.batch_size)
         layer = GhostBatchNorm(width, min(part, config.batch_size), **options)
-    layer.running = LaneStatistics.initial(layer.running.mean.shape, dtype)
+    keep_apart(layer)
     return [StopGradient(), layer] if norm == "stopped" else [layer]
 
 
@@ -173,18 +165,11 @@ def _train(
     config: Config, norm: str, size: int, progress: bool
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """Return the chosen rate and both errors, (k,)."""
-    trained = networks.Config(
-        dataset=config.dataset,
-        n_train=config.n_train,
-        depth=config.depth,
-        width=config.width,
-        groups=config.groups,
+    trained = networks.Config.of(
+        config,
         batch_size=size,
         steps=config.epochs * config.n_train // size,
         lr=tuple(float(rate * size**0.5) for rate in config.rates),
-        momentum=config.momentum,
-        seeds=config.seeds,
-        first_seed=config.first_seed,
         dtype="float32",
     )
     running_momentum = config.running_momentum
@@ -199,7 +184,7 @@ def _train(
     )
     errors = result.by_rate(result.records["error"][:, -1])  # (rates, k, 3)
     valid, test, recalibrated = np.moveaxis(np.nan_to_num(errors, nan=GUESSING), -1, 0)
-    best = int(valid.mean(axis=1).argmin())
+    best = int(rates.best(valid.mean(axis=1)))
     return trained.rates[best], test[best], recalibrated[best]
 
 

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments import networks
-from bnlib.experiments.training import State, train
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.training import State, train
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 from bnlib.layers import softmax_cross_entropy
 from bnlib.measure import gradient_path
 
@@ -85,7 +85,7 @@ class Result:
         return self.values[..., MEASURES.index(measure)].mean(axis=-1)
 
 
-def run(config: Config, *, progress: bool = False) -> Result:
+def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """Train every norm at every rate, and measure along the gradient.
 
     Parameters
@@ -102,16 +102,7 @@ def run(config: Config, *, progress: bool = False) -> Result:
 
 
 def _train(config: Config, norm: str, progress: bool) -> NDArray[np.float64]:
-    plain = networks.Config(
-        depth=config.depth,
-        width=config.width,
-        norm=norm,
-        lr=config.grid,
-        batch_size=config.batch_size,
-        steps=config.steps,
-        seeds=config.seeds,
-        first_seed=config.first_seed,
-    )
+    plain = networks.Config.of(config, norm=norm, lr=config.grid)
 
     def record(state: State) -> NDArray[np.float64]:
         rates = np.repeat(config.grid, config.seeds)  # (lanes,)
@@ -146,6 +137,7 @@ def judge(result: Result) -> dict[str, Verdict]:
         If the result is not of two norms, or a network diverged or died at one of these rates.
     """
     config = result.config
+    check_two_arms(config.norms)
     pairs = {f"both at {rate:g}": (rate, rate) for rate in config.rates}
     pairs["each at its best"] = config.best
     verdicts = {}

@@ -16,10 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments import networks
-from bnlib.experiments._lanes import build_norm
-from bnlib.experiments.training import record_test_accuracy, record_validation_accuracy, train
-from bnlib.experiments.verdict import Verdict, paired_verdict
+from bnlib.experiments.engine import networks, rates
+from bnlib.experiments.engine.replicas import build_norm
+from bnlib.experiments.engine.training import (
+    record_test_accuracy,
+    record_validation_accuracy,
+    train,
+)
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 
 TARGET = 0.75
 """Accuracy at which a network counts as trained: far from chance (0.1) and from the best (0.97).
@@ -90,7 +94,7 @@ class Result:
     @property
     def best(self) -> NDArray[np.int64]:
         """Index of the rate of the best mean validation accuracy, (n, t)."""
-        return self.validation.mean(axis=-1).argmax(axis=-1)
+        return rates.best(-self.validation.mean(axis=-1), axis=-1)
 
     @property
     def at_best(self) -> NDArray[np.float64]:
@@ -156,8 +160,7 @@ def judge(result: Result) -> Verdict:
     ValueError
         If the result is not of two norms, or has one seed only.
     """
-    if len(result.config.norms) != 2:
-        raise ValueError(f"result: expected two norms, got {result.config.norms}")
+    check_two_arms(result.config.norms)
     control, treatment = result.doublings
     claim = f"{CLAIM[:-1]}: {result.config.case}."
     return paired_verdict(claim, SOURCE, treatment, control, MARGIN)
@@ -167,10 +170,10 @@ def _measure(
     config: Config, norm: str, depth: int, progress: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     data = networks.load("digits")
-    sizes = ("width", "batch_size", "steps", "seeds", "first_seed")
     sigmoid = config.case == "sigmoid"
     trained = train(
-        networks.Config(
+        networks.Config.of(
+            config,
             depth=depth,
             norm=norm,
             activation="sigmoid" if sigmoid else "relu",
@@ -179,7 +182,6 @@ def _measure(
             lr=config.rates,
             n_train=len(data.x_train) - VALIDATION,
             dtype="float32",
-            **{name: getattr(config, name) for name in sizes},
         ),
         {"test": record_test_accuracy, "validation": record_validation_accuracy},
         every=config.steps,
@@ -195,7 +197,7 @@ def build_residual(config: networks.Config) -> layers.Sequential:
 
     Parameters
     ----------
-    config : bnlib.experiments.networks.Config
+    config : bnlib.experiments.engine.networks.Config
         Its initial scale is that of the weights in the blocks; the first and the last layer have
         He's.
 
@@ -205,7 +207,7 @@ def build_residual(config: networks.Config) -> layers.Sequential:
         Linear, `depth` blocks, norm, ReLU, linear.
     """
     data, dtype = networks.load(config.dataset), np.dtype(config.dtype)
-    rngs = [rng for _ in config.rates for rng in networks.generators(config, networks.WEIGHTS)]
+    rngs = networks.lane_generators(config, networks.WEIGHTS)
     d, classes = config.width, int(data.y_train.max()) + 1
 
     def normalized() -> list[layers.Layer]:

@@ -3,7 +3,7 @@
 Every norm is one operation, `standardize`, over some axes, followed by a scale and a shift.
 """
 
-from bnlib.functional.affine import NormCache
+from bnlib.functional._normalize import NormCache
 from bnlib.functional.batch_norm import (
     batch_norm_backward,
     batch_norm_double_backward,

@@ -2,9 +2,9 @@ r"""Batch normalization in train mode :cite:p:`ioffe2015batch`, with its double 
 
 import numpy as np
 
-from bnlib.functional._blocks import kept_shape
-from bnlib.functional._check import Axes, channel_axes, float_array, kept_sizes
-from bnlib.functional.affine import (
+from bnlib._validation import Axes, channel_axes, float_array, kept_sizes
+from bnlib.functional._channel_blocks import kept_shape
+from bnlib.functional._normalize import (
     NormCache,
     Parameter,
     check_parameter,

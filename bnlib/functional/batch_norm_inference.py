@@ -2,8 +2,7 @@ r"""Batch normalization in eval mode :cite:p:`ioffe2015batch`: forward and backw
 
 import numpy as np
 
-from bnlib.functional._blocks import kept_shape
-from bnlib.functional._check import (
+from bnlib._validation import (
     Axes,
     channel_axes,
     check_eps,
@@ -12,7 +11,8 @@ from bnlib.functional._check import (
     same_shape,
     working_dtype,
 )
-from bnlib.functional.affine import (
+from bnlib.functional._channel_blocks import kept_shape
+from bnlib.functional._normalize import (
     Parameter,
     check_parameter,
     like_parameter,

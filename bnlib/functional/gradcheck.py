@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bnlib.functional._check import float_array
+from bnlib._validation import float_array
 
 
 def numerical_gradient(

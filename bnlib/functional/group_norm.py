@@ -2,8 +2,8 @@ r"""Group normalization :cite:p:`wu2018group`: each example over groups of its c
 
 import numpy as np
 
-from bnlib.functional._check import float_array, seed_axes
-from bnlib.functional.affine import (
+from bnlib._validation import float_array, seed_axes
+from bnlib.functional._normalize import (
     NormCache,
     Parameter,
     check_parameter,

@@ -2,8 +2,8 @@ r"""Instance normalization :cite:p:`ulyanov2016instance`: each channel of each e
 
 import numpy as np
 
-from bnlib.functional._check import float_array, seed_axes
-from bnlib.functional.affine import NormCache, Parameter
+from bnlib._validation import float_array, seed_axes
+from bnlib.functional._normalize import NormCache, Parameter
 from bnlib.functional.group_norm import group_norm_backward, group_norm_forward
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bnlib.functional._check import float_array, normalized_axes
-from bnlib.functional.affine import (
+from bnlib._validation import float_array, normalized_axes
+from bnlib.functional._normalize import (
     NormCache,
     Parameter,
     normalize_backward,

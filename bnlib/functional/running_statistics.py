@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from bnlib.functional._check import same_shape
+from bnlib._validation import same_shape
 
 
 class RunningStatistics:

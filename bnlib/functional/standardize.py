@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bnlib.functional._blocks import Layout, block_dot, block_sum, kept_shape, layout
-from bnlib.functional._check import (
+from bnlib._validation import (
     check_eps,
     float_array,
     normalized_axes,
     same_shape,
     working_dtype,
 )
+from bnlib.functional._channel_blocks import Layout, block_dot, block_sum, kept_shape, layout
 
 LARGE = 8  # standard deviations: a larger mean is corrected for what rounding left in it
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnlib.layers.base import Array, Layer, check_positive
+from bnlib._validation import check_integer
+from bnlib.layers.base import Array, Layer
 
 
 class ReLU(Layer):
@@ -102,6 +103,8 @@ class Flatten(Layer):
 
     Raises
     ------
+    TypeError
+        If ``axes`` is no integer.
     ValueError
         If ``axes`` is not positive, or the input has fewer axes.
 
@@ -112,13 +115,13 @@ class Flatten(Layer):
     """
 
     def __init__(self, axes: int = 3) -> None:
-        check_positive("axes", axes)
+        check_integer("axes", axes)
         super().__init__()
         self.axes = axes
 
     def _forward(self, x: Array) -> tuple[Array, tuple[int, ...]]:
         if x.ndim < self.axes:
-            raise ValueError(f"{self._label}: x must have at least {self.axes} axes, got {x.shape}")
+            raise ValueError(f"{self._label}: x: expected at least {self.axes} axes, got {x.shape}")
         kept = x.shape[: x.ndim - self.axes]
         joined = int(np.prod(x.shape[x.ndim - self.axes :]))
         return x.reshape(*kept, joined), x.shape

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from bnlib._validation import Rng, as_generators, check_integer
+
 Array = NDArray[np.floating]
 Initializer = Callable[[np.random.Generator, tuple[int, ...], int, int], Array]
-Rng = np.random.Generator | Sequence[np.random.Generator]
 
 
 class Layer:
@@ -63,7 +64,7 @@ class Layer:
         self, parameters: dict[str, Array] | None = None, *, seeds: int | None = None
     ) -> None:
         if seeds is not None:
-            check_positive("seeds", seeds)
+            check_integer("seeds", seeds)
         self.training = True
         self.seeds = seeds
         self._set_parameters({} if parameters is None else parameters)
@@ -101,14 +102,16 @@ class Layer:
             If the shape of ``x`` does not fit the layer. The layer is left as it was.
         """
         if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
-            raise TypeError(f"{self._label}: x must be a floating-point array, got {_kind(x)}")
+            raise TypeError(f"{self._label}: x: expected a floating-point array, got {_kind(x)}")
         if self.seeds is not None and (x.ndim < 2 or x.shape[0] != self.seeds):
             raise ValueError(
-                f"{self._label}: x must have shape ({self.seeds}, m, ...), the seed axis first, "
+                f"{self._label}: x: expected shape ({self.seeds}, m, ...), the seed axis first, "
                 f"got {x.shape}; use np.broadcast_to for an input that all seeds share"
             )
         if x.size == 0:
-            raise ValueError(f"{self._label}: x must not be empty, got shape {x.shape}")
+            raise ValueError(
+                f"{self._label}: x: expected at least one example, got shape {x.shape}"
+            )
         y, self._cache = self._forward(x)
         self._output = y.shape, y.dtype
         return y
@@ -143,9 +146,11 @@ class Layer:
             raise RuntimeError(f"{self._label}: backward needs a forward call first")
         shape, dtype = self._output
         if not isinstance(dy, np.ndarray) or dy.dtype != dtype:
-            raise TypeError(f"{self._label}: dy must be an array of dtype {dtype}, got {_kind(dy)}")
+            raise TypeError(
+                f"{self._label}: dy: expected an array of dtype {dtype}, got {_kind(dy)}"
+            )
         if dy.shape != shape:
-            raise ValueError(f"{self._label}: dy must have the shape {shape} of y, got {dy.shape}")
+            raise ValueError(f"{self._label}: dy: expected the shape {shape} of y, got {dy.shape}")
         if input_gradient:
             return self._backward(dy, self._cache)
         skip = {"input_gradient": False} if self.can_skip_input_gradient else {}
@@ -184,32 +189,11 @@ class Layer:
     def _check_dtype(self, x: Array) -> None:
         dtype = self.parameters["weight"].dtype
         if x.dtype != dtype:
-            raise TypeError(f"{self._label}: x must have the weight's dtype {dtype}, got {x.dtype}")
+            raise TypeError(f"{self._label}: x: expected the weight's dtype {dtype}, got {x.dtype}")
 
 
 def _kind(x: object) -> str:
     return f"dtype {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
-
-
-def check_positive(name: str, value: int) -> None:
-    """Raise ValueError unless ``value`` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-
-
-def as_generators(rng: Rng) -> tuple[list[np.random.Generator], int | None]:
-    """Return the generators in a list, and the number of seeds (None for a bare generator)."""
-    if isinstance(rng, np.random.Generator):
-        return [rng], None
-    if (
-        not isinstance(rng, Sequence)
-        or not rng
-        or not all(isinstance(r, np.random.Generator) for r in rng)
-    ):
-        raise TypeError(
-            f"rng must be a numpy.random.Generator or a non-empty list of them, got {rng!r}"
-        )
-    return list(rng), len(rng)
 
 
 def draw(
@@ -233,7 +217,7 @@ def draw(
 def float_dtype(dtype: DTypeLike) -> np.dtype:
     """Return ``dtype`` as a floating-point dtype, or raise TypeError."""
     if not np.issubdtype(dtype, np.floating):
-        raise TypeError(f"dtype must be a floating-point type, got {dtype!r}")
+        raise TypeError(f"dtype: expected a floating-point type, got {dtype!r}")
     return np.dtype(dtype)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from bnlib import functional as F  # noqa: N812
-from bnlib.layers.base import Array, check_positive
+from bnlib._validation import check_integer
+from bnlib.layers.base import Array
 from bnlib.layers.norms import Norm
 
 
@@ -42,6 +43,8 @@ class BatchNorm(Norm):
 
     Raises
     ------
+    TypeError
+        If a size is no integer.
     ValueError
         If a size is not positive, ``eps`` is negative, or ``momentum`` is not in [0, 1].
 
@@ -72,9 +75,9 @@ class BatchNorm(Norm):
         seeds: int | None = None,
         dtype: DTypeLike = np.float64,
     ) -> None:
-        check_positive("num_features", num_features)
+        check_integer("num_features", num_features)
         if momentum is not None and not 0 <= momentum <= 1:
-            raise ValueError(f"momentum must be in [0, 1] or None, got {momentum!r}")
+            raise ValueError(f"momentum: expected a number in [0, 1] or None, got {momentum!r}")
         super().__init__((num_features,), eps=eps, affine=affine, seeds=seeds, dtype=dtype)
         self.num_features, self.momentum, self.unbiased = num_features, momentum, unbiased
         self.running = F.RunningStatistics.initial(self._shape, dtype=self.dtype)

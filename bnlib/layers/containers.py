@@ -15,7 +15,7 @@ class _Container(Layer):
     def __init__(self, children: dict[str, Layer]) -> None:
         for name, child in children.items():
             if not isinstance(child, Layer):
-                raise TypeError(f"layer {name} must be a Layer, got {child!r}")
+                raise TypeError(f"layer {name}: expected a Layer, got {child!r}")
         self._children = children
         leaves = list(self._leaves())
         if len({id(leaf) for leaf in leaves}) < len(leaves):
@@ -25,7 +25,7 @@ class _Container(Layer):
         seeds = {child.seeds for child in children.values() if child.per_seed}
         if len(seeds) > 1:
             raise ValueError(
-                f"{self._label}: all layers must have the same number of seeds, got {seeds}"
+                f"{self._label}: layers: expected the same number of seeds in all, got {seeds}"
             )
         self.per_seed = bool(seeds)
         super().__init__(seeds=seeds.pop() if seeds else None)
@@ -195,7 +195,7 @@ class Residual(_Container):
         y = self.branch.forward(x)
         if y.shape != x.shape:
             raise ValueError(
-                f"{self._label}: the branch must keep the shape {x.shape} of x, got {y.shape}"
+                f"{self._label}: branch: expected the shape {x.shape} of x, got {y.shape}"
             )
         return x + y, ()
 

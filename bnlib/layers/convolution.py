@@ -6,7 +6,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import DTypeLike
 
-from bnlib.layers.base import Array, Initializer, Layer, Rng, check_positive, draw, with_seeds
+from bnlib._validation import Rng, check_integer
+from bnlib.layers.base import Array, Initializer, Layer, draw, with_seeds
 from bnlib.layers.initializers import he
 
 
@@ -45,7 +46,7 @@ class Conv2d(Layer):
     Raises
     ------
     TypeError
-        If ``rng`` is not a generator or a list of them.
+        If ``rng`` is not a generator or a list of them, or a number of channels is no integer.
     ValueError
         If a size is not a positive integer (padding: not negative), ``groups`` does not divide
         the channels, or the window is larger than the padded image.
@@ -83,9 +84,11 @@ class Conv2d(Layer):
         dtype: DTypeLike = np.float64,
     ) -> None:
         for name, value in (("c_in", c_in), ("c_out", c_out), ("groups", groups)):
-            check_positive(name, value)
+            check_integer(name, value)
         if c_in % groups or c_out % groups:
-            raise ValueError(f"groups must divide c_in={c_in} and c_out={c_out}, got {groups}")
+            raise ValueError(
+                f"groups: expected a divisor of c_in={c_in} and c_out={c_out}, got {groups}"
+            )
         self.kernel_size = pair("kernel_size", kernel_size)
         self.stride = pair("stride", stride)
         self.padding = pair("padding", padding, smallest=0)
@@ -110,11 +113,11 @@ class Conv2d(Layer):
         if x.ndim != rank or x.shape[-3] != self.c_in:
             expected = "".join(f"{n}, " for n in with_seeds(self.seeds, ()))
             raise ValueError(
-                f"{self._label}: x must have shape ({expected}n, {self.c_in}, h, w), got {x.shape}"
+                f"{self._label}: x: expected shape ({expected}n, {self.c_in}, h, w), got {x.shape}"
             )
         if x.shape[-2] + 2 * ph < kh or x.shape[-1] + 2 * pw < kw:
             raise ValueError(
-                f"{self._label}: x must be at least as large as the window {self.kernel_size} "
+                f"{self._label}: x: expected at least the size of the window {self.kernel_size} "
                 f"after padding by {self.padding}, got {x.shape}"
             )
         images = x if self.seeds is not None else x[None]  # (k, n, c_in, h, w)
@@ -191,7 +194,7 @@ def pair(name: str, value: int | tuple[int, int], smallest: int = 1) -> tuple[in
         isinstance(v, int | np.integer) and not isinstance(v, bool) and v >= smallest for v in both
     ):
         raise ValueError(
-            f"{name} must be an integer of at least {smallest}, or a pair, got {value!r}"
+            f"{name}: expected an integer of at least {smallest}, or a pair, got {value!r}"
         )
     return int(both[0]), int(both[1])
 

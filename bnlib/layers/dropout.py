@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnlib.layers.base import Array, Layer, Rng, as_generators
+from bnlib._validation import Rng, as_generators
+from bnlib.layers.base import Array, Layer
 
 
 class Dropout(Layer):
@@ -45,7 +46,7 @@ class Dropout(Layer):
 
     def __init__(self, p: float, *, rng: Rng) -> None:
         if not 0 <= p < 1:
-            raise ValueError(f"p must be in [0, 1), got {p!r}")
+            raise ValueError(f"p: expected a number in [0, 1), got {p!r}")
         self._generators, seeds = as_generators(rng)
         super().__init__(seeds=seeds)
         self.p = float(p)

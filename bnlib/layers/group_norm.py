@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from bnlib import functional as F  # noqa: N812
-from bnlib.layers.base import Array, check_positive
+from bnlib._validation import check_integer
+from bnlib.layers.base import Array
 from bnlib.layers.norms import Norm
 
 
@@ -37,6 +38,8 @@ class GroupNorm(Norm):
 
     Raises
     ------
+    TypeError
+        If a size is no integer.
     ValueError
         If a size is not positive, ``num_groups`` does not divide ``num_channels``, or ``eps`` is
         negative.
@@ -63,11 +66,11 @@ class GroupNorm(Norm):
         seeds: int | None = None,
         dtype: DTypeLike = np.float64,
     ) -> None:
-        check_positive("num_groups", num_groups)
-        check_positive("num_channels", num_channels)
+        check_integer("num_groups", num_groups)
+        check_integer("num_channels", num_channels)
         if num_channels % num_groups:
             raise ValueError(
-                f"num_groups must divide num_channels={num_channels}, got {num_groups}"
+                f"num_groups: expected a divisor of num_channels={num_channels}, got {num_groups}"
             )
         super().__init__((num_channels,), eps=eps, affine=affine, seeds=seeds, dtype=dtype)
         self.num_groups, self.num_channels = num_groups, num_channels
@@ -119,6 +122,8 @@ class InstanceNorm(GroupNorm):
 
     Raises
     ------
+    TypeError
+        If a size is no integer.
     ValueError
         If a size is not positive or ``eps`` is negative.
 
@@ -142,7 +147,7 @@ class InstanceNorm(GroupNorm):
         seeds: int | None = None,
         dtype: DTypeLike = np.float64,
     ) -> None:
-        check_positive("num_features", num_features)
+        check_integer("num_features", num_features)
         super().__init__(
             num_features, num_features, eps=eps, affine=affine, seeds=seeds, dtype=dtype
         )

@@ -98,7 +98,7 @@ def scaled(std: float) -> Initializer:
     True
     """
     if not 0 <= std < np.inf:
-        raise ValueError(f"std must be at least 0 and finite, got {std!r}")
+        raise ValueError(f"std: expected a finite number >= 0, got {std!r}")
 
     def init(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
         return rng.standard_normal(shape) * std

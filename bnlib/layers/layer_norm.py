@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from bnlib import functional as F  # noqa: N812
-from bnlib.layers.base import Array, check_positive
+from bnlib._validation import check_integer
+from bnlib.layers.base import Array
 from bnlib.layers.norms import Norm
 
 
@@ -26,9 +27,9 @@ class _LastAxes(Norm):
     ) -> None:
         shape = (normalized_shape,) if np.ndim(normalized_shape) == 0 else tuple(normalized_shape)
         if not shape:
-            raise ValueError("normalized_shape must have at least one axis, got ()")
+            raise ValueError("normalized_shape: expected at least one axis, got ()")
         for size in shape:
-            check_positive("normalized_shape", size)
+            check_integer("normalized_shape", size)
         super().__init__(shape, eps=eps, affine=affine, seeds=seeds, dtype=dtype)
         self.normalized_shape = shape
 
@@ -67,6 +68,8 @@ class LayerNorm(_LastAxes):
 
     Raises
     ------
+    TypeError
+        If a size is no integer.
     ValueError
         If a size is not positive or ``eps`` is negative.
 
@@ -114,6 +117,8 @@ class RMSNorm(_LastAxes):
 
     Raises
     ------
+    TypeError
+        If a size is no integer.
     ValueError
         If a size is not positive or ``eps`` is negative.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from bnlib.layers.base import Array, Initializer, Layer, Rng, check_positive, draw, with_seeds
+from bnlib._validation import Rng, check_integer
+from bnlib.layers.base import Array, Initializer, Layer, draw, with_seeds
 from bnlib.layers.initializers import he
 
 
@@ -34,7 +35,7 @@ class Linear(Layer):
     Raises
     ------
     TypeError
-        If ``rng`` is not a generator or a list of them.
+        If ``rng`` is not a generator or a list of them, or a size is no integer.
     ValueError
         If ``d_in`` or ``d_out`` is not positive.
 
@@ -69,8 +70,8 @@ class Linear(Layer):
         bias: bool = True,
         dtype: DTypeLike = np.float64,
     ) -> None:
-        check_positive("d_in", d_in)
-        check_positive("d_out", d_out)
+        check_integer("d_in", d_in)
+        check_integer("d_out", d_out)
         weight, seeds = draw(rng, init, (d_in, d_out), (d_in, d_out), dtype)
         parameters = {"weight": weight}
         if bias:
@@ -83,7 +84,7 @@ class Linear(Layer):
         if x.ndim < 2 + (self.seeds is not None) or x.shape[-1] != self.d_in:
             expected = "".join(f"{n}, " for n in with_seeds(self.seeds, ()))
             raise ValueError(
-                f"{self._label}: x must have shape ({expected}m, {self.d_in}), got {x.shape}"
+                f"{self._label}: x: expected shape ({expected}m, {self.d_in}), got {x.shape}"
             )
         rows = x.reshape(*with_seeds(self.seeds, (-1, self.d_in)))
         y = rows @ self.parameters["weight"]

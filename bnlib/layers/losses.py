@@ -48,16 +48,17 @@ def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer]) -> tuple[A
     labels = np.asarray(labels)
     _check("logits", logits, "(..., m, c)")
     if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"labels must be integers, got dtype {labels.dtype}")
+        raise TypeError(f"labels: expected integers, got dtype {labels.dtype}")
     m, c = logits.shape[-2:]
     if labels.shape not in ((m,), logits.shape[:-1]):
         raise ValueError(
-            f"labels must have shape {(m,)} or {logits.shape[:-1]} to fit logits of shape "
+            f"labels: expected shape {(m,)} or {logits.shape[:-1]} to fit logits of shape "
             f"{logits.shape}, got {labels.shape}"
         )
     if labels.min() < 0 or labels.max() >= c:
         raise ValueError(
-            f"labels must be in 0 to {c - 1}, got {int(labels.min())} to {int(labels.max())}"
+            f"labels: expected numbers of 0 to {c - 1}, "
+            f"got {int(labels.min())} to {int(labels.max())}"
         )
     z = logits.reshape(-1, c).T.copy()  # (c, k m): a maximum along a short row is slow
     z -= z.max(axis=0)
@@ -104,7 +105,7 @@ def mean_squared_error(prediction: Array, target: Array) -> tuple[Array, Array]:
     target = np.asarray(target)
     if target.shape not in (prediction.shape[-2:], prediction.shape):
         raise ValueError(
-            f"target must have shape {prediction.shape[-2:]} or {prediction.shape}, "
+            f"target: expected shape {prediction.shape[-2:]} or {prediction.shape}, "
             f"got {target.shape}"
         )
     difference = prediction - target.astype(prediction.dtype, copy=False)
@@ -116,6 +117,8 @@ def mean_squared_error(prediction: Array, target: Array) -> tuple[Array, Array]:
 
 def _check(name: str, array: Array, expected: str) -> None:
     if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.floating):
-        raise TypeError(f"{name} must be a floating-point array, got {array!r}")
+        raise TypeError(f"{name}: expected a floating-point array, got {array!r}")
     if array.ndim < 2 or array.size == 0:
-        raise ValueError(f"{name} must have shape {expected} and not be empty, got {array.shape}")
+        raise ValueError(
+            f"{name}: expected shape {expected} and at least one example, got {array.shape}"
+        )

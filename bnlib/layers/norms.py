@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from bnlib.layers.base import Array, Layer, check_positive, float_dtype, with_seeds
+from bnlib._validation import check_eps, check_integer
+from bnlib.layers.base import Array, Layer, float_dtype, with_seeds
 
 
 class Norm(Layer):
@@ -23,10 +24,9 @@ class Norm(Layer):
         seeds: int | None,
         dtype: DTypeLike,
     ) -> None:
-        if not 0 <= eps < np.inf:
-            raise ValueError(f"eps must be at least 0 and finite, got {eps!r}")
+        check_eps(eps)
         if seeds is not None:
-            check_positive("seeds", seeds)
+            check_integer("seeds", seeds)
         self.dtype = float_dtype(dtype)
         self._shape = with_seeds(seeds, shape)
         initial = {"gamma": np.ones, "beta": np.zeros}
@@ -39,11 +39,11 @@ class Norm(Layer):
     def _check(self, x: Array, form: str, fits: bool) -> None:
         if x.dtype != self.dtype:
             raise TypeError(
-                f"{self._label}: x must have the layer's dtype {self.dtype}, got {x.dtype}"
+                f"{self._label}: x: expected the layer's dtype {self.dtype}, got {x.dtype}"
             )
         if not fits:
             leading = "" if self.seeds is None else f"{self.seeds}, "
-            raise ValueError(f"{self._label}: x must have shape ({leading}{form}), got {x.shape}")
+            raise ValueError(f"{self._label}: x: expected shape ({leading}{form}), got {x.shape}")
 
     def _check_channels(self, x: Array, channels: int) -> None:
         axis = len(with_seeds(self.seeds, (0,)))

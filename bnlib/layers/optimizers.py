@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bnlib._validation import check_eps
 from bnlib.layers.base import Array, Layer
 
 
@@ -26,7 +27,7 @@ class Optimizer:
         groups: Sequence[Mapping[str, Any]],
     ) -> None:
         if not isinstance(network, Layer):
-            raise TypeError(f"network must be a Layer, got {network!r}")
+            raise TypeError(f"network: expected a Layer, got {network!r}")
         self.network = network
         self._own = _by_name(network, groups)
         self._decays = self._by_parameter("weight_decay", weight_decay)
@@ -102,9 +103,9 @@ def per_seed(option: str, value: ArrayLike, seeds: int | None) -> float | Array:
     array = np.asarray(value, dtype=float)
     if array.ndim and array.shape != (seeds,):
         expected = "a number" if seeds is None else f"a number or an array of shape {(seeds,)}"
-        raise ValueError(f"{option} must be {expected}, got shape {array.shape}")
+        raise ValueError(f"{option}: expected {expected}, got shape {array.shape}")
     if not (np.isfinite(array).all() and (array >= 0).all()):
-        raise ValueError(f"{option} must be at least 0 and finite, got {value!r}")
+        raise ValueError(f"{option}: expected finite numbers >= 0, got {value!r}")
     return array if array.ndim else float(array)
 
 
@@ -163,9 +164,9 @@ class SGD(Optimizer):
         groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {momentum!r}")
+            raise ValueError(f"momentum: expected a number in [0, 1), got {momentum!r}")
         if nesterov and momentum == 0:
-            raise ValueError("nesterov needs momentum > 0, got momentum=0")
+            raise ValueError("momentum: expected more than 0 with nesterov, got 0")
         super().__init__(network, lr, weight_decay, groups)
         self.momentum, self.nesterov = float(momentum), nesterov
         self._velocity = self._zeros() if momentum else {}
@@ -243,9 +244,8 @@ class Adam(Optimizer):
         groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}")
-        if not 0 <= eps < np.inf:
-            raise ValueError(f"eps must be at least 0 and finite, got {eps!r}")
+            raise ValueError(f"betas: expected two numbers in [0, 1), got {betas!r}")
+        check_eps(eps)
         super().__init__(network, lr, weight_decay, groups)
         self.betas, self.eps = (float(betas[0]), float(betas[1])), float(eps)
         self._first, self._second = self._zeros(), self._zeros()

@@ -35,7 +35,7 @@ class _Pool2d(Layer):
         kh, kw = self.kernel_size
         if x.ndim < 3 or x.shape[-2] < kh or x.shape[-1] < kw:
             raise ValueError(
-                f"{self._label}: x must have shape (..., c, h, w) with h >= {kh}, w >= {kw}, "
+                f"{self._label}: x: expected shape (..., c, h, w) with h >= {kh}, w >= {kw}, "
                 f"got {x.shape}"
             )
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bnlib.functional._check import float_array, normalized_axes
+from bnlib._validation import float_array, normalized_axes
 from bnlib.layers import Layer, Sequential
 from bnlib.layers.base import Array
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.functional._check import float_array
+from bnlib._validation import float_array
 from bnlib.layers.base import Array
 
 

@@ -4,12 +4,13 @@ from bnlib._extras import require
 
 require("matplotlib", extra="book")
 
+from bnlib.measure.interval import Interval, mean_interval
 from bnlib.plots.backward import check_table, local_derivatives
 from bnlib.plots.descent import descent_path
 from bnlib.plots.distributions import heat_map, layer_histograms, points
 from bnlib.plots.geometry import project, sphere_and_plane
 from bnlib.plots.images import image_rows
-from bnlib.plots.lines import Interval, band, label_ends, mean_interval, plot_bands
+from bnlib.plots.lines import band, label_ends, plot_bands
 from bnlib.plots.schematics import averaging_axes, batch_norm_graph, graph
 from bnlib.plots.show import ThemedFigure, render, show
 from bnlib.plots.style import COLORS, DARK_COLORS, LINES, MARKERS, line_style, theme_css, use_style

@@ -11,7 +11,8 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.patches import Polygon
 from numpy.typing import ArrayLike
 
-from bnlib.plots.lines import label_ends, mean_interval
+from bnlib.measure.interval import mean_interval
+from bnlib.plots.lines import label_ends
 from bnlib.plots.style import MARKERS, line_style
 
 _GROUP_WIDTH = 0.4  # in units of the distance of two groups

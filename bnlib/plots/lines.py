@@ -3,73 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 from scipy.optimize import isotonic_regression
 
+from bnlib.measure.interval import mean_interval
 from bnlib.plots.style import line_style
-
-CONFIDENCE = 0.95
-"""The coverage of every interval in the book."""
 
 _LABEL_OFFSET = 6  # points between the end of a line and its label
 _LABEL_PADDING = 1.15  # distance of two labels, in heights of a label
-
-
-class Interval(NamedTuple):
-    """A mean over seeds with the ends of its confidence interval, each of shape (t,) or ()."""
-
-    mean: NDArray[np.floating]
-    low: NDArray[np.floating]
-    high: NDArray[np.floating]
-
-
-def mean_interval(samples: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
-    """Return the mean over seeds and its t-interval.
-
-    Parameters
-    ----------
-    samples : array_like of shape (k, ...)
-        One row a seed; at least two seeds, all values finite.
-    confidence : float
-        Coverage of the interval if the samples are normal.
-
-    Returns
-    -------
-    Interval
-        `mean`, `low` and `high`, each of shape (...).
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two seeds, or a value is not finite.
-
-    Notes
-    -----
-    mean -+ q s / sqrt(k), where s has the divisor k - 1 and q is the quantile of Student's t
-    distribution with k - 1 degrees of freedom.
-
-    Examples
-    --------
-    >>> [round(float(end), 2) for end in mean_interval([1.0, 2.0, 3.0])]
-    [2.0, -0.48, 4.48]
-    """
-    samples = np.asarray(samples, dtype=np.float64)
-    if samples.ndim == 0 or len(samples) < 2:
-        raise ValueError(f"samples: expected at least 2 seeds on axis 0, got {samples.shape}")
-    if not np.isfinite(samples).all():
-        raise ValueError(f"samples: expected finite values, got a non-finite one, {samples.shape}")
-    k = len(samples)
-    mean = samples.mean(axis=0)
-    quantile = stats.t.ppf((1 + confidence) / 2, k - 1)
-    half_width = quantile * samples.std(axis=0, ddof=1) / np.sqrt(k)
-    return Interval(mean, mean - half_width, mean + half_width)
 
 
 def band(

@@ -4,9 +4,9 @@
   or with `:show: tested` and `:show: planned` one of the two kinds in full.
 * ``{verdict}`key` `` is the verdict alone, in a sentence.
 
-A chapter delivers a verdict with `bnlib.experiments.ledger.glue_verdict`. A verdict that no chapter
-delivered, or that no table shows, is a warning, which fails the build. After a chapter has been
-executed again, the pages that show a verdict are written again.
+A chapter delivers a verdict with `bnlib.experiments.records.ledger.glue_verdict`. A verdict that no
+chapter delivered, or that no table shows, is a warning, which fails the build. After a chapter has
+been executed again, the pages that show a verdict are written again.
 """
 
 import ast

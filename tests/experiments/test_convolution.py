@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bnlib.experiments import _lit_networks as lit
 from bnlib.experiments.convolution import (
     ARMS,
     LIGHTS,
@@ -17,7 +16,8 @@ from bnlib.experiments.convolution import (
     overall,
     run,
 )
-from bnlib.experiments.verdict import Verdict
+from bnlib.experiments.engine import varying_light as lit
+from bnlib.experiments.records.verdict import Verdict
 
 SMALL = Config(
     dataset="photos",
@@ -104,6 +104,14 @@ def test_light_that_does_not_vary_costs_nothing():
             assert np.array_equal(dark.cost(arm, mode), np.zeros(config.seeds)), (arm, mode)
 
 
+def test_a_rate_that_diverges_does_not_stop_the_others():
+    config = replace(SMALL, arms=("batch",), rates=(0.1, 1e20))
+    diverging, alone = run(config), run(replace(config, rates=(0.1,)))
+    assert diverging.rate("batch", "batch", "eval") == 0.1
+    for case, accuracy in alone.test.items():
+        np.testing.assert_allclose(diverging.test[case], accuracy, atol=0.05)
+
+
 def test_control_differs_from_none_in_its_weights_alone():
     data = lit.load("photos")
     none, control = (lit.build(arm, SMALL, data) for arm in ("none", "control"))
@@ -123,7 +131,7 @@ def test_picked_replicas_answer_as_they_did(mode):
     data, x, _ = lit.split(lit.load("photos"), SMALL)
     network = lit.build("batch", SMALL, data)
     lit.train(network, data, "batch", SMALL)
-    lit.enter(mode, network, data, "batch", SMALL)
+    network = lit.in_mode(mode, network, data, "batch", SMALL)
     picked = lit.pick(1, network, "batch", SMALL, data)
     batch = np.broadcast_to(x[:16], (4, 16, *x.shape[1:]))
     expected = network(batch)[2:]
@@ -133,8 +141,7 @@ def test_picked_replicas_answer_as_they_did(mode):
 
 def test_recalibration_averages_all_mini_batches_alike():
     data = lit.load("photos")
-    network = lit.build("batch", SMALL, data)
-    lit.enter("recalibrated", network, data, "constant", SMALL)
+    network = lit.in_mode("recalibrated", lit.build("batch", SMALL, data), data, "constant", SMALL)
     norm = network[2]
     assert norm.running.count == lit.RECALIBRATION
     maps = network[1](network[0](np.broadcast_to(data.x_train[None, :2000], (4, 2000, 1, 12, 12))))

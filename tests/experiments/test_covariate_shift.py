@@ -94,5 +94,5 @@ def test_explanation_of_synthetic_curves(small):
 
 def test_one_norm_cannot_be_judged(small):
     result = dataclasses.replace(small, config=change(norms=("none",)))
-    with pytest.raises(ValueError, match="two norms"):
+    with pytest.raises(ValueError, match="two arms"):
         experiment.judge(result)

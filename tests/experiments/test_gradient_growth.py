@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import dblquad
 
 from bnlib.experiments import gradient_growth as experiment
-from bnlib.experiments import wide_networks
+from bnlib.experiments.engine import infinite_width
 
 SMALL = experiment.Config(depth=24, width=60, m=16, seeds=6)
 CASES = ("sigmoid", "ReLU, half of He", "ReLU, He", "residual, He")
@@ -54,7 +54,7 @@ def test_control_of_other_seeds_is_no_effect():
 def test_growth_hits_the_theory(case, activation, m):
     config = experiment.Config(cases=(case,), width=200, depth=12, m=m)
     without, with_norm = experiment.growth(experiment.run(config).gradients[case])
-    theory = wide_networks.predict_growth(activation, m)
+    theory = infinite_width.predict_growth(activation, m)
     error = with_norm.std(ddof=1) / np.sqrt(len(with_norm))
     assert abs(with_norm.mean() - theory) < 4 * error + 0.01 * theory
     assert 4 * error < 0.05
@@ -65,7 +65,7 @@ def test_growth_of_residual_networks_hits_the_theory():
     config = experiment.Config(cases=("residual, He",), depth=40)
     gradients = experiment.run(config).gradients["residual, He"][1]
     growth = 2 * np.log(10) * (gradients[:, 0] - gradients[:, -1])
-    theory = np.log(wide_networks.predict_residual_growth(config.m, config.depth)).sum()
+    theory = np.log(infinite_width.predict_residual_growth(config.m, config.depth)).sum()
     np.testing.assert_allclose(growth.mean(), theory, rtol=0.03)
 
 
@@ -83,7 +83,7 @@ def test_kernel_is_the_expected_product():
             return product * np.exp(-(u * u + v * v) / 2) / (2 * np.pi)
 
         expected, _ = dblquad(density, 0, 9, -9, 9, epsabs=1e-7)
-        np.testing.assert_allclose(wide_networks.relu_kernel(c), expected, atol=1e-5)
+        np.testing.assert_allclose(infinite_width.relu_kernel(c), expected, atol=1e-5)
 
 
 def test_prediction_is_the_expected_trace():
@@ -100,16 +100,18 @@ def test_prediction_is_the_expected_trace():
     relu = np.maximum(x_hat, 0)
     spread = relu.var(axis=1, ddof=1).mean()  # of the activations, over the mini-batch
     growth = np.square(dz).sum(axis=1).mean() / (m - 1) / spread
-    np.testing.assert_allclose(wide_networks.predict_growth("relu", m), growth, rtol=0.02)
+    np.testing.assert_allclose(infinite_width.predict_growth("relu", m), growth, rtol=0.02)
 
 
 def test_limits_of_the_predictions():
     np.testing.assert_allclose(
-        wide_networks.predict_growth("relu", 10**6), np.pi / (np.pi - 1), rtol=1e-5
+        infinite_width.predict_growth("relu", 10**6), np.pi / (np.pi - 1), rtol=1e-5
     )
-    power = np.diff(np.log(np.cumprod(wide_networks.predict_residual_growth(64, 4000))[[1999, -1]]))
+    power = np.diff(
+        np.log(np.cumprod(infinite_width.predict_residual_growth(64, 4000))[[1999, -1]])
+    )
     np.testing.assert_allclose(
-        power / np.log(2), wide_networks.predict_growth("relu", 64), rtol=1e-2
+        power / np.log(2), infinite_width.predict_growth("relu", 64), rtol=1e-2
     )
 
 
@@ -117,9 +119,9 @@ def test_errors_name_what_was_expected(small):
     with pytest.raises(ValueError, match="cases: expected some of"):
         experiment.run(dataclasses.replace(SMALL, cases=("step",)))
     one = dataclasses.replace(small, config=dataclasses.replace(SMALL, norms=("none",)))
-    with pytest.raises(ValueError, match="two norms"):
+    with pytest.raises(ValueError, match="two arms"):
         experiment.judge(one)
     with pytest.raises(ValueError, match="m: expected at least 4"):
-        wide_networks.predict_growth("relu", 3)
+        infinite_width.predict_growth("relu", 3)
     with pytest.raises(ValueError, match="activation: expected"):
-        wide_networks.predict_growth("sigmoid", 8)
+        infinite_width.predict_growth("sigmoid", 8)

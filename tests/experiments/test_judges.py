@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from bnlib.experiments.registry import all_experiments, to_json
-from bnlib.experiments.verdict import Verdict
+from bnlib.experiments.records.registry import all_experiments, to_json
+from bnlib.experiments.records.verdict import Verdict
 
 OPPOSITE = {"supported": "refuted", "refuted": "supported", "no effect": "no effect"}
 
@@ -24,12 +24,13 @@ class Case(NamedTuple):
 
     `control` and `swapped` change the config (a dict of fields) or, where no field chooses the
     arms, the result (a function). `settings` make a run that takes a second, and whose effects
-    differ from 0.
+    differ from 0, but for those with the keys `idle`.
     """
 
     settings: dict[str, Any]
     control: dict[str, Any] | Callable[[Any], Any]  # both arms are the control
     swapped: dict[str, Any] | Callable[[Any], Any]  # treatment and control are exchanged
+    idle: tuple[str, ...] = ()
 
 
 def lit_arms(batch, none):
@@ -62,6 +63,16 @@ CASES = {
         {"ratios": (1.0, 5.0), "seeds": 4, "tolerance": 1e-4},
         control={"ratios": (1.0,)},  # equal units: standardization changes next to nothing
         swapped=lambda result: replace(result, steps=result.steps[::-1]),
+    ),
+    "conversion": Case(
+        {"seeds": 4, "steps": 60, "depth": 4, "width": 6, "lr": 0.3},
+        control=lambda result: replace(
+            result, accuracy=dict.fromkeys(result.accuracy, result.accuracy["right"])
+        ),
+        swapped=lambda result: replace(
+            result, accuracy={name: -each for name, each in result.accuracy.items()}
+        ),
+        idle=("eps",),
     ),
     "convolution": Case(
         {
@@ -118,6 +129,11 @@ CASES = {
         },
         control=lambda result: dropped(result, {"no": "no", "every": "no"}),
         swapped=lambda result: dropped(result, {"no": "every", "every": "no"}),
+    ),
+    "effective_rates": Case(
+        {"rates": (0.1, 10.0), "depth": 2, "width": 8, "steps": 30, "seeds": 3},
+        control={"norm": "none", "rates": (0.001, 0.01)},
+        swapped=lambda result: replace(result, squared_norm=result.squared_norm[:, :, ::-1]),
     ),
     "gradient_accumulation": Case(
         {"width": 8, "seeds": 3, "parts": (1, 4)}, control=NO_NORM, swapped=SWAPPED
@@ -269,16 +285,17 @@ def test_the_control_in_both_arms_has_no_effect(name):
 def test_swapped_arms_change_the_sign_and_the_answer(name):
     swapped = judged(name, CASES[name].swapped)
     for key, verdict in EXPERIMENTS[name].verdicts(result(name)).items():
-        assert verdict.effect != 0, key
+        assert (verdict.effect != 0) == (key not in CASES[name].idle), key
         mirrored = [-swapped[key].effect, -swapped[key].high, -swapped[key].low]
         assert mirrored == pytest.approx([verdict.effect, verdict.low, verdict.high]), key
         assert swapped[key].answer == OPPOSITE.get(verdict.answer, verdict.answer), key
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_same_config_gives_the_same_numbers(name):
+def test_the_same_config_gives_the_same_numbers_and_a_progress_bar(name, capsys):
     first = result(name)
-    assert to_json(EXPERIMENTS[name].run(first.config)) == to_json(first)
+    assert to_json(EXPERIMENTS[name].run(first.config, progress=True)) == to_json(first)
+    assert "0%|" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bnlib.experiments import rank_collapse as experiment
-from bnlib.experiments import wide_networks
+from bnlib.experiments.engine import infinite_width
 
 SMALL = experiment.Config(layers=(1, 4, 30), seeds=6)
 
@@ -32,15 +32,15 @@ def test_cosines_of_wide_networks_hit_the_theory():
     result = experiment.run(dataclasses.replace(SMALL, width=400, layers=(1, 2, 5)))
     cosine, theory = 0.0, []
     for _ in range(5):
-        cosine = 2 * wide_networks.relu_kernel(cosine)
+        cosine = 2 * infinite_width.relu_kernel(cosine)
         theory.append(cosine)
     measured = result.cosine.mean(axis=1)
     np.testing.assert_allclose(measured[0], np.array(theory)[[0, 1, 4]], atol=0.02)
-    centred = 2 * wide_networks.relu_kernel(-1 / (SMALL.m - 1))
+    centred = 2 * infinite_width.relu_kernel(-1 / (SMALL.m - 1))
     np.testing.assert_allclose(measured[1], centred, atol=0.02)
 
 
 def test_judge_refuses_one_norm(small):
     one = dataclasses.replace(small, config=dataclasses.replace(SMALL, norms=("none",)))
-    with pytest.raises(ValueError, match="two norms"):
+    with pytest.raises(ValueError, match="two arms"):
         experiment.judge(one)

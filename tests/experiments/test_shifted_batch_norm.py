@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bnlib.experiments import networks
 from bnlib.experiments import shifted_batch_norm as experiment
+from bnlib.experiments.engine import networks
 
 SMALL = experiment.Config(
     strengths=(0.0, 2.0), rates=(0.01, 0.3), depth=4, width=12, steps=20, every=10, seeds=4
@@ -78,5 +78,5 @@ def test_the_networks_of_strength_0_are_the_plain_ones():
 
 
 def test_one_norm_cannot_be_judged(small):
-    with pytest.raises(ValueError, match="two norms"):
+    with pytest.raises(ValueError, match="two arms"):
         experiment.judge(dataclasses.replace(small, config=change(norms=("none",))))

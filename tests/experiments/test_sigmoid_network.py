@@ -56,5 +56,5 @@ def test_the_early_step_must_be_measured():
 
 
 def test_one_norm_cannot_be_judged(small):
-    with pytest.raises(ValueError, match="two norms"):
+    with pytest.raises(ValueError, match="two arms"):
         experiment.judge(dataclasses.replace(small, config=change(norms=("none",))))

@@ -117,7 +117,7 @@ def test_judge_is_mixed_where_scales_differ():
 
 
 def test_judge_refuses_one_norm():
-    with pytest.raises(ValueError, match=r"two norms, got \('none',\)"):
+    with pytest.raises(ValueError, match=r"two arms, the control first, got \('none',\)"):
         experiment.judge(experiment.run(dataclasses.replace(SMALL, norms=("none",), depth=1)))
 
 

@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bnlib.experiments import networks
 from bnlib.experiments import trainable_depth as experiment
+from bnlib.experiments.engine import networks
 from bnlib.layers import Residual
 
 SMALL = experiment.Config(
@@ -88,5 +88,5 @@ def test_bad_configs_are_refused(change, message):
 
 def test_judge_refuses_one_norm(small):
     one = dataclasses.replace(small, config=dataclasses.replace(SMALL, norms=("none",)))
-    with pytest.raises(ValueError, match="two norms"):
+    with pytest.raises(ValueError, match="two arms"):
         experiment.judge(one)

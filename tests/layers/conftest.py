@@ -28,6 +28,12 @@ LAYERS = {
     "batch-norm": (lambda rng, k, t: L.BatchNorm(4, seeds=k, dtype=t), (8, 4)),
     "batch-norm-images": (lambda rng, k, t: L.BatchNorm(3, seeds=k, dtype=t), (2, 3, 4, 4)),
     "batch-norm-bare": (lambda rng, k, t: L.BatchNorm(4, affine=False, seeds=k, dtype=t), (3, 4)),
+    "ghost-batch-norm": (lambda rng, k, t: L.GhostBatchNorm(4, 4, seeds=k, dtype=t), (8, 4)),
+    "ghost-batch-norm-images": (
+        lambda rng, k, t: L.GhostBatchNorm(3, 2, affine=False, seeds=k, dtype=t),
+        (4, 3, 2, 3),
+    ),
+    "dynamic-tanh": (lambda rng, k, t: L.DynamicTanh(4, seeds=k, dtype=t), (3, 5, 4)),
     "layer-norm": (lambda rng, k, t: L.LayerNorm(4, seeds=k, dtype=t), (3, 4)),
     "layer-norm-sequence": (lambda rng, k, t: L.LayerNorm((5, 4), seeds=k, dtype=t), (3, 5, 4)),
     "group-norm": (lambda rng, k, t: L.GroupNorm(2, 4, seeds=k, dtype=t), (2, 4, 3, 3)),

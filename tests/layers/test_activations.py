@@ -44,5 +44,5 @@ def test_flatten_joins_channels_height_and_width_by_default():
 def test_flatten_refuses_too_few_axes():
     with pytest.raises(ValueError, match=r"at least 3 axes, got \(2, 2\)"):
         Flatten()(np.ones((2, 2)))
-    with pytest.raises(ValueError, match="axes must be a positive integer"):
+    with pytest.raises(ValueError, match="axes: expected at least 1"):
         Flatten(0)

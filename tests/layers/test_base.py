@@ -140,9 +140,9 @@ def test_wrong_upstream_is_refused_and_gradients_stay(make, rng):
     y = layer(rng.standard_normal(shape))
     layer.backward(rng.standard_normal(y.shape))
     before = {name: g.copy() for name, g in layer.gradients.items()}
-    with pytest.raises(ValueError, match="dy must have the shape"):
+    with pytest.raises(ValueError, match="dy: expected the shape"):
         layer.backward(np.ones((*y.shape, 1)))
-    with pytest.raises(TypeError, match="dy must be an array of dtype float64"):
+    with pytest.raises(TypeError, match="dy: expected an array of dtype float64"):
         layer.backward(np.ones(y.shape, np.float32))
     for name, g in layer.gradients.items():
         np.testing.assert_array_equal(g, before[name])
@@ -151,7 +151,7 @@ def test_wrong_upstream_is_refused_and_gradients_stay(make, rng):
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        (np.ones((2, 4), int), TypeError, "x must be a floating-point array, got dtype int64"),
+        (np.ones((2, 4), int), TypeError, "x: expected a floating-point array, got dtype int64"),
         (np.ones((2, 4), complex), TypeError, "got dtype complex128"),
         ([[1.0]], TypeError, "got list"),
     ],
@@ -164,7 +164,7 @@ def test_input_that_is_not_floating_point_is_refused(make, x, error, message):
 
 def test_empty_mini_batch_is_refused(make):
     layer, shape = make()
-    with pytest.raises(ValueError, match="must not be empty"):
+    with pytest.raises(ValueError, match="expected at least one example"):
         layer(np.ones((0, *shape[1:])))
 
 
@@ -174,7 +174,7 @@ def test_refused_input_leaves_the_layer_as_it_was(make, rng):
     dy = rng.standard_normal(y.shape)
     dx, before = layer.backward(dy), {name: a.copy() for name, a in parts(layer).items()}
     wrong = np.ones((0,)) if layer.seeds is None else np.ones((3, *shape[1:]))
-    with pytest.raises(ValueError, match=r"x must"):
+    with pytest.raises(ValueError, match="x: expected"):
         layer(wrong)
     np.testing.assert_array_equal(layer.backward(dy), dx)
     for name, array in parts(layer).items():
@@ -195,9 +195,17 @@ def test_repr_shows_the_seeds(make):
     assert layer.seeds is None or "seeds=2" in repr(layer)
 
 
-@pytest.mark.parametrize("seeds", [0, -1, 1.5, True])
-def test_bad_number_of_seeds_is_refused(seeds):
-    with pytest.raises(ValueError, match="seeds must be a positive integer"):
+@pytest.mark.parametrize(
+    ("seeds", "error", "message"),
+    [
+        (0, ValueError, "seeds: expected at least 1, got 0"),
+        (-1, ValueError, "seeds: expected at least 1, got -1"),
+        (1.5, TypeError, "seeds: expected an integer, got 1.5"),
+        (True, TypeError, "seeds: expected an integer, got True"),
+    ],
+)
+def test_bad_number_of_seeds_is_refused(seeds, error, message):
+    with pytest.raises(error, match=message):
         Layer(seeds=seeds)
 
 

@@ -106,10 +106,10 @@ def test_bad_batches_are_refused_and_leave_the_running_statistics(rng, seeds):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_features": 0}, "num_features must be a positive integer"),
-        ({"eps": -1e-5}, "eps must be at least 0"),
-        ({"momentum": 1.5}, r"momentum must be in \[0, 1\] or None, got 1.5"),
-        ({"seeds": 0}, "seeds must be a positive integer"),
+        ({"num_features": 0}, "num_features: expected at least 1"),
+        ({"eps": -1e-5}, "eps: expected a finite number >= 0"),
+        ({"momentum": 1.5}, r"momentum: expected a number in \[0, 1\] or None, got 1.5"),
+        ({"seeds": 0}, "seeds: expected at least 1"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
@@ -120,10 +120,10 @@ def test_bad_arguments_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("seeds", "shape", "message"),
     [
-        (None, (3, 5), r"x must have shape \(n, 4, ...\), got \(3, 5\)"),
-        (None, (4,), r"x must have shape \(n, 4, ...\), got \(4,\)"),
-        (2, (2, 4), r"x must have shape \(2, n, 4, ...\), got \(2, 4\)"),
-        (2, (2, 4, 5), r"x must have shape \(2, n, 4, ...\), got \(2, 4, 5\)"),
+        (None, (3, 5), r"x: expected shape \(n, 4, ...\), got \(3, 5\)"),
+        (None, (4,), r"x: expected shape \(n, 4, ...\), got \(4,\)"),
+        (2, (2, 4), r"x: expected shape \(2, n, 4, ...\), got \(2, 4\)"),
+        (2, (2, 4, 5), r"x: expected shape \(2, n, 4, ...\), got \(2, 4, 5\)"),
     ],
 )
 def test_bad_shapes_are_refused(seeds, shape, message):

@@ -77,12 +77,12 @@ def test_output_is_contiguous(rng):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"c_in": 0}, "c_in must be a positive integer"),
-        ({"groups": 3}, "groups must divide c_in=4 and c_out=6, got 3"),
-        ({"kernel_size": 0}, "kernel_size must be an integer of at least 1, or a pair, got 0"),
-        ({"kernel_size": (3, 3, 3)}, "kernel_size must be an integer"),
-        ({"stride": 1.5}, "stride must be an integer"),
-        ({"padding": -1}, "padding must be an integer of at least 0"),
+        ({"c_in": 0}, "c_in: expected at least 1"),
+        ({"groups": 3}, "groups: expected a divisor of c_in=4 and c_out=6, got 3"),
+        ({"kernel_size": 0}, "kernel_size: expected an integer of at least 1, or a pair, got 0"),
+        ({"kernel_size": (3, 3, 3)}, "kernel_size: expected an integer"),
+        ({"stride": 1.5}, "stride: expected an integer"),
+        ({"padding": -1}, "padding: expected an integer of at least 0"),
     ],
 )
 def test_bad_arguments_are_refused(rng, arguments, message):
@@ -93,9 +93,9 @@ def test_bad_arguments_are_refused(rng, arguments, message):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((2, 3, 5, 5), r"x must have shape \(n, 4, h, w\), got \(2, 3, 5, 5\)"),
-        ((4, 5, 5), r"x must have shape \(n, 4, h, w\), got \(4, 5, 5\)"),
-        ((2, 4, 2, 5), r"at least as large as the window \(3, 3\) .* got \(2, 4, 2, 5\)"),
+        ((2, 3, 5, 5), r"x: expected shape \(n, 4, h, w\), got \(2, 3, 5, 5\)"),
+        ((4, 5, 5), r"x: expected shape \(n, 4, h, w\), got \(4, 5, 5\)"),
+        ((2, 4, 2, 5), r"at least the size of the window \(3, 3\) .* got \(2, 4, 2, 5\)"),
     ],
 )
 def test_bad_shapes_are_refused(rng, shape, message):

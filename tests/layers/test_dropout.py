@@ -40,7 +40,7 @@ def test_eval_mode_is_the_identity_and_draws_nothing():
 
 @pytest.mark.parametrize("p", [-0.1, 1, 1.5, float("nan")])
 def test_p_out_of_range_is_refused(p):
-    with pytest.raises(ValueError, match=r"p must be in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"p: expected a number in \[0, 1\)"):
         Dropout(p, rng=np.random.default_rng(0))
 
 

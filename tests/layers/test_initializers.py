@@ -19,5 +19,5 @@ def test_moments_are_those_of_a_normal_distribution(init, std):
 
 @pytest.mark.parametrize("std", [-1.0, np.inf, np.nan])
 def test_bad_scale_is_refused(std):
-    with pytest.raises(ValueError, match="std must be at least 0 and finite"):
+    with pytest.raises(ValueError, match="std: expected a finite number >= 0"):
         scaled(std)

@@ -53,11 +53,11 @@ def test_bias_starts_at_zero_and_init_is_used(rng):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"d_in": 0}, ValueError, "d_in must be a positive integer, got 0"),
-        ({"d_out": 2.0}, ValueError, "d_out must be a positive integer"),
-        ({"rng": 1}, TypeError, "rng must be a numpy.random.Generator"),
-        ({"rng": []}, TypeError, "rng must be a numpy.random.Generator"),
-        ({"dtype": int}, TypeError, "dtype must be a floating-point type"),
+        ({"d_in": 0}, ValueError, "d_in: expected at least 1, got 0"),
+        ({"d_out": 2.0}, TypeError, "d_out: expected an integer, got 2.0"),
+        ({"rng": 1}, TypeError, "rng: expected a numpy.random.Generator"),
+        ({"rng": []}, TypeError, "rng: expected a numpy.random.Generator"),
+        ({"dtype": int}, TypeError, "dtype: expected a floating-point type"),
     ],
 )
 def test_bad_arguments_are_refused(rng, arguments, error, message):
@@ -68,11 +68,11 @@ def test_bad_arguments_are_refused(rng, arguments, error, message):
 @pytest.mark.parametrize(
     ("seeds", "shape", "message"),
     [
-        (None, (3, 5), r"x must have shape \(m, 4\), got \(3, 5\)"),
-        (None, (4,), r"x must have shape \(m, 4\), got \(4,\)"),
-        (2, (2, 3, 5), r"x must have shape \(2, m, 4\), got \(2, 3, 5\)"),
-        (2, (2, 4), r"x must have shape \(2, m, 4\), got \(2, 4\)"),
-        (2, (3, 8, 4), r"x must have shape \(2, m, ...\), the seed axis first, got \(3, 8, 4\)"),
+        (None, (3, 5), r"x: expected shape \(m, 4\), got \(3, 5\)"),
+        (None, (4,), r"x: expected shape \(m, 4\), got \(4,\)"),
+        (2, (2, 3, 5), r"x: expected shape \(2, m, 4\), got \(2, 3, 5\)"),
+        (2, (2, 4), r"x: expected shape \(2, m, 4\), got \(2, 4\)"),
+        (2, (3, 8, 4), r"x: expected shape \(2, m, ...\), the seed axis first, got \(3, 8, 4\)"),
     ],
 )
 def test_bad_shapes_are_refused(seeds, shape, message):

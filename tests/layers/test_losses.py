@@ -73,14 +73,14 @@ def test_float32_stays_float32_and_inputs_are_not_modified(rng, loss):
 @pytest.mark.parametrize(
     ("logits", "labels", "error", "message"),
     [
-        (np.ones((3, 2)), [0, 1], ValueError, r"labels must have shape \(3,\) .* got \(2,\)"),
+        (np.ones((3, 2)), [0, 1], ValueError, r"labels: expected shape \(3,\) .* got \(2,\)"),
         (np.ones((2, 3, 2)), np.zeros((3, 2), int), ValueError, r"\(2, 3\) .* got \(3, 2\)"),
-        (np.ones((2, 2)), [0, 2], ValueError, "labels must be in 0 to 1, got 0 to 2"),
-        (np.ones((2, 2)), [-1, 0], ValueError, "labels must be in 0 to 1, got -1 to 0"),
-        (np.ones((2, 2)), [0.0, 1.0], TypeError, "labels must be integers, got dtype float64"),
-        (np.ones((2, 2), int), [0, 1], TypeError, "logits must be a floating-point array"),
-        (np.ones(2), [0, 1], ValueError, r"logits must have shape \(..., m, c\)"),
-        (np.ones((0, 2)), np.zeros(0, int), ValueError, r"not be empty, got \(0, 2\)"),
+        (np.ones((2, 2)), [0, 2], ValueError, "labels: expected numbers of 0 to 1, got 0 to 2"),
+        (np.ones((2, 2)), [-1, 0], ValueError, "labels: expected numbers of 0 to 1, got -1 to 0"),
+        (np.ones((2, 2)), [0.0, 1.0], TypeError, "labels: expected integers, got dtype float64"),
+        (np.ones((2, 2), int), [0, 1], TypeError, "logits: expected a floating-point array"),
+        (np.ones(2), [0, 1], ValueError, r"logits: expected shape \(..., m, c\)"),
+        (np.ones((0, 2)), np.zeros(0, int), ValueError, r"at least one example, got \(0, 2\)"),
     ],
 )
 def test_cross_entropy_refuses_bad_input(logits, labels, error, message):
@@ -91,10 +91,10 @@ def test_cross_entropy_refuses_bad_input(logits, labels, error, message):
 @pytest.mark.parametrize(
     ("prediction", "target", "error", "message"),
     [
-        (np.ones((2, 3)), np.ones((2, 1)), ValueError, r"target must have shape .* got \(2, 1\)"),
-        (np.ones((2, 3)), 1.0, ValueError, r"target must have shape .* got \(\)"),
-        (np.ones((2, 3), int), np.ones((2, 3)), TypeError, "prediction must be a floating"),
-        (np.ones((2, 0)), np.ones((2, 0)), ValueError, "not be empty"),
+        (np.ones((2, 3)), np.ones((2, 1)), ValueError, r"target: expected shape .* got \(2, 1\)"),
+        (np.ones((2, 3)), 1.0, ValueError, r"target: expected shape .* got \(\)"),
+        (np.ones((2, 3), int), np.ones((2, 3)), TypeError, "prediction: expected a floating"),
+        (np.ones((2, 0)), np.ones((2, 0)), ValueError, "at least one example"),
     ],
 )
 def test_mean_squared_error_refuses_bad_input(prediction, target, error, message):

@@ -86,13 +86,13 @@ def test_seeds_equal_separate_layers(rng, name, affine):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LayerNorm(0), "normalized_shape must be a positive integer, got 0"),
-        (lambda: RMSNorm(()), "normalized_shape must have at least one axis"),
-        (lambda: GroupNorm(3, 4), "num_groups must divide num_channels=4, got 3"),
-        (lambda: GroupNorm(0, 4), "num_groups must be a positive integer"),
-        (lambda: InstanceNorm(0), "num_features must be a positive integer"),
-        (lambda: LayerNorm(4, eps=-1.0), "eps must be at least 0"),
-        (lambda: LayerNorm(4, seeds=0), "seeds must be a positive integer"),
+        (lambda: LayerNorm(0), "normalized_shape: expected at least 1, got 0"),
+        (lambda: RMSNorm(()), "normalized_shape: expected at least one axis"),
+        (lambda: GroupNorm(3, 4), "num_groups: expected a divisor of num_channels=4, got 3"),
+        (lambda: GroupNorm(0, 4), "num_groups: expected at least 1"),
+        (lambda: InstanceNorm(0), "num_features: expected at least 1"),
+        (lambda: LayerNorm(4, eps=-1.0), "eps: expected a finite number >= 0"),
+        (lambda: LayerNorm(4, seeds=0), "seeds: expected at least 1"),
     ],
 )
 def test_bad_arguments_are_refused(make, message):
@@ -103,11 +103,11 @@ def test_bad_arguments_are_refused(make, message):
 @pytest.mark.parametrize(
     ("layer", "shape", "message"),
     [
-        (LayerNorm(4), (2, 3), r"x must have shape \(m, ..., 4\), got \(2, 3\)"),
-        (LayerNorm((3, 4)), (3, 4), r"x must have shape \(m, ..., 3, 4\), got \(3, 4\)"),
-        (RMSNorm(4, seeds=2), (2, 4), r"x must have shape \(2, m, ..., 4\), got \(2, 4\)"),
-        (GroupNorm(2, 4), (2, 3, 4), r"x must have shape \(n, 4, ...\), got \(2, 3, 4\)"),
-        (InstanceNorm(4, seeds=2), (2, 4, 5), r"x must have shape \(2, n, 4, ...\)"),
+        (LayerNorm(4), (2, 3), r"x: expected shape \(m, ..., 4\), got \(2, 3\)"),
+        (LayerNorm((3, 4)), (3, 4), r"x: expected shape \(m, ..., 3, 4\), got \(3, 4\)"),
+        (RMSNorm(4, seeds=2), (2, 4), r"x: expected shape \(2, m, ..., 4\), got \(2, 4\)"),
+        (GroupNorm(2, 4), (2, 3, 4), r"x: expected shape \(n, 4, ...\), got \(2, 3, 4\)"),
+        (InstanceNorm(4, seeds=2), (2, 4, 5), r"x: expected shape \(2, n, 4, ...\)"),
     ],
 )
 def test_bad_shapes_are_refused(layer, shape, message):

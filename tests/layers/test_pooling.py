@@ -33,9 +33,9 @@ def test_window_larger_than_the_image_is_refused(pool):
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_bad_sizes_are_refused(pool):
-    with pytest.raises(ValueError, match="kernel_size must be an integer of at least 1"):
+    with pytest.raises(ValueError, match="kernel_size: expected an integer of at least 1"):
         pool(0)
-    with pytest.raises(ValueError, match="stride must be an integer of at least 1"):
+    with pytest.raises(ValueError, match="stride: expected an integer of at least 1"):
         pool(2, (1, 0))
 
 

@@ -44,7 +44,7 @@ def train(network, x, labels):
 def test_capture_ends_with_the_block_also_after_an_error(unchanged):
     network, (x, _) = build(), batch()
     with unchanged(network):
-        with pytest.raises(ValueError, match="x must have shape"), capture_outputs(network, [0]):
+        with pytest.raises(ValueError, match="x: expected shape"), capture_outputs(network, [0]):
             network(x[:, :2])
         with capture_outputs(network, [5]) as outputs:
             pass

@@ -216,7 +216,7 @@ def test_wrong_arguments_are_refused():
 def test_an_error_in_the_loss_leaves_everything_as_it_was(unchanged):
     network, (x, labels) = build(), batch()
     optimizer = SGD(network, 0.1, momentum=0.9)
-    with unchanged(network, optimizer), pytest.raises(ValueError, match="labels must have shape"):
+    with unchanged(network, optimizer), pytest.raises(ValueError, match="labels: expected shape"):
         covariate_shift(network, optimizer, softmax_cross_entropy, x, labels[:3])
 
 

@@ -6,16 +6,16 @@ i % seeds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache, partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import datasets, layers
-from bnlib.experiments._lanes import build_norm
+from bnlib.experiments.engine.replicas import build_norm
 
 DATASETS = {
     "digits": datasets.digits,
@@ -35,7 +35,8 @@ INITS = {
 }
 """Name -> standard deviation of a weight at scale 1, from fan_in and fan_out."""
 
-WEIGHTS, ORDER = range(2)  # what a stream of random numbers is for
+WEIGHTS, ORDER, RECALIBRATION, TEST = range(4)  # what a stream of random numbers is for
+DROPOUT = NOISE = RECALIBRATION  # no experiment has two of these
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,29 @@ class Config:
         if self.optimizer == "adam" and self.momentum:
             raise ValueError(f"momentum: expected 0, as Adam has its own, got {self.momentum}")
 
+    @classmethod
+    def of(cls, config: Any, **others: Any) -> Self:
+        """Take every field that the config of an experiment has too, and the others as given.
+
+        Parameters
+        ----------
+        config : dataclass instance
+            Its fields of the same names mean the same.
+        **others
+            Further fields; they go before those of `config`.
+
+        Returns
+        -------
+        Config
+
+        Raises
+        ------
+        TypeError
+            If one of the others is no field.
+        """
+        shared = {field.name for field in fields(cls)} & {field.name for field in fields(config)}
+        return cls(**{name: getattr(config, name) for name in shared} | others)
+
     @property
     def rates(self) -> tuple[float, ...]:
         """The learning rates, one or more."""
@@ -131,18 +155,28 @@ class Config:
         return len(self.rates) * self.seeds
 
 
-def build(config: Config) -> layers.Sequential:
+def build(
+    config: Config,
+    behind: Callable[[int], Sequence[layers.Layer]] | None = None,
+    *,
+    bias: bool | None = None,
+) -> layers.Sequential:
     """Build the networks of all lanes, as one network with a leading axis.
 
     Parameters
     ----------
     config : Config
+    behind : callable, optional
+        Number of a hidden linear layer, from 0 on -> the layers between it and the next. By default
+        the norm and the activation function of the config.
+    bias : bool, optional
+        Whether hidden linear layers have a bias. By default they have none before batch norm, which
+        would take it away.
 
     Returns
     -------
     Sequential
-        For each hidden layer Linear, the norm, and the activation function; then Linear. A linear
-        layer before batch norm has no bias, which would do nothing.
+        For each hidden layer Linear and what is behind it; then Linear.
 
     Examples
     --------
@@ -156,22 +190,21 @@ def build(config: Config) -> layers.Sequential:
     """
     data = load(config.dataset)
     dtype = np.dtype(config.dtype)
-    rngs = [rng for _ in config.rates for rng in generators(config, WEIGHTS)]  # the same draws
+    options = {"rng": lane_generators(config, WEIGHTS), "init": initializer(config), "dtype": dtype}
+
+    def norm_and_activation(_: int) -> list[layers.Layer]:
+        norm = build_norm(config.norm, config.width, config.groups, config.lanes, dtype)
+        return [*norm, ACTIVATIONS[config.activation]()]
+
+    behind = behind or norm_and_activation
+    bias = config.norm != "batch" if bias is None else bias
     blocks: list[layers.Layer] = []
     fan_in = data.x_train.shape[1]
-    for _ in range(config.depth):
-        bias = config.norm != "batch"
-        blocks.append(
-            layers.Linear(
-                fan_in, config.width, rng=rngs, init=initializer(config), bias=bias, dtype=dtype
-            )
-        )
-        blocks += build_norm(config.norm, config.width, config.groups, config.lanes, dtype)
-        blocks.append(ACTIVATIONS[config.activation]())
+    for i in range(config.depth):
+        blocks += [layers.Linear(fan_in, config.width, bias=bias, **options), *behind(i)]
         fan_in = config.width
     classes = int(data.y_train.max()) + 1
-    output = layers.Linear(fan_in, classes, rng=rngs, init=initializer(config), dtype=dtype)
-    return layers.Sequential(*blocks, output)
+    return layers.Sequential(*blocks, layers.Linear(fan_in, classes, **options))
 
 
 def build_optimizer(
@@ -248,6 +281,11 @@ def generators(config: Config, purpose: int) -> list[np.random.Generator]:
     """Make one generator a seed; each purpose has its own stream."""
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     return [np.random.default_rng([purpose, seed]) for seed in seeds]
+
+
+def lane_generators(config: Config, purpose: int) -> list[np.random.Generator]:
+    """Make one generator a lane; those of a seed draw the same at all learning rates."""
+    return [rng for _ in config.rates for rng in generators(config, purpose)]
 
 
 def initializer(config: Config) -> layers.base.Initializer:

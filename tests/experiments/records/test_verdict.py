@@ -3,7 +3,12 @@ import pytest
 from scipy import stats
 from simulations import coverage, expected_share, power, share, simulate
 
-from bnlib.experiments.verdict import CONFIDENCE, paired_verdict
+from bnlib.experiments.records.verdict import (
+    CONFIDENCE,
+    check_two_arms,
+    common_answer,
+    paired_verdict,
+)
 
 
 def verdict(difference, margin=0.1):
@@ -46,6 +51,23 @@ def test_equal_arms_have_no_effect():
 def test_impossible_input_is_refused(treatment, control, margin, message):
     with pytest.raises(ValueError, match=message):
         paired_verdict("A claim.", "A paper", treatment, control, margin)
+
+
+@pytest.mark.parametrize(
+    ("effects", "expected"),
+    [([1, 1], "supported"), ([0, 0, 0], "no effect"), ([1, 0], "mixed"), ([-1], "refuted")],
+)
+def test_common_answer(effects, expected):
+    noise = np.array([0.01, -0.01])
+    verdicts = (paired_verdict("", "", effect + noise, [0, 0], 0.5) for effect in effects)
+    assert common_answer(verdicts) == expected
+
+
+@pytest.mark.parametrize("arms", [("none",), ("none", "batch", "layer"), ()])
+def test_other_than_two_arms_are_refused(arms):
+    check_two_arms(("none", "batch"))
+    with pytest.raises(ValueError, match="noise: expected two arms, the control first, got"):
+        check_two_arms(arms, "noise")
 
 
 # ------------------------------------------------- experiments whose true effect is known

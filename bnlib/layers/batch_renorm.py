@@ -1,4 +1,4 @@
-"""Layers that the library proper does not have, for the experiment with small mini-batches."""
+"""Batch renormalization: batch norm that stays close to its running statistics."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import copy
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from bnlib import functional as F  # noqa: N812
-from bnlib import layers
-from bnlib.layers.base import float_dtype
+from bnlib.layers.batch_norm import BatchNorm
 
 Array = NDArray[np.floating]
 
 
-class BatchRenorm(layers.BatchNorm):
+class BatchRenorm(BatchNorm):
     """Batch normalization whose output in train mode is corrected towards that of eval mode.
 
     Algorithm 1 of :cite:t:`ioffe2017batch`: x_hat becomes r x_hat + d with
@@ -24,7 +23,32 @@ class BatchRenorm(layers.BatchNorm):
     takes r and d for constants. For the first `warm_up` mini-batches r = 1 and d = 0, which is
     batch normalization; the bounds grow on a line over the next `warm_up`. As in the paper, the
     standard deviations are averaged, with divisor m; `running.var` is the square of their average,
-    less eps. It is the function of `bnlib.nn.BatchRenorm1d`, with a seed axis: x is (k, m, d).
+    less eps. It is the function of `bnlib.nn.BatchRenorm1d`.
+
+    Parameters
+    ----------
+    num_features : int
+        Number of features d of (m, d), or of channels c of (n, c, ...).
+    r_max, d_max : float
+        Largest corrections of scale and shift, at least 1 and 0.
+    warm_up : int
+        Mini-batches before the bounds grow; 0 for the full bounds from the first one on.
+    **options
+        The other arguments of `BatchNorm`.
+
+    Raises
+    ------
+    ValueError
+        If `r_max` or `d_max` is too small, or as in `BatchNorm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bnlib.layers import BatchRenorm
+    >>> layer = BatchRenorm(1, r_max=1.5, d_max=0.5)  # running mean 0, variance 1
+    >>> layer(np.array([[1.0], [5.0]])).round(2)  # 1.5 * x_hat + 0.5
+    array([[-1.],
+           [ 2.]])
     """
 
     def __init__(
@@ -52,16 +76,22 @@ class BatchRenorm(layers.BatchNorm):
     def _forward(self, x: Array) -> tuple[Array, tuple[Any, Any]]:
         if not self.training:
             return super()._forward(x)
-        x_hat, cache = F.batch_norm_forward(x, eps=self.eps, axes=(1,))
+        self._check_channels(x, self.num_features)
+        first = len(self._shape) - 1  # axis of the mini-batch
+        axes = (first, *range(first + 2, x.ndim))
+        x_hat, cache = F.batch_norm_forward(x, eps=self.eps, axes=axes)
         mean, var = (s.reshape(self._shape) for s in (cache.mean, cache.var))
         r_max, d_max = self.bounds
         std, running_std = (np.sqrt(v + self.eps) for v in (var, self.running.var))
         r = np.clip(std / running_std, 1 / r_max, r_max).astype(x.dtype)
         d = np.clip((mean - self.running.mean) / running_std, -d_max, d_max).astype(x.dtype)
-        x_hat = r[:, None] * x_hat + d[:, None]
+        x_hat = np.expand_dims(r, axes) * x_hat + np.expand_dims(d, axes)
         self._update(mean, std, running_std, cache.count)
-        gamma, beta = (self.parameters[name][:, None] for name in ("gamma", "beta"))
-        return gamma * x_hat + beta, (cache, (x_hat, gamma * r[:, None]))
+        gamma, beta = self._affine
+        y = x_hat if gamma is None else np.expand_dims(gamma, axes) * x_hat
+        y = y if beta is None else y + np.expand_dims(beta, axes)
+        scale = np.expand_dims(r if gamma is None else gamma * r, axes)
+        return y, (cache, (x_hat, scale, axes))
 
     def _update(self, mean: Array, std: Array, running_std: Array, m: int) -> None:
         running = copy.copy(self.running)
@@ -74,52 +104,6 @@ class BatchRenorm(layers.BatchNorm):
     def _backward(self, dy: Array, cache: tuple[Any, Any]) -> Array:
         if cache[0] is None:
             return super()._backward(dy, cache)
-        batch, (x_hat, scale) = cache
-        self._keep((dy * x_hat).sum(axis=1), dy.sum(axis=1))
+        batch, (x_hat, scale, axes) = cache
+        self._keep((dy * x_hat).sum(axis=axes), dy.sum(axis=axes))
         return F.batch_norm_backward(scale * dy, batch)[0]
-
-
-class DynamicTanh(layers.Layer):
-    """The function gamma tanh(alpha x) + beta of :cite:t:`zhu2025transformers`: no statistics.
-
-    alpha is one number a seed, gamma and beta have one a feature; x is (k, m, d).
-    """
-
-    per_seed = True
-
-    def __init__(
-        self,
-        num_features: int,
-        *,
-        alpha: float = 0.5,
-        seeds: int,
-        dtype: DTypeLike = np.float64,
-    ) -> None:
-        dtype = float_dtype(dtype)
-        shape = (seeds, num_features)
-        parameters = {"alpha": np.full((seeds, 1), alpha, dtype)}
-        parameters |= {"gamma": np.ones(shape, dtype), "beta": np.zeros(shape, dtype)}
-        super().__init__(parameters, seeds=seeds)
-
-    def _forward(self, x: Array) -> tuple[Array, tuple[Array, ...]]:
-        alpha, gamma, beta = (self.parameters[n][:, None] for n in ("alpha", "gamma", "beta"))
-        t = np.tanh(alpha * x)
-        return gamma * t + beta, (x, t, alpha, gamma)
-
-    def _backward(self, dy: Array, cache: tuple[Array, ...]) -> Array:
-        x, t, alpha, gamma = cache
-        inner = dy * gamma * (1 - t**2)  # gradient of alpha x
-        self.gradients["alpha"] = (inner * x).sum(axis=(1, 2))[:, None]
-        self.gradients["gamma"] = (dy * t).sum(axis=1)
-        self.gradients["beta"] = dy.sum(axis=1)
-        return alpha * inner
-
-
-class StopGradient(layers.Layer):
-    """The identity, through which no gradient passes."""
-
-    def _forward(self, x: Array) -> tuple[Array, None]:
-        return x, None
-
-    def _backward(self, dy: Array, cache: None) -> Array:
-        return np.zeros_like(dy)

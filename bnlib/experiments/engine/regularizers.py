@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments import networks, training
-from bnlib.experiments._lanes import LaneStatistics, build_norm
-from bnlib.experiments._noise_layers import AddPopulation, DropPopulation, GhostBatchNorm
+from bnlib.experiments.engine import networks, rates, training
+from bnlib.experiments.engine.probe_layers import AddPopulation, DropPopulation
+from bnlib.experiments.engine.replicas import build_norm, keep_apart
 from bnlib.measure import expected_calibration_error
 
 Array = NDArray[np.floating]
@@ -25,7 +25,6 @@ LOSS, ACCURACY, CALIBRATION = range(3)  # the scores of a network
 PARTS = {"train": 500, "valid": 500, "test": 1000}  # examples that are scored, at most
 POPULATION = 256  # training examples with whose statistics the arm "population" normalizes, at most
 TUNING = 1000  # first seed of the networks that the options are chosen with
-_DROPOUT = 2  # a stream of random numbers beside WEIGHTS and ORDER
 PLACES = ("every", "before", "last")
 
 
@@ -36,7 +35,7 @@ def build(
 
     Parameters
     ----------
-    config : bnlib.experiments.networks.Config
+    config : bnlib.experiments.engine.networks.Config
         Its own `norm` is not used.
     norm : str
         "none", "layer", "batch", "population", or "ghost-8" for parts of 8 examples.
@@ -45,28 +44,26 @@ def build(
     place : {"every", "before", "last"}
         Dropout behind each ReLU, before each norm, or behind the last ReLU only.
     """
-    data = networks.load(config.dataset, config.n_train, config.dtype)
-    rngs = _streams(config, networks.WEIGHTS)
-    options = {"rng": rngs, "init": networks.initializer(config), "dtype": np.dtype(config.dtype)}
 
     def dropout(where: bool) -> list[layers.Layer]:
-        return [layers.Dropout(p, rng=_streams(config, _DROPOUT))] if where and p > 0 else []
+        rngs = networks.lane_generators(config, networks.DROPOUT)
+        return [layers.Dropout(p, rng=rngs)] if where and p > 0 else []
 
-    blocks: list[layers.Layer] = []
-    fan_in = data.x_train.shape[1]
-    for i in range(config.depth):
-        bias = norm in ("none", "layer")  # BN takes it away
-        blocks.append(layers.Linear(fan_in, config.width, bias=bias, **options))
-        blocks += dropout(place == "before")
-        blocks += _norm(norm, config)
-        blocks.append(layers.ReLU())
-        blocks += dropout(place == "every" or (place == "last" and i == config.depth - 1))
-        fan_in = config.width
-    blocks.append(layers.Linear(fan_in, int(data.y_train.max()) + 1, **options))
-    if norm == "population":
-        population = data.x_train[:POPULATION]
-        blocks = [AddPopulation(population), *blocks, DropPopulation(len(population))]
-    return layers.Sequential(*blocks)
+    def behind(i: int) -> list[layers.Layer]:
+        after = place == "every" or (place == "last" and i == config.depth - 1)
+        return [
+            *dropout(place == "before"),
+            *_norm(norm, config),
+            layers.ReLU(),
+            *dropout(after),
+        ]
+
+    network = networks.build(config, behind, bias=norm in ("none", "layer"))
+    if norm != "population":
+        return network
+    data = networks.load(config.dataset, config.n_train, config.dtype)
+    population = data.x_train[:POPULATION]
+    return layers.Sequential(AddPopulation(population), *network, DropPopulation(len(population)))
 
 
 def decay_gamma(
@@ -132,7 +129,7 @@ def tuned(
 
     Parameters
     ----------
-    config : bnlib.experiments.networks.Config
+    config : bnlib.experiments.engine.networks.Config
         With all learning rates.
     arm : callable
         Strength -> keywords of `training.train`.
@@ -152,8 +149,8 @@ def tuned(
     for strength in strengths:
         tried = training.train(trial, record, every=every, progress=progress, **arm(strength))
         loss = tried.by_rate(tried.records["loss"]).mean(axis=1)
-        losses.append(np.where(np.isnan(loss), np.inf, loss).min(axis=-1))
-    i, j = np.unravel_index(np.argmin(losses), np.shape(losses))
+        losses.append(rates.cost(loss).min(axis=-1))
+    i, j = np.unravel_index(rates.best(np.ravel(losses)), np.shape(losses))
     chosen = replace(config, lr=config.rates[j])
     record = {part: partial(_scores, part=part) for part in PARTS}
     run = training.train(chosen, record, every=every, progress=progress, **arm(strengths[i]))
@@ -176,19 +173,12 @@ def _validation_loss(state: training.State) -> Array:
     )[0]
 
 
-def _streams(config: networks.Config, purpose: int) -> list[np.random.Generator]:
-    """Make one generator a lane, the same for all learning rates."""
-    return [rng for _ in config.rates for rng in networks.generators(config, purpose)]
-
-
 def _norm(name: str, config: networks.Config) -> list[layers.Layer]:
     dtype = np.dtype(config.dtype)
     if name.startswith("ghost-"):
-        norm = GhostBatchNorm(
-            config.width, int(name.removeprefix("ghost-")), seeds=config.lanes, dtype=dtype
-        )
-        norm.running = LaneStatistics.initial(norm.running.mean.shape, dtype)
-        return [norm]
+        size = int(name.removeprefix("ghost-"))
+        norm = layers.GhostBatchNorm(config.width, size, seeds=config.lanes, dtype=dtype)
+        return [keep_apart(norm)]
     norms = build_norm(
         "batch" if name == "population" else name, config.width, 1, config.lanes, dtype
     )

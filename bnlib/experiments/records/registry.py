@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
+import inspect
 import math
 import pkgutil
 import types
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from bnlib import experiments
-from bnlib.experiments.verdict import Verdict
+from bnlib.experiments.records.verdict import Verdict
+
+_POSITIONAL, _KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+
+PARTS = ("Config", "run", "Result", "judge")
+"""What a module of `bnlib.experiments` has to have."""
 
 
 class Experiment(NamedTuple):
-    """A module of `bnlib.experiments` that has the names `Config`, `run` and `judge`.
+    """An experiment: the parts of a module of `bnlib.experiments`.
 
     Attributes
     ----------
@@ -27,7 +33,7 @@ class Experiment(NamedTuple):
     config : type
         The dataclass of its sizes.
     run : callable
-        Config -> result.
+        ``(config, *, progress=False)`` -> result.
     judge : callable
         Result -> verdict, or mapping of str to verdict.
     """
@@ -35,7 +41,7 @@ class Experiment(NamedTuple):
     name: str
     summary: str
     config: type
-    run: Callable[[Any], Any]
+    run: Callable[..., Any]
     judge: Callable[[Any], Verdict | Mapping[str, Verdict]]
 
     def verdicts(self, result: Any) -> dict[str, Verdict]:
@@ -52,18 +58,37 @@ def all_experiments() -> dict[str, Experiment]:
     dict of str to Experiment
         By name, in the order of the alphabet.
 
+    Raises
+    ------
+    TypeError
+        If a module lacks one of `PARTS`, its Config is no dataclass, or its `run` has another
+        signature than ``run(config, *, progress=False)``.
+
     Examples
     --------
     >>> all_experiments()["conditioning"].config().seeds
     16
     """
-    found = {}
-    for name in sorted(m.name for m in pkgutil.iter_modules(experiments.__path__)):
-        module = importlib.import_module(f"{experiments.__name__}.{name}")
-        parts = [getattr(module, part, None) for part in ("Config", "run", "judge")]
-        if None not in parts:
-            found[name] = Experiment(name, module.__doc__.splitlines()[0], *parts)
-    return found
+    modules = pkgutil.iter_modules([str(Path(__file__).parents[1])])
+    names = sorted(module.name for module in modules if not module.ispkg)
+    return {name: _experiment(import_module(f"bnlib.experiments.{name}")) for name in names}
+
+
+def _experiment(module: types.ModuleType) -> Experiment:
+    """Take the parts of a module; raise TypeError if it is no complete experiment."""
+    name = module.__name__.rpartition(".")[2]
+    if missing := [part for part in PARTS if not hasattr(module, part)]:
+        raise TypeError(f"experiment {name}: expected {', '.join(PARTS)}; no {', '.join(missing)}")
+    if not dataclasses.is_dataclass(module.Config):
+        raise TypeError(f"experiment {name}: expected a dataclass Config, got {module.Config!r}")
+    parameters = [(p.name, p.kind) for p in inspect.signature(module.run).parameters.values()]
+    if parameters != [("config", _POSITIONAL), ("progress", _KEYWORD)]:
+        raise TypeError(
+            f"experiment {name}: expected run(config, *, progress=False), "
+            f"got run{inspect.signature(module.run)}"
+        )
+    summary = (module.__doc__ or "").partition("\n")[0]
+    return Experiment(name, summary, module.Config, module.run, module.judge)
 
 
 def find(name: str) -> Experiment:

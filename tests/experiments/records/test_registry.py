@@ -1,11 +1,15 @@
+import pathlib
+import types
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pytest
 
-from bnlib.experiments import convolution, registry, training
-from bnlib.experiments.registry import all_experiments, find, parse_setting, to_json
+from bnlib.experiments import convolution
+from bnlib.experiments.engine import training
+from bnlib.experiments.records import registry
+from bnlib.experiments.records.registry import all_experiments, find, parse_setting, to_json
 
 
 @dataclass(frozen=True)
@@ -21,10 +25,42 @@ class Fields:
     momenta: tuple[float | None, ...] = ()
 
 
-def test_experiments_are_the_modules_with_config_run_and_judge():
-    assert {"conditioning", "convolution", "inference"} <= {*all_experiments()}
-    assert "training" not in all_experiments()
+def test_experiments_are_the_modules_of_their_folder():
+    files = pathlib.Path(convolution.__file__).parent.glob("[!_]*.py")
+    assert {*all_experiments()} == {file.stem for file in files}
+    assert len(all_experiments()) >= 21
     assert find("convolution").run is convolution.run
+
+
+def module(**changes):
+    """Make a complete experiment with some of its parts changed, or left out where None."""
+
+    def run(config, *, progress=False):
+        return None
+
+    parts = {"Config": Fields, "run": run, "Result": object, "judge": run} | changes
+    made = types.ModuleType("bnlib.experiments.made")
+    vars(made).update({name: part for name, part in parts.items() if part is not None})
+    return made
+
+
+def test_a_complete_experiment_is_taken():
+    assert registry._experiment(module()).name == "made"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"judge": None}, "experiment made: expected Config, run, Result, judge; no judge"),
+        ({"Result": None, "run": None}, "no run, Result"),
+        ({"Config": dict}, "experiment made: expected a dataclass Config, got <class 'dict'>"),
+        ({"run": lambda config: None}, r"progress=False\), got run\(config\)"),
+        ({"run": lambda config, progress=False: None}, r"got run\(config, progress=False\)"),
+    ],
+)
+def test_an_incomplete_experiment_is_refused(changes, message):
+    with pytest.raises(TypeError, match=message):
+        registry._experiment(module(**changes))
 
 
 @pytest.mark.parametrize(

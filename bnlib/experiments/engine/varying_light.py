@@ -1,4 +1,4 @@
-"""The lit images and the networks of :mod:`bnlib.experiments.convolution`.
+"""Images whose light varies, and small convolutional networks that are trained on them.
 
 All replicas of an arm are one network with a leading seed axis of rates x seeds; seeds run faster.
 """
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import datasets, layers
-from bnlib.functional import RunningStatistics
-
-if TYPE_CHECKING:
-    from bnlib.experiments.convolution import Config
+from bnlib.experiments.engine.progress import track
+from bnlib.experiments.engine.replicas import keep_apart
+from bnlib.experiments.engine.statistics_modes import batch_norms, recalibrate
 
 Array = NDArray[np.floating]
 Lamps = list[np.random.Generator]
@@ -24,10 +24,23 @@ Lamps = list[np.random.Generator]
 DATASETS = ("digits", "photos")
 SIZE = 12  # height and width of an image
 DTYPE = np.float32
-NORMS = {"batch": layers.BatchNorm, "instance": layers.InstanceNorm}
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
 RECALIBRATION = 20  # mini-batches
 _WEIGHTS, _ORDER, _LIGHT, _TEST, _CONTROL = range(5)  # what a stream of random numbers is for
+
+
+class Config(Protocol):
+    """What the functions here read of a config, as :mod:`bnlib.experiments.convolution` has it."""
+
+    rates: tuple[float, ...]
+    seeds: int
+    steps: int
+    batch_size: int
+    channels: int
+    n_valid: int
+    n_test: int
+    brightness: float
+    contrast: float
 
 
 def load(dataset: str) -> datasets.Dataset:
@@ -93,8 +106,10 @@ def build(arm: str, config: Config, data: datasets.Dataset) -> layers.Sequential
 
     def block(c_in: int) -> Iterator[layers.Layer]:
         yield layers.Conv2d(c_in, c, 3, stride=2, rng=rngs, dtype=DTYPE)
-        if arm in NORMS:
-            yield NORMS[arm](c, seeds=len(rngs), dtype=DTYPE)
+        if arm == "batch":
+            yield keep_apart(layers.BatchNorm(c, seeds=len(rngs), dtype=DTYPE))
+        if arm == "instance":
+            yield layers.InstanceNorm(c, seeds=len(rngs), dtype=DTYPE)
         yield layers.ReLU()
 
     head = layers.Linear(c * side**2, int(data.y_train.max()) + 1, rng=rngs, dtype=DTYPE)
@@ -107,7 +122,13 @@ def build(arm: str, config: Config, data: datasets.Dataset) -> layers.Sequential
     )
 
 
-def train(network: layers.Sequential, data: datasets.Dataset, light: str, config: Config) -> None:
+def train(
+    network: layers.Sequential,
+    data: datasets.Dataset,
+    light: str,
+    config: Config,
+    progress: bool = False,
+) -> None:
     """Take all steps of gradient descent; the rate rises to its value, then falls to 0.
 
     Without the rise, some seeds of the arm "none" train badly under varying light at rates that
@@ -118,29 +139,22 @@ def train(network: layers.Sequential, data: datasets.Dataset, light: str, config
     rise = WARM_UP * config.steps
     fixed, trained = network[0], network[1:]
     optimizer = layers.SGD(trained, rates)
-    for step, (x, y) in zip(range(config.steps), _batches(data, light, config), strict=False):
+    steps = track(range(config.steps), progress, "step")
+    for step, (x, y) in zip(steps, _batches(data, light, config), strict=False):
         optimizer.lr = rates * min((step + 1) / rise, 1 - step / config.steps)
         _, dlogits = layers.softmax_cross_entropy(trained(fixed(x)), y)
         trained.backward(dlogits, input_gradient=False)
         optimizer.step()
 
 
-def enter(
+def in_mode(
     mode: str, network: layers.Sequential, data: datasets.Dataset, light: str, config: Config
-) -> None:
-    """Put the network into a mode; "recalibrated" is eval mode with statistics averaged anew."""
+) -> layers.Sequential:
+    """Return the network in a mode; "recalibrated" is a copy in eval mode with new statistics."""
     if mode == "recalibrated":
-        network.train()
-        for layer in _batch_norms(network):
-            layer.momentum = None  # the cumulative average
-            layer.running = RunningStatistics.initial(layer.running.mean.shape, DTYPE)
-        batches = _batches(data, light, config)
-        for _ in range(RECALIBRATION):
-            network(next(batches)[0])
-    if mode == "train":
-        network.train()
-    else:
-        network.eval()
+        batches = islice(_batches(data, light, config), RECALIBRATION)
+        return recalibrate(network, (x for x, _ in batches))
+    return network.train() if mode == "train" else network.eval()
 
 
 def lit_batches(x: Array, light: str, config: Config) -> list[Array]:
@@ -171,8 +185,8 @@ def pick(
     picked = build(arm, replace(config, rates=config.rates[rate : rate + 1]), data)
     for name, parameter in picked.parameters.items():
         parameter[...] = network.parameters[name][rows]
-    for to, of in zip(_batch_norms(picked), _batch_norms(network), strict=True):
-        to.running = RunningStatistics(of.running.mean[rows], of.running.var[rows])
+    for to, of in zip(batch_norms(picked), batch_norms(network), strict=True):
+        to.running = type(of.running)(of.running.mean[rows], of.running.var[rows])
     return picked.train() if network.training else picked.eval()
 
 
@@ -205,10 +219,6 @@ def _lit(x: Array, light: str, lamps: Lamps, config: Config) -> Array:
 
 def _for_all_rates(x: np.ndarray, rates: int) -> np.ndarray:
     return np.tile(x, (rates, *[1] * (x.ndim - 1)))
-
-
-def _batch_norms(network: layers.Sequential) -> list[layers.BatchNorm]:
-    return [layer for layer in network if isinstance(layer, layers.BatchNorm)]
 
 
 def _generators(config: Config, purpose: int) -> Lamps:

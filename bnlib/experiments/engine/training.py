@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import datasets, layers
-from bnlib.experiments._lanes import silence
-from bnlib.experiments.networks import (
+from bnlib.experiments.engine.networks import (
     ORDER,
     Config,
     Data,
@@ -24,6 +23,8 @@ from bnlib.experiments.networks import (
     generators,
     load,
 )
+from bnlib.experiments.engine.progress import track
+from bnlib.experiments.engine.replicas import silence
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class State:
 
     Attributes
     ----------
-    config : bnlib.experiments.networks.Config
+    config : bnlib.experiments.engine.networks.Config
     step : int
         Updates so far.
     network : Sequential
         In train mode, with the gradients of this mini-batch.
-    data : bnlib.experiments.networks.Data
+    data : bnlib.experiments.engine.networks.Data
     x, labels : ndarray, (lanes, m, d) and (lanes, m)
         The mini-batch of each lane.
     logits, loss : ndarray, (lanes, m, c) and (lanes,)
@@ -63,7 +64,7 @@ class Result:
 
     Attributes
     ----------
-    config : bnlib.experiments.networks.Config
+    config : bnlib.experiments.engine.networks.Config
     loss : ndarray, (lanes, steps + 1)
         Loss on the mini-batch of each step, before its update; after the last update one more.
     steps : ndarray of int, (t,)
@@ -99,7 +100,7 @@ def train(
 
     Parameters
     ----------
-    config : bnlib.experiments.networks.Config
+    config : bnlib.experiments.engine.networks.Config
     record : mapping of str to recorder, optional
         A recorder is a function of the `State` that returns one number or array a lane,
         (lanes, ...), of the same shape each time. It may run the networks, but must leave their
@@ -146,7 +147,7 @@ def train(
     steps = np.arange(0, config.steps + 1, every)
     rows: dict[str, list[NDArray]] = {name: [] for name in record}
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for step in _range(config.steps + 1, progress):
+        for step in track(range(config.steps + 1), progress, "step"):
             i = next(order)
             x, labels = data.x_train.take(i, axis=0), data.y_train[i]
             logits = network(x)
@@ -222,14 +223,6 @@ def _order(config: Config, n: int) -> Iterator[NDArray[np.int64]]:
     while True:
         for i in datasets.minibatches(n, config.batch_size, rngs, drop_last=True):
             yield np.tile(i, (len(config.rates), 1))
-
-
-def _range(n: int, progress: bool) -> Iterator[int]:
-    if not progress:
-        return iter(range(n))
-    from tqdm.auto import trange
-
-    return iter(trange(n, unit="step", leave=False))
 
 
 def _entry(name: str, value: NDArray, dead: NDArray[np.bool_]) -> NDArray[np.floating]:

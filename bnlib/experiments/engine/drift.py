@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments.networks import build_optimizer
-from bnlib.experiments.training import State
+from bnlib.experiments.engine.networks import build_optimizer
+from bnlib.experiments.engine.training import State
 from bnlib.layers import SGD, Linear, ReLU, Sequential, Sigmoid, softmax_cross_entropy
 from bnlib.measure import (
     activation_moments,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
-from bnlib.experiments._lanes import LaneStatistics
+from bnlib.experiments.engine.replicas import ReplicaStatistics
 
 Array = NDArray[np.floating]
 Momentum = float | None
@@ -19,8 +19,9 @@ Momentum = float | None
 class Averages:
     """Running statistics of several momenta, from the same mini-batches."""
 
-    def __init__(self, shape: tuple[int, ...], momenta: Sequence[Momentum]) -> None:
-        self.of = {momentum: LaneStatistics.initial(shape) for momentum in momenta}
+    def __init__(self, norm: layers.BatchNorm, momenta: Sequence[Momentum]) -> None:
+        shape, dtype = norm.parameters["gamma"].shape, norm.dtype
+        self.of = {momentum: ReplicaStatistics.initial(shape, dtype) for momentum in momenta}
 
     def update(self, mean: Array, var: Array, n: int, **_: Any) -> None:
         """Take in the statistics of one mini-batch; as `RunningStatistics.update`."""
@@ -30,22 +31,22 @@ class Averages:
 
 def track(network: layers.Sequential, momenta: Sequence[Momentum]) -> layers.Sequential:
     """Let the norms of a network start running statistics of several momenta, and return it."""
-    for norm in _norms(network):
-        norm.running = Averages(norm.parameters["gamma"].shape, momenta)
+    for norm in batch_norms(network):
+        norm.running = Averages(norm, momenta)
     return network
 
 
 def in_eval_mode(network: layers.Sequential, momentum: Momentum) -> layers.Sequential:
     """Return a copy in eval mode, with the running statistics of one momentum."""
     network = deepcopy(network)
-    for norm in _norms(network):
+    for norm in batch_norms(network):
         norm.running = norm.running.of[momentum]
     return network.eval()
 
 
 def recalibrate(network: layers.Sequential, batches: Iterable[Array]) -> layers.Sequential:
     """Return a copy in eval mode, with the average of mini-batches at the weights as they are."""
-    network = track(deepcopy(network), (None,))
+    network = track(deepcopy(network).train(), (None,))
     for x in batches:
         network(x)
     return in_eval_mode(network, None)
@@ -60,5 +61,6 @@ def predict(
     return np.take_along_axis(predicted, back, axis=1)
 
 
-def _norms(network: layers.Sequential) -> list[layers.BatchNorm]:
+def batch_norms(network: layers.Sequential) -> list[layers.BatchNorm]:
+    """List the batch norms of a network."""
     return [layer for layer in network if isinstance(layer, layers.BatchNorm)]

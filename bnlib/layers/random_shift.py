@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.layers import Layer
+from bnlib.layers.base import Layer
 
 SHIFT, SCALE, JITTER = 0.5, 0.25, 0.1
 """n_mu, n_sigma - 1 and r of :class:`RandomShift`, unless told otherwise."""
@@ -25,28 +25,35 @@ class RandomShift(Layer):
     rngs : sequence of k numpy.random.Generator
         One a seed.
     rates : int
-        Learning rates; the lanes of a seed share its draws.
+        How many networks of each seed share its draws: the input is (rates k, m, d), where entry i
+        of the first axis has seed i mod k.
     n_mu, n_sigma, r : float
         Range of the shifts, largest scale, and jitter of the single values.
 
+    Notes
+    -----
+    After :cite:t:`santurkar2018how`, who put it behind batch norm.
+
     Examples
     --------
-    >>> layer = RandomShift([np.random.default_rng(0)], rates=1, n_mu=1.0, n_sigma=1.0, r=0.0)
+    >>> layer = RandomShift([np.random.default_rng(0)], n_mu=1.0, n_sigma=1.0, r=0.0)
     >>> layer(np.zeros((1, 2, 3))).round(2)
     array([[[ 0.27, -0.46, -0.92],
             [ 0.27, -0.46, -0.92]]])
     """
 
+    per_seed = True
+
     def __init__(
         self,
         rngs: Sequence[np.random.Generator],
-        rates: int,
+        rates: int = 1,
         *,
         n_mu: float = SHIFT,
         n_sigma: float = 1 + SCALE,
         r: float = JITTER,
     ) -> None:
-        super().__init__()
+        super().__init__(seeds=len(rngs) * rates)
         self.rngs, self.rates, self.n_mu, self.n_sigma, self.r = rngs, rates, n_mu, n_sigma, r
 
     def _forward(self, x: NDArray) -> tuple[NDArray, NDArray]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+
+from bnlib.measure.interval import CONFIDENCE as CONFIDENCE
+from bnlib.measure.interval import mean_interval
 
 Answer = Literal["supported", "refuted", "mixed", "no effect"]
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,7 @@ def paired_verdict(
         raise ValueError("treatment, control: expected finite values")
     if not margin >= 0:
         raise ValueError(f"margin: expected a number of at least 0, got {margin}")
-    k = len(difference)
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, k - 1)
-    effect = float(difference.mean())
-    half_width = float(quantile * difference.std(ddof=1) / np.sqrt(k))
-    low, high = effect - half_width, effect + half_width
+    effect, low, high = map(float, mean_interval(difference))
     answer: Answer = "mixed"
     if low > margin:
         answer = "supported"
@@ -100,4 +98,33 @@ def paired_verdict(
         answer = "refuted"
     elif -margin <= low and high <= margin:
         answer = "no effect"
-    return Verdict(claim, source, effect, low, high, margin, answer, k)
+    return Verdict(claim, source, effect, low, high, margin, answer, len(difference))
+
+
+def common_answer(verdicts: Iterable[Verdict]) -> Answer:
+    """Return the answer that all verdicts share, or "mixed".
+
+    Parameters
+    ----------
+    verdicts : iterable of Verdict
+        At least one.
+
+    Returns
+    -------
+    {"supported", "refuted", "mixed", "no effect"}
+    """
+    answers = {verdict.answer for verdict in verdicts}
+    return answers.pop() if len(answers) == 1 else "mixed"
+
+
+def check_two_arms(arms: Sequence[str], name: str = "norms") -> None:
+    """Raise ValueError unless there are two, the control and the treatment.
+
+    Parameters
+    ----------
+    arms : sequence of str
+    name : str
+        The field of the config, for the message.
+    """
+    if len(arms) != 2:
+        raise ValueError(f"{name}: expected two arms, the control first, got {arms}")

@@ -25,7 +25,7 @@ import numpy as np
 
 import bnlib
 from bnlib._extras import require
-from bnlib.experiments.provenance import library_source, versions
+from bnlib.experiments.records.provenance import library_source, versions
 
 
 class Finished(NamedTuple):

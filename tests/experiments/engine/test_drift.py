@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bnlib.experiments import _shift, networks, training
-from bnlib.experiments._random_shift import RandomShift
+from bnlib.experiments.engine import drift, networks, training
 from bnlib.layers import SGD, BatchNorm, Linear, Sequential, softmax_cross_entropy
 from bnlib.measure import covariate_shift
 
@@ -33,7 +32,7 @@ def state_after(config):
 def test_recorders_leave_the_training_alone(norm):
     config = dataclasses.replace(SMALL, norm=norm)
     recorders = {
-        name: getattr(_shift, f"record_{name}")
+        name: getattr(drift, f"record_{name}")
         for name in ("moments", "distance", "gradient", "curvature")
     }
     np.testing.assert_array_equal(
@@ -48,10 +47,10 @@ def test_recorders_leave_the_training_alone(norm):
 
 def test_measured_layers_and_their_inputs():
     network = networks.build(dataclasses.replace(SMALL, norm="batch"))
-    assert _shift.measured_layers(network) == (6, 9)  # of linear layers 0, 3, 6, 9
-    assert [_shift.before_activation(network, i) for i in (6, 9)] == [4, 7]  # batch norms
+    assert drift.measured_layers(network) == (6, 9)  # of linear layers 0, 3, 6, 9
+    assert [drift.before_activation(network, i) for i in (6, 9)] == [4, 7]  # batch norms
     linear = Sequential(*(network[i] for i in (0, 3, 6, 9)))
-    assert [_shift.before_activation(linear, i) for i in (2, 3)] == [1, 2]
+    assert [drift.before_activation(linear, i) for i in (2, 3)] == [1, 2]
 
 
 def test_moments_after_batch_norm_are_beta_and_gamma():
@@ -60,13 +59,13 @@ def test_moments_after_batch_norm_are_beta_and_gamma():
     parameters = [f"{layer}.{name}" for layer in (4, 7) for name in ("beta", "gamma")]
     records = record(
         config,
-        moments=_shift.record_moments,
+        moments=drift.record_moments,
         own=lambda s: np.stack([s.network.parameters[n] for n in parameters], axis=1),
     )
     own = records["own"].reshape(records["moments"].shape)
     np.testing.assert_allclose(records["moments"], np.abs(own) * np.sign(own), atol=2e-3)
-    drift = _shift.moment_drift(records["moments"])
-    np.testing.assert_allclose(drift, _shift.moment_drift(own), rtol=0.1)
+    moved = drift.moment_drift(records["moments"])
+    np.testing.assert_allclose(moved, drift.moment_drift(own), rtol=0.1)
 
 
 def test_distance_agrees_with_scipy():
@@ -74,17 +73,17 @@ def test_distance_agrees_with_scipy():
     network, lane = state.network, 4
     moved = copy.deepcopy(network)
     networks.build_optimizer(state.config, moved).step()
-    x = np.broadcast_to(state.data.x_train[: _shift.PROBE], (6, _shift.PROBE, 64))
+    x = np.broadcast_to(state.data.x_train[: drift.PROBE], (6, drift.PROBE, 64))
     before, after = (net[:5](x)[lane] for net in (network, moved))  # the last hidden layer
     distances = [stats.wasserstein_distance(a, b) for a, b in zip(before.T, after.T, strict=True)]
     expected = np.mean(distances) / np.sqrt(before.var(axis=0).mean())
-    np.testing.assert_allclose(_shift.record_distance(state)[lane, 1], expected)
+    np.testing.assert_allclose(drift.record_distance(state)[lane, 1], expected)
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_curvature_predicts_the_change_of_the_gradient_to_first_order(norm):
     config = dataclasses.replace(SMALL, norm=norm, lr=1e-5, activation="tanh")
-    records = record(config, gradient=_shift.record_gradient, curvature=_shift.record_curvature)
+    records = record(config, gradient=drift.record_gradient, curvature=drift.record_curvature)
     predicted = 1e-5 * records["curvature"]
     np.testing.assert_allclose(records["gradient"][..., 0], predicted, rtol=1e-2)
 
@@ -114,46 +113,5 @@ def test_scale_of_the_weights_acts_as_the_learning_rate():
 
 def test_gap_over_a_curve():
     curve = np.array([2.0, 0.0, np.nan]), np.array([4.0, 0.0, np.nan])  # y = 2 x on [0, 2]
-    assert _shift.mean_gap((np.array([0.5, 1.0, 9.0]), np.array([1.0, 2.5, 0.0])), curve) == 0.25
-    assert np.isnan(_shift.mean_gap((np.array([9.0]), np.array([0.0])), curve))
-
-
-def test_random_shift_has_the_moments_of_its_distributions():
-    layer = RandomShift([np.random.default_rng(0)], 1, n_mu=0.6, n_sigma=1.5, r=0.2)
-    x = np.array([-1.0, 1.0])[:, None] * np.ones((1, 2, 200_000))
-    y = layer(x)[0]
-    shift, scale = y.mean(axis=0), (y[1] - y[0]) / 2
-    # means over two examples of b + s x; b and s have independent jitter in each value
-    assert np.mean(shift**2) == pytest.approx(0.6**2 / 3 + (0.2**2 / 3 + 0.2**2) / 2, rel=0.02)
-    assert scale.mean() == pytest.approx(1.25, rel=0.01)
-    assert scale.var() == pytest.approx(0.5**2 / 12 + (0.2**2 / 3 + 0.2**2) / 2, rel=0.02)
-
-
-def test_random_shift_is_common_to_a_mini_batch_and_to_the_rates_of_a_seed():
-    rngs = [np.random.default_rng(seed) for seed in range(2)]
-    layer = RandomShift(rngs, 3, r=0.0)
-    first, second = layer(np.zeros((6, 4, 5))), layer(np.zeros((6, 4, 5)))
-    assert (first == first[:, :1]).all()
-    np.testing.assert_array_equal(first[:2], first[2:4])
-    assert (first[0] != first[1]).all()
-    assert (first != second).all()
-
-
-def test_random_shift_multiplies_the_gradient_by_its_scale():
-    layer = RandomShift([np.random.default_rng(0)], 1)
-    x = np.random.default_rng(1).standard_normal((1, 4, 5))
-    scale = layer(x) - layer_again(0)(np.zeros_like(x))
-    dy = np.random.default_rng(2).standard_normal(x.shape)
-    np.testing.assert_allclose(layer.backward(dy) * x, scale * dy)
-
-
-def layer_again(seed):
-    return RandomShift([np.random.default_rng(seed)], 1)
-
-
-def test_random_shift_in_eval_mode_is_its_mean():
-    layer = RandomShift([np.random.default_rng(0)], 1, n_sigma=1.5).eval()
-    x = np.ones((1, 2, 3), np.float32)
-    assert layer(x).dtype == np.float32
-    np.testing.assert_array_equal(layer(x), 1.25 * x)
-    np.testing.assert_array_equal(layer.backward(x), 1.25 * x)
+    assert drift.mean_gap((np.array([0.5, 1.0, 9.0]), np.array([1.0, 2.5, 0.0])), curve) == 0.25
+    assert np.isnan(drift.mean_gap((np.array([9.0]), np.array([0.0])), curve))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, get_args
 
-from bnlib.experiments.verdict import Answer, Verdict
+from bnlib.experiments.records.verdict import Answer, Verdict, common_answer
 
 _KEY = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -38,7 +38,7 @@ def glue_verdict(
 
     Examples
     --------
-    >>> from bnlib.experiments.verdict import paired_verdict
+    >>> from bnlib.experiments.records.verdict import paired_verdict
     >>> glue_verdict("more-of-it", paired_verdict("More.", "", [0.9, 0.8], [0.2, 0.1], margin=0.1))
     """
     if not _KEY.fullmatch(key):
@@ -51,8 +51,7 @@ def _record(verdict: Verdict | Mapping[str, Verdict], answer: str | None) -> dic
     if not cases:
         raise ValueError("verdict: expected at least one case, got none")
     if answer is None:
-        answers = {each.answer for each in cases.values()}
-        answer = answers.pop() if len(answers) == 1 else "mixed"
+        answer = common_answer(cases.values())
     if answer.partition(":")[0] not in get_args(Answer):
         raise ValueError(f"answer: expected one of {get_args(Answer)} to start it, got {answer!r}")
     return {"answer": answer, "cases": {case: asdict(each) for case, each in cases.items()}}

@@ -1,4 +1,4 @@
-"""Keep the lanes of a network apart when one of them diverges."""
+"""Keep the replicas of a network, its lanes, apart when one of them diverges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bnlib import layers
 from bnlib.functional import RunningStatistics
 
 
-class LaneStatistics(RunningStatistics):
+class ReplicaStatistics(RunningStatistics):
     """Running statistics, (k, d), of which each lane refuses non-finite values for itself.
 
     `RunningStatistics` raises on the first such value. Here the lane that it occurs in keeps its
@@ -31,14 +31,18 @@ class LaneStatistics(RunningStatistics):
         self.var = np.where(fine, self.var, old_var)
 
 
+def keep_apart(norm: layers.BatchNorm) -> layers.BatchNorm:
+    """Let each lane of a norm refuse non-finite statistics for itself, and return the norm."""
+    norm.running = ReplicaStatistics.initial(norm.running.mean.shape, norm.dtype)
+    return norm
+
+
 def build_norm(
     name: str, width: int, groups: int, lanes: int, dtype: DTypeLike = np.float64
 ) -> list[layers.Layer]:
     """Build the normalization layer of this name, in a list; none for "none"."""
     if name == "batch":
-        norm = layers.BatchNorm(width, seeds=lanes, dtype=dtype)
-        norm.running = LaneStatistics.initial(norm.running.mean.shape, norm.dtype)
-        return [norm]
+        return [keep_apart(layers.BatchNorm(width, seeds=lanes, dtype=dtype))]
     if name == "layer":
         return [layers.LayerNorm(width, seeds=lanes, dtype=dtype)]
     if name == "rms":

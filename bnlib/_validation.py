@@ -6,6 +6,7 @@ import numpy as np
 
 FLOATS = {np.dtype(name) for name in ("float16", "float32", "float64")}
 Axes = int | Sequence[int] | None
+Rng = np.random.Generator | Sequence[np.random.Generator]
 
 
 def float_array(name: str, value: np.ndarray) -> np.ndarray:
@@ -25,6 +26,23 @@ def check_eps(eps: float) -> None:
     """Refuse an eps that is negative or not finite."""
     if not (np.isscalar(eps) and 0 <= eps < np.inf):
         raise ValueError(f"eps: expected a finite number >= 0, got {eps!r}")
+
+
+def check_integer(name: str, value: int, *, at_least: int = 1, at_most: int | None = None) -> None:
+    """Raise unless `value` is an integer within the limits.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer.
+    ValueError
+        If it is too small or too large.
+    """
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if value < at_least or (at_most is not None and value > at_most):
+        limits = f"at least {at_least}" + (f" and at most {at_most}" if at_most is not None else "")
+        raise ValueError(f"{name}: expected {limits}, got {value}")
 
 
 def normalized_axes(axes: int | Sequence[int], ndim: int) -> tuple[int, ...]:
@@ -72,3 +90,18 @@ def channel_axes(x: np.ndarray, axes: Axes, parameter: np.ndarray | None) -> tup
 def kept_sizes(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     """Sizes of the axes that are not averaged over."""
     return tuple(size for axis, size in enumerate(shape) if axis not in axes)
+
+
+def as_generators(rng: Rng) -> tuple[list[np.random.Generator], int | None]:
+    """Return the generators in a list, and the number of seeds (None for a bare generator)."""
+    if isinstance(rng, np.random.Generator):
+        return [rng], None
+    if (
+        not isinstance(rng, Sequence)
+        or not rng
+        or not all(isinstance(r, np.random.Generator) for r in rng)
+    ):
+        raise TypeError(
+            f"rng: expected a numpy.random.Generator or a non-empty list of them, got {rng!r}"
+        )
+    return list(rng), len(rng)

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bnlib.functional._blocks import block_dot, block_sum, kept_shape, layout
-from bnlib.functional._check import kept_sizes, same_shape
+from bnlib._validation import kept_sizes, same_shape
+from bnlib.functional._channel_blocks import block_dot, block_sum, kept_shape, layout
 from bnlib.functional.standardize import Standardized, standardize, standardize_backward
 
 Parameter = np.ndarray | None

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bnlib import layers
-from bnlib.experiments import networks
-from bnlib.experiments.training import (
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.training import (
     Config,
     build,
     record_test_accuracy,

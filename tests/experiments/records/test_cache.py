@@ -12,10 +12,12 @@ import pytest
 import slow_experiment
 from slow_experiment import Config, run
 
-from bnlib.experiments import cache, conditioning, inference, training
-from bnlib.experiments.cache import key, sweep, write_atomically
+from bnlib.experiments import conditioning, inference
+from bnlib.experiments.engine import training
+from bnlib.experiments.records import cache
+from bnlib.experiments.records.cache import key, sweep, write_atomically
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 
 
 def configs(folder):

@@ -5,8 +5,8 @@ import IPython
 import myst_nb
 import pytest
 
-from bnlib.experiments.ledger import glue_verdict
-from bnlib.experiments.verdict import paired_verdict
+from bnlib.experiments.records.ledger import glue_verdict
+from bnlib.experiments.records.verdict import paired_verdict
 
 SMALL, LARGE = (paired_verdict("More.", "A paper", [x, x], [0, 0], 0.1) for x in (0.0, 1.0))
 

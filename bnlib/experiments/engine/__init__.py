@@ -1,0 +1,1 @@
+"""What experiments are made of: networks of many replicas, their training, their instruments."""

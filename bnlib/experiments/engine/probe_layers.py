@@ -1,0 +1,59 @@
+"""Layers that change what a norm sees, or what passes through it backward, to ask what for."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnlib import layers
+
+Array = NDArray[np.floating]
+
+
+class AddPopulation(layers.Layer):
+    """Put the same examples, the population, before each mini-batch in train mode.
+
+    The BN layers behind it normalize with the statistics of the population, and pass the gradient
+    through them: they are functions of the weights, and a backward pass that takes them for
+    constants does not minimize the loss (:mod:`bnlib.experiments.detached_statistics`). The m
+    examples of the mini-batch take part in the statistics too: what is left of the noise of their
+    mean has (m / (n + m))^2 of its variance, 4 % for m = 64 and n = 256.
+    """
+
+    def __init__(self, x: Array) -> None:
+        super().__init__()
+        self.x = x
+
+    def _forward(self, x: Array) -> tuple[Array, int]:
+        if not self.training:
+            return x, 0
+        population = np.broadcast_to(self.x, (len(x), *self.x.shape))
+        return np.concatenate([population, x], axis=1), len(self.x)
+
+    def _backward(self, dy: Array, n: int) -> Array:
+        return dy[:, n:]
+
+
+class DropPopulation(layers.Layer):
+    """Drop the first n examples in train mode, so that the loss is that of the mini-batch."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n = n
+
+    def _forward(self, x: Array) -> tuple[Array, int]:
+        n = self.n if self.training else 0
+        return x[:, n:].copy(), n
+
+    def _backward(self, dy: Array, n: int) -> Array:
+        return np.concatenate([np.zeros((len(dy), n, dy.shape[-1]), dy.dtype), dy], axis=1)
+
+
+class StopGradient(layers.Layer):
+    """The identity, through which no gradient passes."""
+
+    def _forward(self, x: Array) -> tuple[Array, None]:
+        return x, None
+
+    def _backward(self, dy: Array, cache: None) -> Array:
+        return np.zeros_like(dy)

@@ -1,0 +1,1 @@
+"""What becomes of results: verdicts, the ledger of the book, a cache, a registry."""
