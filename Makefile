@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+ARCHITECTURES := .venv-architectures
 
 # Small networks: a second thread costs time and reproducibility. Two processes use two cores.
 export OMP_NUM_THREADS := 1
@@ -14,11 +15,11 @@ export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install book serve test unit notebooks lint format check bench cpus wheel lowest \
-	browser clean
+	architectures browser clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | while IFS="$$(printf '\t')" \
-		read -r target what; do printf '  make %-10s %s\n' "$$target" "$$what"; done
+		read -r target what; do printf '  make %-13s %s\n' "$$target" "$$what"; done
 
 install: $(INSTALLED)  ## create .venv and install everything (again only after a change)
 
@@ -78,6 +79,15 @@ lowest:  ## run all tests with the oldest packages that pyproject.toml allows
 		-c requirements-lowest.txt -e ".[fast,notebooks]"
 	.venv-lowest/bin/python -m pip check
 	$(MAKE) test VENV=.venv-lowest
+
+architectures: $(ARCHITECTURES)/.installed  ## test real models of torchvision and timm, with a newer torch
+	$(ARCHITECTURES)/bin/python -m pytest -n 2 --dist worksteal tests/surgery/test_real_models.py
+
+$(ARCHITECTURES)/.installed: requirements-architectures.txt pyproject.toml
+	$(PYTHON) -m venv $(ARCHITECTURES)
+	$(ARCHITECTURES)/bin/python -m pip install --disable-pip-version-check \
+		-r requirements-architectures.txt -e ".[fast]"
+	@touch $@
 
 browser: $(INSTALLED)  ## look at every built page in Chromium: errors, requests, accessibility
 	$(BIN)/python -m pytest -n 2 tests/browser/check_pages.py

@@ -45,6 +45,15 @@ def test_everything_is_pinned_within_its_bounds():
         assert requirement.specifier.contains(pin(pins[name])), name
 
 
+def test_the_environment_of_real_architectures_differs_in_torch_alone():
+    pins, own = listed("requirements.txt"), listed("requirements-architectures.txt")
+    assert own.keys() - pins.keys() == {"torchvision", "timm"}
+    different = {name for name in own.keys() & pins.keys() if pin(own[name]) != pin(pins[name])}
+    assert different == {"torch"}
+    for name, requirement in (named(PROJECT["dependencies"]) | extra("fast")).items():
+        assert requirement.specifier.contains(pin(own[name])), name
+
+
 @pytest.mark.parametrize("name", list(EXTRAS))
 def test_readme_shows_how_to_install_each_extra(name):
     assert f'`pip install -e ".[{name}]"`' in README

@@ -55,31 +55,53 @@ class Collector:
         return self._run(batches, collect)
 
     def layer_by_layer(self, batches: Iterable[Any]) -> dict[str, PooledStatistics]:
-        """Collect in one pass a layer, each with the final statistics of those before it."""
+        """Collect in one pass a layer, each with the final statistics of those before it.
+
+        Batches may take different paths: a layer waits until those that any batch reaches before
+        it are done.
+        """
         done: dict[str, PooledStatistics] = {}
         while len(done) < len(self.targets):
-            current: list[str] = []  # the first open layer that is called
+            first: dict[int, str] = {}  # the first open layer of each batch
+            late: set[str] = set()  # open layers that a batch reaches behind another one
 
             def collect(
-                name: str, values: Tensor, examples: int, current: list[str] = current
+                name: str,
+                values: Tensor,
+                examples: int,
+                first: dict[int, str] = first,
+                late: set[str] = late,
             ) -> None:
-                if name not in done and not current:
-                    current.append(name)
-                if name in current:
+                if name in done:
+                    return
+                if first.setdefault(self._batch, name) == name:
                     self._moments[name].add(values, examples)
+                else:
+                    late.add(name)
 
             found = self._run(batches, collect)
-            if len(found) > 1:
-                raise RuntimeError(
-                    f"the processes reach the layers {sorted(found)} in different orders: "
-                    "use layerwise=False"
-                )
             if not found:
                 break
-            for name, pooled in found.items():
+            late = self._of_any_process(late)
+            ready = {name: pooled for name, pooled in found.items() if name not in late}
+            if not ready:
+                raise RuntimeError(
+                    f"the batches reach the layers {sorted(found)} in different orders: "
+                    "use layerwise=False"
+                )
+            for name, pooled in ready.items():
                 store(self.targets[name], pooled.mean, pooled.var, name)
                 done[name] = pooled
         return done
+
+    def _of_any_process(self, names: set[str]) -> set[str]:
+        """Return the names of targets that are among the `names` of any process of the group."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return names
+        device = next(iter(self._moments.values())).mean.device
+        flags = torch.tensor([float(name in names) for name in self.targets], device=device)
+        dist.all_reduce(flags, group=self._group)
+        return {name for name, flag in zip(self.targets, flags.tolist(), strict=True) if flag}
 
     def _run(
         self, batches: Iterable[Any], collect: Callable[[str, Tensor, int], None]
@@ -119,7 +141,7 @@ class Collector:
 
         def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
             arguments = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-            x, *_ = arguments.values()
+            x, *_ = args or arguments.values()
             if x.dim() < 2 or x.shape[1] != features:
                 return  # the batch norm itself will object
             values, examples = _that_count(x, arguments.get("mask"))

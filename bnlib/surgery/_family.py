@@ -47,6 +47,12 @@ def is_plain(module: nn.Module) -> bool:
     return inputs(module) == 1 and _agree(module, without_children(module), nn.Identity())
 
 
+def is_relative(module: nn.Module) -> bool:
+    """Return whether a relative computes what its class in `bnlib.nn` does, and no more."""
+    own = type(module).forward.__module__.startswith("bnlib.nn.") and "forward" not in vars(module)
+    return own and isinstance(module, (*RELATIVES, _DecorrelatedBatchNorm))
+
+
 def split(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     """Return a plain batch norm and the module behind it that together are `module`, or None.
 
@@ -68,7 +74,7 @@ def split(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
 
 def check_statistics(module: nn.Module, name: str) -> None:
     """Refuse a batch norm of a class that is not known to normalize what it is given."""
-    known = is_plain(module) or isinstance(module, (*RELATIVES, _DecorrelatedBatchNorm))
+    known = is_plain(module) or is_relative(module)
     if not known and split(module) is None and not _keeps_statistics_of_its_input(module):
         raise ValueError(
             f"{name or 'the model'} is a {type(module).__name__}, whose forward does not do what "

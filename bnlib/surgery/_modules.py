@@ -56,6 +56,7 @@ def select_batch_norms(
         seen = say(others(model))
         raise ValueError(f"the model has no batch norm{seen and f', but {seen}'}")
     if layers is None:
+        found = _not_lazy(found)
         chosen = {name: module for name, module in found.items() if is_default(module)}
         if not chosen:
             raise ValueError(
@@ -70,7 +71,17 @@ def select_batch_norms(
         there = {name: kind for name, kind in named_others(model).items() if name in unknown}
         seen = "".join(f"; {name} is a {kind}" for name, kind in there.items())
         raise ValueError(f"layers: {unknown} are no batch norms; the model has {list(found)}{seen}")
-    return {name: found[name] for name in layers}
+    return _not_lazy({name: found[name] for name in layers})
+
+
+def _not_lazy(norms: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    for name, norm in norms.items():
+        tensors = (*norm.parameters(recurse=False), *norm.buffers(recurse=False))
+        if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
+            raise ValueError(
+                f"{name or 'the model'} has lazy parameters: run it once on an input first"
+            )
+    return norms
 
 
 def warn_of_others(model: nn.Module, kinds: tuple[type, ...]) -> None:

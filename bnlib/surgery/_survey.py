@@ -194,7 +194,13 @@ class Survey:
         if tolerance is None:
             types = {p.dtype for p in model.parameters() if p.is_floating_point()}
             tolerance = max((torch.finfo(t).eps for t in types), default=0.0) ** 0.5
-        difference = self.difference(model)
+        try:
+            difference = self.difference(model)
+        except Exception as error:  # whatever the model raises
+            raise RuntimeError(
+                f"the new model fails on the example inputs ({error}): something reads what a "
+                "module had that is gone. The model that was given is as it was."
+            ) from error
         if not difference <= tolerance:
             raise RuntimeError(
                 f"the output changed by {difference:.1e} of its largest value, more than the "

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+_LOCK = threading.Lock()  # checkpointing repeats a pass in autograd's threads
 
 
 @contextlib.contextmanager
@@ -36,7 +39,8 @@ def pause_statistics(model: nn.Module) -> Iterator[None]:
         If `model` is no module.
     ValueError
         If a norm that keeps statistics is scripted (``torch.jit.script``), part of an exported
-        graph, or an instance with a ``forward`` of its own; nothing is paused then.
+        graph, lazy and not yet run, or an instance with a ``forward`` of its own; nothing is paused
+        then.
 
     Notes
     -----
@@ -69,13 +73,19 @@ def pause_statistics(model: nn.Module) -> Iterator[None]:
                 f"{name or 'the model'} is scripted, exported, or has a forward of its own: pause "
                 "the statistics of the model that it was made from"
             )
-    for norm in norms:
-        norm.__class__ = _paused(type(norm))
+        if nn.parameter.is_lazy(norm.running_mean):
+            raise ValueError("the model has lazy parameters: run it once on an input first")
+    paused = []
     try:
+        with _LOCK:
+            for norm in norms:
+                norm.__class__ = _paused(type(norm))
+                paused.append(norm)
         yield
     finally:
-        for norm in norms:
-            norm.__class__ = type(norm).paused_from
+        with _LOCK:
+            for norm in paused:
+                norm.__class__ = type(norm).paused_from
 
 
 @functools.cache

@@ -87,7 +87,8 @@ def recalibrate(
         norm does; if the loader is empty, a batch gives a single value a channel, an input is not
         finite, or statistics are too large for the type of their buffers (a float16 ends at 65504).
     RuntimeError
-        If it failed on another process of the group.
+        If it failed on another process of the group, or if `layerwise` finds no order, as a batch
+        reaches two layers in another order than a second batch.
 
     Warns
     -----

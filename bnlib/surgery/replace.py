@@ -17,7 +17,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from bnlib.nn import DyT, ScaleNorm, _check
 from bnlib.nn.decorrelated_batch_norm import _DecorrelatedBatchNorm
 from bnlib.nn.split_batch_norm import _SplitBatchNorm
-from bnlib.surgery._family import RELATIVES, axes, inputs, is_plain, split
+from bnlib.surgery._family import axes, inputs, is_plain, is_relative, split
 from bnlib.surgery._modules import has_statistics, select_batch_norms, substitute
 from bnlib.surgery.freeze import freeze_as, is_frozen
 
@@ -83,9 +83,11 @@ def replace(model: nn.Module, factory: Factory, layers: Collection[str] | None =
     ('GroupNorm', 4)
     """
     _check_factory(factory)
+    names = list(select_batch_norms(model, layers))
     result = copy.deepcopy(model)
     exchanges = {}
-    for name, batch_norm in select_batch_norms(result, layers).items():
+    for name in names:
+        batch_norm = result.get_submodule(name)
         try:
             exchanges[batch_norm] = _exchange(batch_norm, factory)
         except (TypeError, ValueError) as error:
@@ -136,7 +138,8 @@ def _take_apart(batch_norm: nn.Module) -> tuple[nn.Module, list[nn.Module]]:
     """Return a batch norm, and the modules behind it, of which a subclass may have some."""
     if batch_norm._forward_hooks or batch_norm._forward_pre_hooks:
         raise ValueError("it has forward hooks, which would be lost: remove them first")
-    if is_plain(batch_norm) or isinstance(batch_norm, RELATIVES):
+    inside = next(batch_norm.children(), None)  # a relative has none but parametrizations
+    if is_plain(batch_norm) or (is_relative(batch_norm) and inside is None):
         return batch_norm, []
     parts = split(batch_norm)
     if parts is None:
@@ -166,9 +169,9 @@ def to(cls: type[nn.Module], **options: Any) -> Factory:
     callable
         From a batch norm to a module of `cls` with as many channels. What has a meaning there stays
         and is not given in the options: eps, momentum, dtype, device, weight and bias with their
-        ``requires_grad``, and, where `cls` is a batch norm, running statistics and their counter.
-        A split batch norm gets them for each stream, a decorrelated one a diagonal covariance, and
-        so all batch norms go on to compute the same in eval mode.
+        ``requires_grad``, the process group, and, where `cls` is a batch norm, running statistics
+        and their counter. A split batch norm gets them for each stream, a decorrelated one a
+        diagonal covariance, and so all batch norms go on to compute the same in eval mode.
 
     Raises
     ------
@@ -369,6 +372,7 @@ def _options_of(batch_norm: nn.Module, kind: type) -> dict[str, Any]:
         "elementwise_affine": affine,
         "bias": batch_norm.bias is not None,
         "track_running_stats": has_statistics(batch_norm),
+        "process_group": getattr(batch_norm, "process_group", None),
         "refuse_nonfinite": getattr(batch_norm, "refuse_nonfinite", False),
         "device": None if like is None else like.device,
         "dtype": None if like is None else like.dtype,

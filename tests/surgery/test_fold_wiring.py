@@ -181,3 +181,10 @@ def test_reason_names_what_stands_between(case, trace):
     report = fold(build(function, trace, **CONV, **more), tokens(2, 2, 3, 3)).report
     expected = reason if isinstance(reason, str) else reason[not trace]
     assert expected in report.left["norm"]
+
+
+@pytest.mark.parametrize("trace", [True, False])
+def test_an_attribute_that_is_gone_is_said(trace):
+    model = build(lambda s, x: s.norm(s.layer(x)) * s.norm.num_features, trace, **LINEAR)
+    with pytest.raises(RuntimeError, match=r"fails on the example inputs \(.*num_features"):
+        fold(model, tokens(4, 3))

@@ -3,6 +3,8 @@
 import contextlib
 import copy
 import pickle
+import sys
+import threading
 
 import pytest
 import torch
@@ -105,6 +107,32 @@ def test_nested_and_interrupted():
     assert int(model[0].num_batches_tracked) == 1
 
 
+def test_threads():
+    model = nn.Sequential(*[nn.BatchNorm2d(4) for _ in range(20)])
+    errors = []
+
+    def enter_and_leave():
+        try:
+            for _ in range(100):
+                with pause_statistics(model):
+                    pass
+        except Exception as error:
+            errors.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=enter_and_leave) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not errors
+    assert {type(module) for module in model} == {nn.BatchNorm2d}
+
+
 def test_values_that_are_not_finite_do_not_poison():
     model = nn.Sequential(nn.BatchNorm2d(4), nn.InstanceNorm2d(4, track_running_stats=True))
     before = state_of(model)
@@ -190,3 +218,18 @@ def test_refused():
     assert type(model[0]) is nn.BatchNorm2d
     with pytest.raises(TypeError, match="model must be"), pause_statistics([model]):
         pass
+    model = nn.Sequential(nn.BatchNorm2d(4), nn.LazyBatchNorm2d())
+    with pytest.raises(ValueError, match="lazy"), pause_statistics(model):
+        pass
+    assert type(model[0]) is nn.BatchNorm2d
+
+
+def test_what_the_first_norms_were_if_a_later_one_cannot_be_paused():
+    class Final(nn.BatchNorm2d):
+        def __init_subclass__(cls):
+            raise TypeError("no subclass of it is allowed")
+
+    model = nn.Sequential(nn.BatchNorm2d(4), Final(4))
+    with pytest.raises(TypeError, match="no subclass"), pause_statistics(model):
+        pass
+    assert [type(module) for module in model] == [nn.BatchNorm2d, Final]

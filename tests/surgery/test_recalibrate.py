@@ -495,3 +495,78 @@ def test_empty_batch_adds_nothing():
     for layerwise in (False, True):
         assert recalibrate(model, [x[:0], x, x[:0]], layerwise=layerwise)[""].count == 8
         torch.testing.assert_close(model.running_mean, x.mean(0))
+
+
+class Paths(nn.Module):
+    """A batch takes one of two ways to the last batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.BatchNorm1d(3)
+        self.ways = nn.ModuleDict({key: nn.BatchNorm1d(3) for key in ("loud", "quiet")})
+
+    def forward(self, x):
+        way = self.ways["loud" if x.abs().mean() > 2 else "quiet"]
+        return self.last(way(x).square() + x)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_layerwise_waits_for_all_ways_to_a_layer(swap):
+    model = Paths().double()
+    x = torch.randn(9, 3, dtype=torch.float64)
+    batches = [5 + 3 * x[:5], x[5:]]
+    pooled = recalibrate(model, batches[::-1] if swap else batches, layerwise=True)
+    ways = [
+        (b - b.mean(0)) / (b.var(0) + 1e-5).sqrt() for b in batches
+    ]  # each way saw one of the batches
+    expected = torch.cat([w.square() + b for w, b in zip(ways, batches, strict=True)])
+    assert pooled.keys() == {"last", "ways.loud", "ways.quiet"}
+    torch.testing.assert_close(model.last.running_mean, expected.mean(0), **EXACT)
+    torch.testing.assert_close(model.last.running_var, expected.var(0), **EXACT)
+
+
+class EitherOrder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norms = nn.ModuleList([nn.BatchNorm1d(3), nn.BatchNorm1d(3)])
+
+    def forward(self, x):
+        a, b = self.norms if x.mean() > 0 else reversed(self.norms)
+        return b(a(x))
+
+
+def test_layerwise_refuses_two_layers_in_both_orders():
+    model = EitherOrder()
+    before = snapshot(model)
+    x = torch.randn(5, 3)
+    with pytest.raises(RuntimeError, match="different orders: use layerwise=False"):
+        recalibrate(model, [x - 9, x + 9], layerwise=True)
+    assert_unchanged(model, before)
+
+
+class GhostOfReLU(bnn.GhostBatchNorm1d):
+    def forward(self, input):
+        return super().forward(input.relu())
+
+
+class DecorrelatedOfReLU(bnn.DecorrelatedBatchNorm1d):
+    def forward(self, input):
+        return super().forward(input.relu())
+
+
+@pytest.mark.parametrize("kind", [GhostOfReLU, DecorrelatedOfReLU])
+def test_relatives_with_a_forward_of_their_own_are_refused(kind):
+    model = nn.Sequential(kind(3))
+    with pytest.raises(ValueError, match=f"0 is a {kind.__name__}, whose forward"):
+        recalibrate(model, [torch.randn(5, 3)])
+
+
+class AnyArguments(nn.BatchNorm1d):
+    def forward(self, *args):
+        return super().forward(*args)
+
+
+def test_input_of_a_forward_with_any_arguments():
+    model, x = AnyArguments(3), torch.randn(5, 3)
+    recalibrate(model, [x])
+    torch.testing.assert_close(model.running_mean, x.mean(0), rtol=0, atol=1e-6)

@@ -335,3 +335,52 @@ def test_streams_of_a_split_batch_norm():
     new = replace(model, group_norm(3))
     assert [type(m) for m in new[0].streams] == [nn.GroupNorm] * 2
     assert new(IMAGES).shape == IMAGES.shape
+
+
+class GhostReLU(bnn.GhostBatchNorm2d):
+    def forward(self, input):
+        return super().forward(input).relu()
+
+
+class MaskedTwice(bnn.MaskedBatchNorm1d):
+    def forward(self, input, mask=None):
+        return super().forward(super().forward(input, mask), mask)
+
+
+def with_a_forward_of_its_own():
+    norm = bnn.BatchRenorm2d(6)
+    norm.forward = lambda x: bnn.BatchRenorm2d.forward(norm, x).relu()
+    return norm
+
+
+def parametrized():
+    norm = bnn.GhostBatchNorm2d(6)
+    nn.utils.parametrize.register_parametrization(norm, "weight", nn.Softplus(), unsafe=True)
+    return norm
+
+
+@pytest.mark.parametrize(
+    "norm", [GhostReLU(6), MaskedTwice(6), with_a_forward_of_its_own(), parametrized()]
+)
+def test_relatives_that_do_more_are_refused(norm):
+    model = nn.Sequential(norm)
+    with pytest.raises(ValueError, match=r"0: a .* does more than normalize"):
+        replace(model, group_norm(2))
+    assert model[0] is norm
+
+
+def test_process_group_is_kept():
+    group = object()
+    norm = nn.SyncBatchNorm(6)
+    norm.process_group = group
+    assert to(bnn.SyncBatchNorm)(norm).process_group is group
+    assert to(nn.SyncBatchNorm)(norm).process_group is group
+
+
+def test_lazy_ones_are_refused():
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.LazyBatchNorm2d())
+    with pytest.raises(ValueError, match="1 has lazy parameters: run it once"):
+        replace(model, group_norm(2))
+    with pytest.raises(ValueError, match="1 has lazy parameters: run it once"):
+        freeze(model)
+    assert model[0].training
