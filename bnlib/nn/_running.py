@@ -190,10 +190,13 @@ def unchanged_by_failure(module: nn.Module) -> Iterator[None]:
     """Put the buffers back as they were if the body raises."""
     before = {name: getattr(module, name) for name in BUFFERS}
     before = {name: (b, b.clone()) for name, b in before.items() if b is not None}
+    exact = dict(vars(module).get(UNROUNDED, {}))
     try:
         yield
     except BaseException:
         vars(module).pop(UNROUNDED, None)
+        if exact:
+            vars(module)[UNROUNDED] = exact
         with torch.no_grad():
             for buffer, value in before.values():
                 with contextlib.suppress(RuntimeError):  # torch.func forbade to change it, too
