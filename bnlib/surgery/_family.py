@@ -44,26 +44,23 @@ def is_plain(module: nn.Module) -> bool:
         return False
     if type(module).forward in PLAIN_FORWARDS and "forward" not in vars(module):
         return True
-    return inputs(module) == 1 and _agree(module, without_children(module), nn.Identity())
+    return inputs(module) == 1 and _agree(module, without_children(module), [])
 
 
-def split(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
-    """Return a plain batch norm and the module behind it that together are `module`, or None.
+def split(module: nn.Module) -> tuple[nn.Module, list[nn.Module]] | None:
+    """Return a plain batch norm and the modules behind it that together are `module`, or None.
 
     So for timm's ``BatchNormAct2d``, which has a drop and an activation for children. The batch
-    norm shares parameters and buffers with `module`, and the rest is its own children. None also
+    norm shares parameters and buffers with `module`, and the others are its own children. None also
     if there is nothing behind, and if the two do not compute the same on random numbers.
     """
     if not isinstance(module, _BatchNorm) or isinstance(module, RELATIVES) or inputs(module) != 1:
         return None
-    children = [child for child in module.children() if type(child) is not nn.Identity]
-    if not children:
+    behind = [child for child in module.children() if type(child) is not nn.Identity]
+    if not behind:
         return None
-    plain, rest = without_children(module), children[0]
-    if len(children) > 1:
-        rest = nn.Sequential(*children)
-        rest.training = module.training  # the children keep modes of their own
-    return (plain, rest) if _agree(module, plain, rest) else None
+    plain = without_children(module)
+    return (plain, behind) if _agree(module, plain, behind) else None
 
 
 def check_statistics(module: nn.Module, name: str) -> None:
@@ -162,12 +159,12 @@ def _is_known(cls: type) -> bool:
     return known and cls.forward in PLAIN_FORWARDS
 
 
-def _agree(module: nn.Module, plain: nn.Module, rest: nn.Module) -> bool:
-    """Return whether `module` computes ``rest(plain(x))``, in eval and in train mode."""
+def _agree(module: nn.Module, plain: nn.Module, behind: list[nn.Module]) -> bool:
+    """Return whether `module` is `plain` and then what is behind it, in eval and in train mode."""
     # In train mode, synchronized batch norms would talk to other processes.
     modes = (False,) if isinstance(module, SYNCHRONIZED) else (False, True)
     try:
-        whole, parts = _scratch(module), (_scratch(plain), _scratch(rest))
+        whole, parts = _scratch(module), (_scratch(plain), _scratch(nn.Sequential(*behind)))
         x = probe(module)
         for mode in modes:
             expected = _run(parts[1], _run(parts[0], x, mode), mode)

@@ -144,8 +144,7 @@ def _take_apart(batch_norm: nn.Module) -> tuple[nn.Module, list[nn.Module]]:
             f"a {type(batch_norm).__name__} does more than normalize, and what it does would be "
             "lost; leave it out by `layers`"
         )
-    plain, behind = parts
-    return plain, list(behind) if isinstance(behind, nn.Sequential) else [behind]
+    return parts
 
 
 def to(cls: type[nn.Module], **options: Any) -> Factory:
