@@ -28,7 +28,9 @@ RELATIVES = (_GhostBatchNorm, _BatchRenorm, _ConditionalBatchNorm, bnn.MaskedBat
 """They normalize in another way than a plain batch norm in train mode."""
 
 SYNCHRONIZED = (nn.SyncBatchNorm, bnn.SyncBatchNorm)
-OTHER_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, bnn.ScaleNorm, bnn.DyT)
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, bnn.ScaleNorm, bnn.DyT)
+"""Batch and instance norms, group, layer and RMS norms, and what derives from them."""
+
 TOLERANCE = 1e-6  # of the largest value; a batch norm may compute in float32
 
 
@@ -102,9 +104,16 @@ def named_others(model: nn.Module) -> dict[str, str]:
 
 
 def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, NORMS) or holds_running_mean(module)
+
+
+def holds_running_mean(module: nn.Module) -> bool:
+    """Return whether a module has a running mean itself, and is no bare module.
+
+    An exported graph keeps its buffers in such ones.
+    """
     buffers = dict(module.named_buffers(recurse=False))
-    container = type(module) is nn.Module  # of the buffers of an exported graph
-    return isinstance(module, OTHER_NORMS) or ("running_mean" in buffers and not container)
+    return "running_mean" in buffers and type(module) is not nn.Module
 
 
 def others(model: nn.Module) -> Counter[str]:
@@ -195,13 +204,18 @@ def _scratch(module: nn.Module) -> nn.Module:
 
 
 def probe(batch_norm: nn.Module) -> Tensor:
-    """Return random input, of sizes from 0.01 to 100, for a batch norm in float64."""
+    """Return random input for a batch norm in float64."""
+    x = of_many_sizes((8, batch_norm.num_features, *[2] * (min(axes(batch_norm)) - 2)))
+    like = next(itertools.chain(batch_norm.parameters(), batch_norm.buffers()), x)
+    return x.to(like.device)
+
+
+def of_many_sizes(shape: tuple[int, ...]) -> Tensor:
+    """Return random numbers of both signs, from 0.01 to 100, so that an activation shows."""
     generator = torch.Generator().manual_seed(1)
-    shape = (8, batch_norm.num_features, *[2] * (min(axes(batch_norm)) - 2))
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
     size = torch.empty(shape, dtype=torch.float64).uniform_(-2, 2, generator=generator)
-    device = next(itertools.chain(batch_norm.parameters(), batch_norm.buffers()), x).device
-    return (x * 10**size).to(device)
+    return x * 10**size
 
 
 def _run(module: nn.Module, x: Tensor, training: bool) -> Tensor:
