@@ -10,6 +10,7 @@ from surgery.batch_norm_act import (
     BatchNormReLU,
     Before,
     Contiguous,
+    Frozen,
     Noisy,
     Unused,
 )
@@ -120,20 +121,11 @@ def test_axes():
     assert axes(nn.SyncBatchNorm(2)) == {2, 3, 4, 5}
 
 
-class FrozenBatchNorm(nn.Module):
-    """As torchvision's: no class of torch's, all four are buffers."""
-
-    def __init__(self):
-        super().__init__()
-        for key in ("weight", "bias", "running_mean", "running_var"):
-            self.register_buffer(key, torch.ones(3))
-
-
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 def test_others():
     norms = [
-        FrozenBatchNorm(),
-        FrozenBatchNorm(),
+        Frozen(3),
+        Frozen(3),
         bnn.FrozenBatchNorm2d(3),
         bnn.DecorrelatedBatchNorm2d(4),
         nn.InstanceNorm2d(4, track_running_stats=True),
@@ -142,11 +134,11 @@ def test_others():
     ]
     model = nn.ModuleList([*norms, nn.BatchNorm2d(3), nn.Linear(3, 3)])
     assert others(model) == {
-        "FrozenBatchNorm": 2,
+        "Frozen": 2,
         "FrozenBatchNorm2d": 1,
         "DecorrelatedBatchNorm2d": 1,
         "InstanceNorm2d": 1,
         "BatchNorm3d": 1,
         "ScaleNorm": 1,
     }
-    assert say(others(model[:3])) == "2 FrozenBatchNorm, 1 FrozenBatchNorm2d"
+    assert say(others(model[:3])) == "2 Frozen, 1 FrozenBatchNorm2d"
