@@ -64,16 +64,18 @@ def update(
             refuse_nonfinite(mean, var)
         if module.training and module.track_running_stats:
             count_batch(module)
-    elif _is_simple(module, mean, watched):
-        buffers = module.running_mean, module.running_var, module.num_batches_tracked
+        return
+    buffers = module.running_mean, module.running_var, module.num_batches_tracked
+    if _is_simple(module, buffers, mean, watched):
         _fused.kernel().track(buffers, mean, var, module.momentum, correction)
     else:
         count_batch(module, move(module, mean, var * correction, weight_of_new(module)))
 
 
-def _is_simple(module: nn.Module, mean: Tensor, watched: bool | None) -> bool:
+def _is_simple(
+    module: nn.Module, buffers: tuple[Tensor, ...], mean: Tensor, watched: bool | None
+) -> bool:
     """Whether the compiled loop may do all of an update."""
-    buffers = module.running_mean, module.running_var, module.num_batches_tracked
     return (
         not module.refuse_nonfinite
         and type(module.momentum) is float
@@ -188,10 +190,13 @@ def unchanged_by_failure(module: nn.Module) -> Iterator[None]:
     """Put the buffers back as they were if the body raises."""
     before = {name: getattr(module, name) for name in BUFFERS}
     before = {name: (b, b.clone()) for name, b in before.items() if b is not None}
+    exact = dict(vars(module).get(UNROUNDED, {}))
     try:
         yield
     except BaseException:
         vars(module).pop(UNROUNDED, None)
+        if exact:
+            vars(module)[UNROUNDED] = exact
         with torch.no_grad():
             for buffer, value in before.values():
                 with contextlib.suppress(RuntimeError):  # torch.func forbade to change it, too

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 from bnlib.nn.decorrelated_batch_norm import _DecorrelatedBatchNorm
 from bnlib.nn.frozen_batch_norm import _FrozenBatchNorm
 from bnlib.nn.split_batch_norm import _SplitBatchNorm
+from bnlib.surgery._family import TOLERANCE, holds_running_mean, of_many_sizes
 from bnlib.surgery._modules import LINEAR_LAYERS
 
 OWN_FORWARD = (
@@ -27,7 +28,6 @@ OWN_FORWARD = (
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
 )
-PROBE_TOLERANCE = 1e-6  # of the largest value; a batch norm may compute in float32
 NOT_FINITE = "its running statistics or parameters are not finite"
 
 
@@ -38,20 +38,17 @@ class NotExactError(Exception):
 def is_running_norm(module: nn.Module) -> bool:
     """Return whether the module is a batch norm, a relative of it, or holds a running mean.
 
-    A model that holds one, to normalize its input, say, has layers inside and is no norm; nor is
-    a mere container of buffers, as those of an exported graph.
+    A model that holds one, to normalize its input, say, has layers inside and is no norm.
     """
-    if _is_known(module):
+    if _is_in_family(module):
         return True
-    if type(module) is nn.Module:
-        return False
     inside = (child for child in module.modules() if child is not module)
-    return "running_mean" in dict(module.named_buffers(recurse=False)) and not any(
-        _is_known(child) or isinstance(child, LINEAR_LAYERS) for child in inside
+    return holds_running_mean(module) and not any(
+        _is_in_family(child) or isinstance(child, LINEAR_LAYERS) for child in inside
     )
 
 
-def _is_known(module: nn.Module) -> bool:
+def _is_in_family(module: nn.Module) -> bool:
     batch_norm = isinstance(module, _NormBase) and not isinstance(module, _InstanceNorm)
     return batch_norm or isinstance(module, _SplitBatchNorm)
 
@@ -148,15 +145,8 @@ def _further_inputs(norm: nn.Module) -> list[str]:
 
 
 def _agrees(norm: nn.Module, found: ChannelMap, dims: int) -> bool:
-    """Return whether a norm does what was found, and no more.
-
-    The outputs have both signs and sizes from 0.01 to 100, so that an activation shows.
-    """
-    generator = torch.Generator().manual_seed(0)
-    shape = (4, len(found.shift), *[2] * (dims - 2))
-    size = 10 ** torch.empty(shape, dtype=torch.float64).uniform_(-2, 2, generator=generator)
-    target = size * torch.randn(shape, generator=generator, dtype=torch.float64)
-    target = target.to(found.shift.device)
+    """Return whether a norm does what was found, and no more, by outputs of many sizes."""
+    target = of_many_sizes((4, len(found.shift), *[2] * (dims - 2))).to(found.shift.device)
     shift = _along(found.shift, dims)
     if found.scale.dim() == 1:
         scale = _along(found.scale, dims)
@@ -174,7 +164,7 @@ def _agrees(norm: nn.Module, found: ChannelMap, dims: int) -> bool:
     if result.shape != expected.shape:
         return False
     largest = torch.maximum(scaled.abs().max(), expected.abs().max())
-    return bool((result - expected).abs().max() <= PROBE_TOLERANCE * largest)
+    return bool((result - expected).abs().max() <= TOLERANCE * largest)
 
 
 def check_layer(layer: nn.Module, name: str) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from bnlib.nn import _check
 from bnlib.nn.batch_renorm import _BatchRenorm
-from bnlib.nn.decorrelated_batch_norm import _DecorrelatedBatchNorm
 from bnlib.nn.masked_batch_norm import _check_mask
+from bnlib.surgery._modules import statistics
 from bnlib.surgery._moments import Moments, PooledStatistics, merge_over_processes
 
 
@@ -177,13 +177,6 @@ def _that_count(x: Tensor, mask: Tensor | None) -> tuple[Tensor, int]:
         return x.transpose(0, 1).flatten(1), x.shape[0]
     _check_mask(mask, (x.shape[0], *x.shape[2:]))
     return x.movedim(1, -1)[mask].T, int(mask[:, None].flatten(1).any(1).sum())
-
-
-def statistics(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return the running mean and the running variance, or covariance, of a norm."""
-    if isinstance(norm, _DecorrelatedBatchNorm):
-        return norm.running_mean, norm.running_cov
-    return norm.running_mean, norm.running_var
 
 
 def check_fit(norm: nn.Module, mean: Tensor, var: Tensor, name: str = "") -> None:

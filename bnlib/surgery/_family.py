@@ -28,7 +28,9 @@ RELATIVES = (_GhostBatchNorm, _BatchRenorm, _ConditionalBatchNorm, bnn.MaskedBat
 """They normalize in another way than a plain batch norm in train mode."""
 
 SYNCHRONIZED = (nn.SyncBatchNorm, bnn.SyncBatchNorm)
-OTHER_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, bnn.ScaleNorm, bnn.DyT)
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, bnn.ScaleNorm, bnn.DyT)
+"""Batch and instance norms, group, layer and RMS norms, and what derives from them."""
+
 TOLERANCE = 1e-6  # of the largest value; a batch norm may compute in float32
 
 
@@ -44,7 +46,7 @@ def is_plain(module: nn.Module) -> bool:
         return False
     if type(module).forward in PLAIN_FORWARDS and "forward" not in vars(module):
         return True
-    return inputs(module) == 1 and _agree(module, without_children(module), nn.Identity())
+    return inputs(module) == 1 and _agree(module, without_children(module), [])
 
 
 def is_relative(module: nn.Module) -> bool:
@@ -53,23 +55,20 @@ def is_relative(module: nn.Module) -> bool:
     return own and isinstance(module, (*RELATIVES, _DecorrelatedBatchNorm))
 
 
-def split(module: nn.Module) -> tuple[nn.Module, nn.Module] | None:
-    """Return a plain batch norm and the module behind it that together are `module`, or None.
+def split(module: nn.Module) -> tuple[nn.Module, list[nn.Module]] | None:
+    """Return a plain batch norm and the modules behind it that together are `module`, or None.
 
     So for timm's ``BatchNormAct2d``, which has a drop and an activation for children. The batch
-    norm shares parameters and buffers with `module`, and the rest is its own children. None also
+    norm shares parameters and buffers with `module`, and the others are its own children. None also
     if there is nothing behind, and if the two do not compute the same on random numbers.
     """
     if not isinstance(module, _BatchNorm) or isinstance(module, RELATIVES) or inputs(module) != 1:
         return None
-    children = [child for child in module.children() if type(child) is not nn.Identity]
-    if not children:
+    behind = [child for child in module.children() if type(child) is not nn.Identity]
+    if not behind:
         return None
-    plain, rest = without_children(module), children[0]
-    if len(children) > 1:
-        rest = nn.Sequential(*children)
-        rest.training = module.training  # the children keep modes of their own
-    return (plain, rest) if _agree(module, plain, rest) else None
+    plain = without_children(module)
+    return (plain, behind) if _agree(module, plain, behind) else None
 
 
 def check_statistics(module: nn.Module, name: str) -> None:
@@ -111,9 +110,16 @@ def named_others(model: nn.Module) -> dict[str, str]:
 
 
 def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, NORMS) or holds_running_mean(module)
+
+
+def holds_running_mean(module: nn.Module) -> bool:
+    """Return whether a module has a running mean itself, and is no bare module.
+
+    An exported graph keeps its buffers in such ones.
+    """
     buffers = dict(module.named_buffers(recurse=False))
-    container = type(module) is nn.Module  # of the buffers of an exported graph
-    return isinstance(module, OTHER_NORMS) or ("running_mean" in buffers and not container)
+    return "running_mean" in buffers and type(module) is not nn.Module
 
 
 def others(model: nn.Module) -> Counter[str]:
@@ -168,12 +174,12 @@ def _is_known(cls: type) -> bool:
     return known and cls.forward in PLAIN_FORWARDS
 
 
-def _agree(module: nn.Module, plain: nn.Module, rest: nn.Module) -> bool:
-    """Return whether `module` computes ``rest(plain(x))``, in eval and in train mode."""
+def _agree(module: nn.Module, plain: nn.Module, behind: list[nn.Module]) -> bool:
+    """Return whether `module` is `plain` and then what is behind it, in eval and in train mode."""
     # In train mode, synchronized batch norms would talk to other processes.
     modes = (False,) if isinstance(module, SYNCHRONIZED) else (False, True)
     try:
-        whole, parts = _scratch(module), (_scratch(plain), _scratch(rest))
+        whole, parts = _scratch(module), (_scratch(plain), _scratch(nn.Sequential(*behind)))
         x = probe(module)
         for mode in modes:
             expected = _run(parts[1], _run(parts[0], x, mode), mode)
@@ -204,13 +210,18 @@ def _scratch(module: nn.Module) -> nn.Module:
 
 
 def probe(batch_norm: nn.Module) -> Tensor:
-    """Return random input, of sizes from 0.01 to 100, for a batch norm in float64."""
+    """Return random input for a batch norm in float64."""
+    x = of_many_sizes((8, batch_norm.num_features, *[2] * (min(axes(batch_norm)) - 2)))
+    like = next(itertools.chain(batch_norm.parameters(), batch_norm.buffers()), x)
+    return x.to(like.device)
+
+
+def of_many_sizes(shape: tuple[int, ...]) -> Tensor:
+    """Return random numbers of both signs, from 0.01 to 100, so that an activation shows."""
     generator = torch.Generator().manual_seed(1)
-    shape = (8, batch_norm.num_features, *[2] * (min(axes(batch_norm)) - 2))
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
     size = torch.empty(shape, dtype=torch.float64).uniform_(-2, 2, generator=generator)
-    device = next(itertools.chain(batch_norm.parameters(), batch_norm.buffers()), x).device
-    return (x * 10**size).to(device)
+    return x * 10**size
 
 
 def _run(module: nn.Module, x: Tensor, training: bool) -> Tensor:

@@ -6,12 +6,12 @@ import contextlib
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from bnlib.nn.decorrelated_batch_norm import _DecorrelatedBatchNorm
-from bnlib.surgery._family import named_others, others, say
+from bnlib.surgery._family import holds_running_mean, named_others, others, say
 
 BATCH_NORMS: tuple[type, ...] = (_BatchNorm,)
 """BatchNorm1d, 2d, 3d, SyncBatchNorm, the lazy ones, and whatever derives from them."""
@@ -20,19 +20,20 @@ LINEAR_LAYERS: tuple[type, ...] = (nn.Linear, _ConvNd)
 """Layers that a batch norm can be folded into; the transposed convolutions are `_ConvNd`, too."""
 
 
-def is_batch_norm(module: nn.Module) -> bool:
-    """Return whether the module normalizes each channel over the mini-batch."""
-    return isinstance(module, BATCH_NORMS)
-
-
 WITH_STATISTICS: tuple[type, ...] = (*BATCH_NORMS, _DecorrelatedBatchNorm)
 """What keeps running statistics of its mini-batches."""
 
 
-def has_statistics(module: nn.Module) -> bool:
-    """Return whether a batch norm holds running statistics."""
-    spread = "running_cov" if isinstance(module, _DecorrelatedBatchNorm) else "running_var"
-    return module.running_mean is not None and getattr(module, spread) is not None
+def statistics(norm: nn.Module) -> tuple[Tensor | None, Tensor | None]:
+    """Return the running mean and the running variance, or covariance, of a norm."""
+    if isinstance(norm, _DecorrelatedBatchNorm):
+        return norm.running_mean, norm.running_cov
+    return norm.running_mean, norm.running_var
+
+
+def has_statistics(norm: nn.Module) -> bool:
+    """Return whether a norm holds running statistics."""
+    return all(value is not None for value in statistics(norm))
 
 
 def named_batch_norms(
@@ -84,13 +85,14 @@ def _not_lazy(norms: dict[str, nn.Module]) -> dict[str, nn.Module]:
     return norms
 
 
-def warn_of_others(model: nn.Module, kinds: tuple[type, ...]) -> None:
-    """Name what holds running statistics and is none of the `kinds`, nor frozen on purpose."""
+def warn_of_others(model: nn.Module) -> None:
+    """Name what holds a running mean and is not `WITH_STATISTICS`, nor frozen on purpose."""
+    modules = dict(model.named_modules())
     left = [
         f"{name} ({kind})"
         for name, kind in named_others(model).items()
-        if not isinstance(model.get_submodule(name), kinds)
-        and "running_mean" in dict(model.get_submodule(name).named_buffers(recurse=False))
+        if holds_running_mean(modules[name])
+        and not isinstance(modules[name], WITH_STATISTICS)
         and "Frozen" not in kind
     ]
     if left:

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from bnlib.surgery._algebra import NotExactError, feature_axis
 from bnlib.surgery._batch import on_device
 from bnlib.surgery._examples import Call, cut, generated, is_small, quietly, readings
-from bnlib.surgery._wiring import NotReachedError, Recorder, Shown, Wiring, trace
+from bnlib.surgery._wiring import NotReachedError, Recorder, Shown, Wiring, tensors_of, trace
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -115,7 +115,7 @@ class Survey:
         """Refuse examples of which nothing could be compared."""
         for number, output in enumerate(self._outputs):
             example = f"of example {number} " if len(self._outputs) > 1 else ""
-            tensors = _tensors(output)
+            tensors = tensors_of(output)
             if not tensors:
                 raise ValueError(
                     f"the output {example}holds no tensor that could be compared, but is "
@@ -183,7 +183,7 @@ class Survey:
         """Return the largest difference of any output, relative to the output's largest value."""
         worst = 0.0
         for call, output in zip(self.examples, self._outputs, strict=True):
-            results, expected = _tensors(quietly(*self._prepare(model, call))), _tensors(output)
+            results, expected = tensors_of(quietly(*self._prepare(model, call))), tensors_of(output)
             if [r.shape for r in results] != [e.shape for e in expected]:
                 return math.inf
             worst = max([worst, *map(_relative_difference, results, expected)])
@@ -236,10 +236,6 @@ def _fresh(value: Any, dtype: torch.dtype | None) -> Any:
     if not isinstance(value, Tensor):
         return value
     return value.to(dtype if value.is_floating_point() else None, copy=True)
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def _relative_difference(result: Tensor, expected: Tensor) -> float:

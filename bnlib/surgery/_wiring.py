@@ -291,7 +291,7 @@ class Recorder(TorchFunctionMode):
 
     def run(self, args: tuple, kwargs: dict) -> Any:
         handles = []
-        for tensor in _tensors((args, kwargs)):
+        for tensor in tensors_of((args, kwargs)):
             self.wiring.makers[id(tensor)] = INPUT
         for module in self._names:
             handles += [
@@ -324,7 +324,7 @@ class Recorder(TorchFunctionMode):
         return result
 
     def _read(self, tree: Any, reader: str) -> None:
-        for tensor in _tensors(tree):
+        for tensor in tensors_of(tree):
             owners = self._owners.get(self._value(tensor))
             if owners and not (self._inside and self._inside[-1] in owners):
                 self.wiring.shared |= owners
@@ -332,7 +332,7 @@ class Recorder(TorchFunctionMode):
                 self.wiring.readers[self._value(tensor)].append(reader)
 
     def _make(self, tree: Any, maker: str) -> None:
-        for tensor in _tensors(tree):
+        for tensor in tensors_of(tree):
             self._alive.append(tensor)
             self.wiring.makers.setdefault(id(tensor), maker)
 
@@ -349,7 +349,7 @@ class Recorder(TorchFunctionMode):
 
     def _enter(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         name = self._names[module]
-        tensors = _tensors((args, kwargs))
+        tensors = tensors_of((args, kwargs))
         if name and tensors:
             if not self._inside:
                 self._read((args, kwargs), _called(name, module))
@@ -363,7 +363,7 @@ class Recorder(TorchFunctionMode):
     def _leave(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         self._inside.pop()
         name = self._names[module]
-        tensors = _tensors((args, kwargs))
+        tensors = tensors_of((args, kwargs))
         if name:
             self.wiring.outputs[name].append(self._value(output))
             if not self._inside:
@@ -372,5 +372,6 @@ class Recorder(TorchFunctionMode):
             self._pass_on(tensors[0], output)
 
 
-def _tensors(tree: Any) -> list[Tensor]:
+def tensors_of(tree: Any) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists and dicts."""
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]

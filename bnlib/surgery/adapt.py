@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from bnlib.surgery._collect import statistics, store
+from bnlib.surgery._collect import store
 from bnlib.surgery._family import check_statistics
 from bnlib.surgery._modules import (
     WITH_STATISTICS,
     has_statistics,
     select_batch_norms,
+    statistics,
     warn_of_others,
 )
 from bnlib.surgery.freeze import is_frozen
@@ -130,7 +131,7 @@ def use_batch_statistics(model: nn.Module, layers: Collection[str] | None = None
     for name, batch_norm in chosen.items():
         check_statistics(batch_norm, name)
     if layers is None:
-        warn_of_others(model, WITH_STATISTICS)
+        warn_of_others(model)
     for batch_norm in chosen.values():
         batch_norm.track_running_stats = False
         for name in ("running_mean", "running_var", "running_cov", "num_batches_tracked"):

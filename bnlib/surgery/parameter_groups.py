@@ -6,12 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
-from bnlib.nn import DyT, ScaleNorm
-
-NORMS: tuple[type, ...] = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, DyT, ScaleNorm)
-"""Batch and instance norms, group, layer and RMS norms, and what derives from them."""
+from bnlib.surgery._family import NORMS
 
 
 def parameter_groups(

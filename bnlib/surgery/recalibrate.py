@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from bnlib.surgery._batch import show_batch
-from bnlib.surgery._collect import Batches, Collector, check_fit, put_back, statistics
+from bnlib.surgery._collect import Batches, Collector, check_fit, put_back
 from bnlib.surgery._family import check_statistics
 from bnlib.surgery._modules import (
     WITH_STATISTICS,
     eval_mode,
     has_statistics,
     select_batch_norms,
+    statistics,
     warn_of_others,
 )
 from bnlib.surgery._moments import PooledStatistics
@@ -125,7 +126,7 @@ def recalibrate(
             raise ValueError(f"{name} has no running statistics (track_running_stats=False)")
         check_statistics(batch_norm, name)
     if layers is None:
-        warn_of_others(model, WITH_STATISTICS)
+        warn_of_others(model)
     if layerwise and isinstance(loader, Iterator):
         raise TypeError(
             "layerwise reads the data once a layer: give a data loader or a list, not an iterator"

@@ -17,7 +17,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from bnlib.nn import DyT, ScaleNorm, _check
 from bnlib.nn.decorrelated_batch_norm import _DecorrelatedBatchNorm
 from bnlib.nn.split_batch_norm import _SplitBatchNorm
-from bnlib.surgery._family import axes, inputs, is_plain, is_relative, split
+from bnlib.surgery._family import NORMS, axes, inputs, is_plain, is_relative, split
 from bnlib.surgery._modules import has_statistics, select_batch_norms, substitute
 from bnlib.surgery.freeze import freeze_as, is_frozen
 
@@ -28,7 +28,6 @@ FEWEST_CHANNELS = 2
 FEWEST_FEATURES = 8
 """Of a group on data that may lack spatial axes; a group of two is left with one bit, +1 or -1."""
 
-CHANNELS_ON_AXIS_1 = (_NormBase, _SplitBatchNorm, nn.GroupNorm)
 FEATURES_LAST = (nn.LayerNorm, nn.RMSNorm, ScaleNorm, DyT)
 
 
@@ -147,8 +146,7 @@ def _take_apart(batch_norm: nn.Module) -> tuple[nn.Module, list[nn.Module]]:
             f"a {type(batch_norm).__name__} does more than normalize, and what it does would be "
             "lost; leave it out by `layers`"
         )
-    plain, behind = parts
-    return plain, list(behind) if isinstance(behind, nn.Sequential) else [behind]
+    return parts
 
 
 def to(cls: type[nn.Module], **options: Any) -> Factory:
@@ -194,7 +192,7 @@ def to(cls: type[nn.Module], **options: Any) -> Factory:
     """
     if not isinstance(cls, type):
         raise TypeError(f"cls: expected a class, such as {type(cls).__name__}, got {cls!r}")
-    if not issubclass(cls, CHANNELS_ON_AXIS_1 + FEATURES_LAST):
+    if not issubclass(cls, (*NORMS, _SplitBatchNorm)):
         raise TypeError(
             f"cls: expected a norm of bnlib.nn or torch.nn, got {cls.__name__}; give replace a "
             f"factory, lambda batch_norm: {cls.__name__}(...)"

@@ -185,17 +185,17 @@ def test_without_running_statistics_eval_mode_takes_those_of_the_batch(name):
     assert not [k for k in module.state_dict() if "running" in k or "tracked" in k]
 
 
-SECOND = {  # constructor arguments, the option that the second number would be meant for
-    "BatchRenorm1d": (16,),
-    "GhostBatchNorm2d": (16,),
-    "SplitBatchNorm1d": (16,),
-    "DecorrelatedBatchNorm3d": (16,),
-    "ConditionalBatchNorm1d": (16,),
-    "DyT": (16,),
-}
-
-
-@pytest.mark.parametrize("name", SECOND)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "BatchRenorm1d",
+        "GhostBatchNorm2d",
+        "SplitBatchNorm1d",
+        "DecorrelatedBatchNorm3d",
+        "ConditionalBatchNorm1d",
+        "DyT",
+    ],
+)
 def test_options_are_keyword_only(name):
     with pytest.raises(TypeError, match="positional argument"):
         getattr(bnn, name)(16, 4)

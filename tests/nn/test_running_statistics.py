@@ -170,6 +170,37 @@ def test_what_is_written_into_a_half_precision_buffer_wins():
     torch.testing.assert_close(state(module), state(fresh), rtol=0, atol=0)
 
 
+def test_buffer_of_another_length_wins():
+    module = bnn.BatchNorm1d(3, momentum=0.5).bfloat16()
+    x = torch.randn(64, 3).bfloat16()
+    module(x)
+    fresh = bnn.BatchNorm1d(2, momentum=0.5).bfloat16()
+    pruned = {k: v[:2] if v.dim() else v for k, v in module.state_dict().items()}
+    fresh.load_state_dict(pruned)
+    for key in ("running_mean", "running_var"):
+        setattr(module, key, pruned[key].clone())
+    module.weight, module.bias, module.num_features = fresh.weight, fresh.bias, 2
+    module(x[:, :2])
+    fresh(x[:, :2])
+    torch.testing.assert_close(state(module), state(fresh), rtol=0, atol=0)
+
+
+def test_failure_leaves_the_unrounded_statistics_as_they_were():
+    module = bnn.GhostBatchNorm1d(2, ghost_size=32, momentum=0.01, refuse_nonfinite=True).bfloat16()
+    *batches, last = far_batches(torch.bfloat16, 30)
+    for x in batches:
+        module(x)
+    twin = copy.deepcopy(module)
+    poisoned = last.clone()
+    poisoned[-1, 0] = torch.nan  # in the second ghost batch, when the first one is stored
+    with pytest.raises(ValueError, match="refuse_nonfinite"):
+        module(poisoned)
+    for _ in range(20):  # of steps that are rounded away one by one
+        module(last)
+        twin(last)
+    torch.testing.assert_close(state(module), state(twin), rtol=0, atol=0)
+
+
 def test_copies_of_a_half_precision_layer_go_on_alike():
     module = bnn.BatchNorm1d(2, momentum=0.01).bfloat16()
     *batches, last = far_batches(torch.bfloat16, 30)

@@ -1,4 +1,4 @@
-"""Batch norms with more behind them, as libraries of models and users write them."""
+"""Batch norms as libraries of models and users write them: frozen, or with more behind them."""
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -68,3 +68,21 @@ class Before(BatchNormAct2d):
 
     def forward(self, x):
         return nn.BatchNorm2d.forward(self, self.act(self.drop(x)))
+
+
+class Frozen(nn.Module):
+    """As torchvision's and detectron2's: four buffers and no counter."""
+
+    def __init__(self, num_features, eps=1e-5):
+        super().__init__()
+        self.eps = eps
+        for name in ("weight", "running_var"):
+            self.register_buffer(name, torch.ones(num_features))
+        for name in ("bias", "running_mean"):
+            self.register_buffer(name, torch.zeros(num_features))
+
+    def forward(self, x):
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        return x * scale.view(shape) + shift.view(shape)

@@ -10,6 +10,7 @@ from surgery.batch_norm_act import (
     BatchNormReLU,
     Before,
     Contiguous,
+    Frozen,
     Noisy,
     Unused,
 )
@@ -89,17 +90,16 @@ def test_forward_of_an_instance():
 def test_split(act, drop, training, dtype):
     module = BatchNormAct2d(4, act, drop).to(dtype).train(training)
     randomize(module)
-    plain, rest = split(module)
+    plain, behind = split(module)
     assert type(plain) is nn.BatchNorm2d
     assert plain.weight is module.weight
     assert plain.running_var is module.running_var
     assert plain.training == training
-    assert module.act in list(rest.modules())
-    assert (drop is None) or module.drop in list(rest.modules())
+    assert behind == ([module.act] if drop is None else [module.drop, module.act])
     x = torch.randn(3, 4, 5, 5, dtype=dtype)
     with torch.random.fork_rng():
         expected = copy.deepcopy(module).float()(x.float())
-    y = rest.float()(plain.float()(x.float()))
+    y = nn.Sequential(plain, *behind).float()(x.float())
     torch.testing.assert_close(y, expected)
 
 
@@ -121,20 +121,11 @@ def test_axes():
     assert axes(nn.SyncBatchNorm(2)) == {2, 3, 4, 5}
 
 
-class FrozenBatchNorm(nn.Module):
-    """As torchvision's: no class of torch's, all four are buffers."""
-
-    def __init__(self):
-        super().__init__()
-        for key in ("weight", "bias", "running_mean", "running_var"):
-            self.register_buffer(key, torch.ones(3))
-
-
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 def test_others():
     norms = [
-        FrozenBatchNorm(),
-        FrozenBatchNorm(),
+        Frozen(3),
+        Frozen(3),
         bnn.FrozenBatchNorm2d(3),
         bnn.DecorrelatedBatchNorm2d(4),
         nn.InstanceNorm2d(4, track_running_stats=True),
@@ -143,11 +134,11 @@ def test_others():
     ]
     model = nn.ModuleList([*norms, nn.BatchNorm2d(3), nn.Linear(3, 3)])
     assert others(model) == {
-        "FrozenBatchNorm": 2,
+        "Frozen": 2,
         "FrozenBatchNorm2d": 1,
         "DecorrelatedBatchNorm2d": 1,
         "InstanceNorm2d": 1,
         "BatchNorm3d": 1,
         "ScaleNorm": 1,
     }
-    assert say(others(model[:3])) == "2 FrozenBatchNorm, 1 FrozenBatchNorm2d"
+    assert say(others(model[:3])) == "2 Frozen, 1 FrozenBatchNorm2d"

@@ -9,6 +9,7 @@ from surgery.batch_norm_act import (
     BatchNormReLU,
     Before,
     Contiguous,
+    Frozen,
     Unused,
 )
 from torch import nn
@@ -17,24 +18,6 @@ from bnlib import nn as bnn
 from bnlib.surgery import fold
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
-
-
-class Frozen(nn.Module):
-    """As torchvision's and detectron2's: four buffers and no counter."""
-
-    def __init__(self, num_features, eps=1e-5):
-        super().__init__()
-        self.eps = eps
-        for name in ("weight", "running_var"):
-            self.register_buffer(name, torch.ones(num_features))
-        for name in ("bias", "running_mean"):
-            self.register_buffer(name, torch.zeros(num_features))
-
-    def forward(self, x):
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
-        shape = (1, -1, *[1] * (x.dim() - 2))
-        return x * scale.view(shape) + shift.view(shape)
 
 
 class FrozenAct(Frozen):

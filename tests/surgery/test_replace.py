@@ -198,6 +198,23 @@ def test_activation_and_dropout_stay(training):
     torch.testing.assert_close(new(IMAGES), expected)
 
 
+class Residual(nn.Sequential):
+    """Is more than its children one after the other."""
+
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+def test_activation_that_is_a_sequence_stays_one_module():
+    model = nn.Sequential(BatchNormAct2d(6, lambda inplace: Residual(nn.ReLU()), nn.Dropout2d))
+    randomize(model[0])
+    new = replace(model, to(bnn.BatchNorm2d))
+    assert [type(m) for m in new[0]] == [bnn.BatchNorm2d, nn.Dropout2d, Residual]
+    torch.testing.assert_close(new.eval()(IMAGES), model.eval()(IMAGES))
+    alone = nn.Sequential(BatchNormAct2d(6, lambda inplace: Residual(nn.ReLU())))
+    torch.testing.assert_close(replace(alone, to(bnn.BatchNorm2d))(IMAGES), alone(IMAGES))
+
+
 @pytest.mark.parametrize("kind", [BatchNormReLU, Before, Unused, Noisy])
 def test_what_would_be_lost_is_refused_by_name(kind):
     model = nn.Sequential(nn.BatchNorm2d(4), kind(4))
