@@ -132,6 +132,8 @@ def convert(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.conventions import convert
     >>> arrays = {"running_mean": np.array([3.0]), "running_var": np.array([4.0])}
     >>> converted, options = convert(arrays, source="pytorch", target="keras")
     >>> converted

@@ -1,5 +1,6 @@
 """Every public name is documented: docstring with its sections, type hints, a runnable package."""
 
+import doctest
 import importlib
 import inspect
 import pathlib
@@ -72,6 +73,22 @@ def test_methods(cls, name):
     signature = inspect.signature(getattr(cls, name))
     hints = [p.annotation for p in [*signature.parameters.values()][1:]]
     assert inspect.Parameter.empty not in [*hints, signature.return_annotation]
+
+
+def examples():
+    for case in public():
+        (value,) = case.values
+        parts = [value, *(vars(value).values() if inspect.isclass(value) else ())]
+        if any(">>>" in (getattr(part, "__doc__", None) or "") for part in parts):
+            yield case
+
+
+@pytest.mark.parametrize("value", list(examples()))
+def test_examples_run_as_copied(value):
+    """In the module of `value`, as pytest runs them, they find names that a reader has not."""
+    for test in doctest.DocTestFinder().find(value, globs={}):
+        results = doctest.DocTestRunner().run(test)  # it prints what went wrong
+        assert not results.failed
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -47,6 +47,7 @@ def two_moons(
 
     Examples
     --------
+    >>> from bnlib.datasets import two_moons
     >>> two_moons(rng=0).x_train.shape
     (400, 2)
     """
@@ -95,6 +96,7 @@ def circles(
 
     Examples
     --------
+    >>> from bnlib.datasets import circles
     >>> circles(rng=0).x_test.shape
     (400, 2)
     """
@@ -144,6 +146,7 @@ def spirals(
 
     Examples
     --------
+    >>> from bnlib.datasets import spirals
     >>> spirals(rng=0).x_train.shape
     (400, 2)
     """

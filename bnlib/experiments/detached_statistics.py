@@ -88,6 +88,7 @@ def run(config: Config | None = None) -> Result:
 
     Examples
     --------
+    >>> from bnlib.experiments.detached_statistics import Config, run
     >>> run(Config(seeds=2, steps=3)).loss["detached"].shape
     (2, 3)
     """

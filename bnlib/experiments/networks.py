@@ -146,6 +146,7 @@ def build(config: Config) -> layers.Sequential:
 
     Examples
     --------
+    >>> from bnlib.experiments.networks import Config, build
     >>> build(Config(depth=1, norm="batch", seeds=2))
     Sequential(
       (0): Linear(64, 64, bias=False, seeds=2)
