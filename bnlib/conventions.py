@@ -66,7 +66,7 @@ CONVENTIONS: dict[str, Convention] = {
     "flax": FLAX,
     "onnx": ONNX,
 }
-"""The conventions by framework: "pytorch", "keras", "flax", "onnx"."""
+"""The convention of each framework, under the names "pytorch", "keras", "flax" and "onnx"."""
 
 COUNT = "num_batches_tracked"  # PyTorch's; the others do not count
 START = 1.0  # running variance before the first mini-batch
