@@ -66,7 +66,7 @@ CONVENTIONS: dict[str, Convention] = {
     "flax": FLAX,
     "onnx": ONNX,
 }
-"""The conventions by framework: "pytorch", "keras", "flax", "onnx"."""
+"""The convention of each framework, under the names "pytorch", "keras", "flax" and "onnx"."""
 
 COUNT = "num_batches_tracked"  # PyTorch's; the others do not count
 START = 1.0  # running variance before the first mini-batch
@@ -132,6 +132,8 @@ def convert(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.conventions import convert
     >>> arrays = {"running_mean": np.array([3.0]), "running_var": np.array([4.0])}
     >>> converted, options = convert(arrays, source="pytorch", target="keras")
     >>> converted

@@ -43,6 +43,8 @@ def minibatches(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.datasets import minibatches
     >>> batches = minibatches(10, 4, np.random.default_rng(0), drop_last=False)
     >>> [len(batch) for batch in batches]
     [4, 4, 2]
@@ -99,6 +101,8 @@ def vary_lighting(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.datasets import vary_lighting
     >>> x = np.array([0.0, 0.5, 1.0])
     >>> dim = vary_lighting(x, np.random.default_rng(0), brightness=0.0, contrast=2.0)
     >>> bool(dim[0] == 0.0 and 0.5 <= dim[2] <= 2.0)

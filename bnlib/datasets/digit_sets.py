@@ -57,6 +57,7 @@ def digits(
 
     Examples
     --------
+    >>> from bnlib.datasets import digits
     >>> data = digits()
     >>> data.x_train.shape, data.x_test.shape
     ((1400, 64), (397, 64))
@@ -111,6 +112,7 @@ def mnist_subset(
 
     Examples
     --------
+    >>> from bnlib.datasets import mnist_subset
     >>> data = mnist_subset()
     >>> data.x_train.shape, data.x_test.shape
     ((4000, 1, 28, 28), (1000, 1, 28, 28))
@@ -161,6 +163,7 @@ def mnist1d(*, flat: bool = True, seed: int = 42, dtype: DTypeLike = np.float64)
 
     Examples
     --------
+    >>> from bnlib.datasets import mnist1d
     >>> data = mnist1d()
     >>> data.x_train.shape, data.x_test.shape
     ((4000, 40), (1000, 40))

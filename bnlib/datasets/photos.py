@@ -63,6 +63,7 @@ def photo_patches(
 
     Examples
     --------
+    >>> from bnlib.datasets import photo_patches
     >>> photo_patches(size=12, rng=0).x_train.shape
     (2000, 1, 12, 12)
     """

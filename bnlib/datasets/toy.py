@@ -48,6 +48,7 @@ def two_moons(
 
     Examples
     --------
+    >>> from bnlib.datasets import two_moons
     >>> two_moons(rng=0).x_train.shape
     (400, 2)
     """
@@ -96,6 +97,7 @@ def circles(
 
     Examples
     --------
+    >>> from bnlib.datasets import circles
     >>> circles(rng=0).x_test.shape
     (400, 2)
     """
@@ -145,6 +147,7 @@ def spirals(
 
     Examples
     --------
+    >>> from bnlib.datasets import spirals
     >>> spirals(rng=0).x_train.shape
     (400, 2)
     """

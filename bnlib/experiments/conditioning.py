@@ -104,6 +104,8 @@ def hessian(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.experiments.conditioning import hessian
     >>> hessian(np.array([[1.0], [3.0]]))
     array([[10.]])
     """

@@ -89,6 +89,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 
     Examples
     --------
+    >>> from bnlib.experiments.detached_statistics import Config, run
     >>> run(Config(seeds=2, steps=3)).loss["detached"].shape
     (2, 3)
     """

@@ -151,6 +151,8 @@ def steps_to(loss: NDArray[np.floating], target: float) -> NDArray[np.int64]:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.experiments.learning_rates import steps_to
     >>> steps_to(np.linspace(3, 0, 31)[None], 1.0)
     array([25])
     """

@@ -67,6 +67,8 @@ def batch_norm_forward(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.functional import batch_norm_forward
     >>> y, cache = batch_norm_forward(np.array([[1.0], [2.0], [3.0], [6.0]]), eps=0.0)
     >>> y.ravel().round(3)
     array([-1.069, -0.535,  0.   ,  1.604])
@@ -113,6 +115,8 @@ def batch_norm_backward(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.functional import batch_norm_backward, batch_norm_forward
     >>> y, cache = batch_norm_forward(np.array([[1.0], [2.0], [3.0], [6.0]]), eps=0.0)
     >>> dx, dgamma, dbeta = batch_norm_backward(np.array([[1.0], [0.0], [0.0], [0.0]]), cache)
     >>> dx.ravel().round(3)  # sums to 0, and is orthogonal to x_hat

@@ -59,6 +59,8 @@ def batch_norm_inference(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.functional import batch_norm_inference
     >>> batch_norm_inference(np.array([[5.0]]), np.array([3.0]), np.array([4.0]), eps=0.0)
     array([[1.]])
     """

@@ -45,6 +45,8 @@ def numerical_gradient(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.functional import numerical_gradient
     >>> numerical_gradient(lambda x: x**2, np.array([1.0, 3.0]), np.array([1.0, 10.0])).round(6)
     array([ 2., 60.])
     """
@@ -85,6 +87,8 @@ def relative_error(a: np.ndarray, b: np.ndarray) -> float:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.functional import relative_error
     >>> relative_error(np.array([1.0, 0.0]), np.array([1.0, 0.5]))
     0.5
     """

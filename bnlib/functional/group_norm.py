@@ -55,6 +55,8 @@ def group_norm_forward(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.functional import group_norm_forward
     >>> group_norm_forward(np.array([[1.0, 3.0, 5.0, 25.0]]), 2, eps=0.0)[0]
     array([[-1.,  1., -1.,  1.]])
     """

@@ -42,6 +42,8 @@ def instance_norm_forward(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.functional import instance_norm_forward
     >>> instance_norm_forward(np.array([[[1.0, 3.0], [5.0, 25.0]]]), eps=0.0)[0]
     array([[[-1.,  1.],
             [-1.,  1.]]])

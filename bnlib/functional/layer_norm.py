@@ -57,6 +57,8 @@ def layer_norm_forward(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.functional import layer_norm_forward
     >>> layer_norm_forward(np.array([[1.0, 3.0]]), eps=0.0)[0]
     array([[-1.,  1.]])
     """

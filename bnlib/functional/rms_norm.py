@@ -55,6 +55,8 @@ def rms_norm_forward(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.functional import rms_norm_forward
     >>> rms_norm_forward(np.array([[1.0, 7.0]]), eps=0.0)[0]
     array([[0.2, 1.4]])
     """

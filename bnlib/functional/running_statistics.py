@@ -36,6 +36,8 @@ class RunningStatistics:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.functional import RunningStatistics
     >>> running = RunningStatistics.initial((1,))
     >>> running.update(mean=np.array([2.0]), var=np.array([3.0]), n=4)
     >>> running.mean, running.var.round(3), running.count

@@ -93,6 +93,8 @@ def standardize(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.functional import standardize
     >>> standardize(np.array([1.0, 2.0, 3.0, 6.0]), axes=0, eps=0.0).x_hat.round(3)
     array([-1.069, -0.535,  0.   ,  1.604])
     """
@@ -237,6 +239,8 @@ def standardize_backward(dx_hat: np.ndarray, cache: Standardized) -> np.ndarray:
     --------
     A common shift of x changes nothing:
 
+    >>> import numpy as np
+    >>> from bnlib.functional import standardize, standardize_backward
     >>> cache = standardize(np.array([1.0, 2.0, 3.0, 6.0]), axes=0, eps=0.0)
     >>> standardize_backward(np.ones(4), cache).round(12) + 0.0
     array([0., 0., 0., 0.])
@@ -283,6 +287,8 @@ def standardize_double_backward(
     --------
     The backward pass is linear in `dx_hat`:
 
+    >>> import numpy as np
+    >>> from bnlib.functional import standardize, standardize_backward, standardize_double_backward
     >>> cache = standardize(np.array([1.0, 2.0, 3.0, 6.0]), axes=0)
     >>> u, g = np.array([1.0, 0.0, 2.0, 0.0]), np.array([0.0, 1.0, 0.0, 3.0])
     >>> ddx_hat, _ = standardize_double_backward(u, g, cache)

@@ -17,6 +17,8 @@ class ReLU(Layer):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import ReLU
     >>> relu = ReLU()
     >>> relu(np.array([[-1.0, 2.0]]))
     array([[0., 2.]])
@@ -44,6 +46,8 @@ class Sigmoid(Layer):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import Sigmoid
     >>> sigmoid = Sigmoid()
     >>> sigmoid(np.array([[0.0, -1000.0]]))
     array([[0.5, 0. ]])
@@ -75,6 +79,8 @@ class Tanh(Layer):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import Tanh
     >>> tanh = Tanh()
     >>> tanh(np.array([[0.0, 100.0]]))
     array([[0., 1.]])
@@ -110,6 +116,8 @@ class Flatten(Layer):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import Flatten
     >>> Flatten()(np.zeros((10, 3, 8, 8))).shape
     (10, 192)
     """

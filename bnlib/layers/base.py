@@ -42,6 +42,8 @@ class Layer:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import Layer
     >>> class Double(Layer):
     ...     def _forward(self, x):
     ...         return 2 * x, ()

@@ -56,6 +56,8 @@ class BatchNorm(Norm):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import BatchNorm
     >>> layer = BatchNorm(1)
     >>> layer(np.array([[1.0], [3.0]])).round(3)
     array([[-1.],

@@ -108,7 +108,7 @@ class Sequential(_Container):
     Examples
     --------
     >>> import numpy as np
-    >>> from bnlib.layers import Linear, ReLU
+    >>> from bnlib.layers import Linear, ReLU, Sequential
     >>> rng = np.random.default_rng(0)
     >>> network = Sequential(Linear(4, 8, rng=rng), ReLU(), Linear(8, 2, rng=rng))
     >>> network
@@ -182,7 +182,7 @@ class Residual(_Container):
     Examples
     --------
     >>> import numpy as np
-    >>> from bnlib.layers import ReLU
+    >>> from bnlib.layers import ReLU, Residual
     >>> Residual(ReLU())(np.array([[-1.0, 2.0]]))
     array([[-1.,  4.]])
     """

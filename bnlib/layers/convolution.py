@@ -61,6 +61,8 @@ class Conv2d(Layer):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import Conv2d
     >>> layer = Conv2d(3, 8, 3, rng=np.random.default_rng(0), stride=2, padding=1)
     >>> layer(np.zeros((10, 3, 8, 8))).shape
     (10, 8, 4, 4)

@@ -34,6 +34,8 @@ class Dropout(Layer):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import Dropout
     >>> layer = Dropout(0.5, rng=np.random.default_rng(0))
     >>> layer(np.ones((2, 4)))
     array([[2., 0., 0., 0.],

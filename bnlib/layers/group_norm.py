@@ -51,6 +51,8 @@ class GroupNorm(Norm):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import GroupNorm
     >>> GroupNorm(1, 2)(np.array([[[1.0], [3.0]]])).round(3)
     array([[[-1.],
             [ 1.]]])
@@ -134,6 +136,8 @@ class InstanceNorm(GroupNorm):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import InstanceNorm
     >>> InstanceNorm(1)(np.array([[[1.0, 3.0]]])).round(3)
     array([[[-1.,  1.]]])
     """

@@ -35,6 +35,8 @@ def he(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: i
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import he
     >>> w = he(np.random.default_rng(0), (50, 2000), 50, 2000)
     >>> bool(abs(w.std() - 0.2) < 0.002)
     True
@@ -67,6 +69,8 @@ def xavier(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_ou
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import xavier
     >>> w = xavier(np.random.default_rng(0), (50, 150), 50, 150)
     >>> bool(abs(w.std() - 0.1) < 0.003)
     True
@@ -94,6 +98,8 @@ def scaled(std: float) -> Initializer:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import scaled
     >>> bool(scaled(3.0)(np.random.default_rng(0), (10_000,), 1, 1).std().round() == 3)
     True
     """

@@ -79,6 +79,8 @@ class LayerNorm(_LastAxes):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import LayerNorm
     >>> LayerNorm(2)(np.array([[1.0, 3.0], [7.0, 5.0]])).round(3)
     array([[-1.,  1.],
            [ 1., -1.]])
@@ -128,6 +130,8 @@ class RMSNorm(_LastAxes):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import RMSNorm
     >>> RMSNorm(2, eps=0.0)(np.array([[1.0, 7.0]]))
     array([[0.2, 1.4]])
     """

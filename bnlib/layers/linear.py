@@ -47,6 +47,8 @@ class Linear(Layer):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import Linear
     >>> layer = Linear(3, 2, rng=np.random.default_rng(0))
     >>> layer(np.ones((4, 3))).shape
     (4, 2)

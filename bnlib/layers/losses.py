@@ -39,6 +39,8 @@ def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer]) -> tuple[A
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import softmax_cross_entropy
     >>> loss, dlogits = softmax_cross_entropy(np.zeros((2, 4)), np.array([0, 3]))
     >>> float(loss) == float(np.log(4))
     True
@@ -98,6 +100,8 @@ def mean_squared_error(prediction: Array, target: Array) -> tuple[Array, Array]:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import mean_squared_error
     >>> mean_squared_error(np.array([[1.0, 2.0]]), np.array([[0.0, 0.0]]))
     (np.float64(2.5), array([[1., 2.]]))
     """

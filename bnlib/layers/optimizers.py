@@ -143,7 +143,8 @@ class SGD(Optimizer):
 
     Examples
     --------
-    >>> from bnlib.layers import Linear
+    >>> import numpy as np
+    >>> from bnlib.layers import SGD, Linear
     >>> layer = Linear(1, 1, rng=np.random.default_rng(0), init=lambda *_: np.ones((1, 1)))
     >>> optimizer = SGD(layer, 0.5, groups=[{"names": ["bias"], "lr": 0.0}])
     >>> _ = layer(np.array([[2.0]]))
@@ -223,7 +224,8 @@ class Adam(Optimizer):
     --------
     The first step has the size of the learning rate whatever the gradient:
 
-    >>> from bnlib.layers import Linear
+    >>> import numpy as np
+    >>> from bnlib.layers import Adam, Linear
     >>> layer = Linear(1, 1, rng=np.random.default_rng(0), init=lambda *_: np.ones((1, 1)))
     >>> optimizer = Adam(layer, 0.25)
     >>> _ = layer(np.array([[3.0]]))

@@ -66,6 +66,8 @@ class MaxPool2d(_Pool2d):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import MaxPool2d
     >>> pool = MaxPool2d(2)
     >>> pool(np.array([[[1.0, 2.0], [3.0, 3.0]]]))
     array([[[3.]]])
@@ -111,6 +113,8 @@ class AvgPool2d(_Pool2d):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import AvgPool2d
     >>> pool = AvgPool2d(2)
     >>> pool(np.array([[[1.0, 2.0], [3.0, 4.0]]]))
     array([[[2.5]]])

@@ -36,6 +36,8 @@ class RandomShift(Layer):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import RandomShift
     >>> layer = RandomShift([np.random.default_rng(0)], n_mu=1.0, n_sigma=1.0, r=0.0)
     >>> layer(np.zeros((1, 2, 3))).round(2)
     array([[[ 0.27, -0.46, -0.92],

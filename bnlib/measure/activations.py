@@ -41,7 +41,9 @@ def capture_outputs(network: Sequential, layers: Sequence[int]) -> Iterator[dict
 
     Examples
     --------
-    >>> from bnlib.layers import BatchNorm, ReLU
+    >>> import numpy as np
+    >>> from bnlib.layers import BatchNorm, ReLU, Sequential
+    >>> from bnlib.measure import capture_outputs
     >>> network = Sequential(BatchNorm(1), ReLU())
     >>> with capture_outputs(network, [0]) as outputs:
     ...     y = network(np.array([[1.0], [3.0]]))
@@ -124,6 +126,8 @@ def activation_moments(activations: Array, axes: int | Sequence[int] = -2) -> Mo
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.measure import activation_moments
     >>> activation_moments(np.array([[0.0], [0.0], [0.0], [4.0]])).kurtosis.round(3)
     array([2.333])
     """
@@ -174,6 +178,8 @@ def activation_percentiles(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.measure import activation_percentiles
     >>> activation_percentiles(np.arange(101.0)[:, None])
     array([[15.],
            [50.],

@@ -51,6 +51,8 @@ def expected_calibration_error(
     --------
     Two examples, both with confidence 0.75, one of them right:
 
+    >>> import numpy as np
+    >>> from bnlib.measure import expected_calibration_error
     >>> logits = np.log(np.array([[3.0, 1.0], [3.0, 1.0]]))
     >>> float(expected_calibration_error(logits, np.array([0, 1])).round(6))
     0.25

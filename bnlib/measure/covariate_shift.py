@@ -90,7 +90,9 @@ def covariate_shift(
     A product of two weights of 1, fitted to 0. The step halves the first weight, and the gradient
     of the second, 2 w1 (w1 w2), falls from 2 to 0.5:
 
-    >>> from bnlib.layers import Linear, mean_squared_error
+    >>> import numpy as np
+    >>> from bnlib.layers import SGD, Linear, Sequential, mean_squared_error
+    >>> from bnlib.measure import covariate_shift
     >>> one = dict(rng=np.random.default_rng(0), init=lambda *_: np.ones((1, 1)), bias=False)
     >>> network = Sequential(Linear(1, 1, **one), Linear(1, 1, **one))
     >>> x, target = np.array([[1.0]]), np.array([[0.0]])

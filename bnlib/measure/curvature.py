@@ -64,7 +64,9 @@ def hessian_vector_product(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from bnlib.layers import Linear, mean_squared_error
+    >>> from bnlib.measure import hessian_vector_product
     >>> network = Linear(1, 1, rng=np.random.default_rng(0), bias=False)
     >>> x, target = np.array([[3.0]]), np.array([[1.0]])  # loss (3 w - 1)^2
     >>> v = {"weight": np.array([[1.0]])}
@@ -132,7 +134,9 @@ def top_hessian_eigenvalue(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from bnlib.layers import Linear, mean_squared_error
+    >>> from bnlib.measure import top_hessian_eigenvalue
     >>> network = Linear(2, 1, rng=np.random.default_rng(0), bias=False)
     >>> x, target = np.diag([3.0, 1.0]), np.zeros((2, 1))  # loss (9 w1^2 + w2^2) / 2
     >>> top_hessian_eigenvalue(network, mean_squared_error, x, target).round(4)

@@ -46,6 +46,8 @@ def wasserstein_distance(a: Array, b: Array, axes: int | Sequence[int] = -2) -> 
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.measure import wasserstein_distance
     >>> a = np.array([[0.0], [1.0], [2.0]])
     >>> wasserstein_distance(a, a[::-1] + 0.5)
     array([0.5])
@@ -94,6 +96,8 @@ def symmetric_kl(a: Array, b: Array, axes: int | Sequence[int] = -2) -> NDArray[
     --------
     Two units of variance 1 whose means differ by 1:
 
+    >>> import numpy as np
+    >>> from bnlib.measure import symmetric_kl
     >>> a = np.array([[-1.0], [1.0]])
     >>> symmetric_kl(a, a + 1)
     array([1.])
@@ -127,6 +131,8 @@ def moment_difference(a: Array, b: Array, axes: int | Sequence[int] = -2) -> Mom
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.measure import moment_difference
     >>> a = np.array([[-1.0], [1.0]])
     >>> difference = moment_difference(a, 3 * a + 5)
     >>> difference.mean, difference.std

@@ -90,7 +90,9 @@ def gradient_path(
     --------
     The loss (w - 0)^2 has the second derivative 2 everywhere:
 
+    >>> import numpy as np
     >>> from bnlib.layers import Linear, mean_squared_error
+    >>> from bnlib.measure import gradient_path
     >>> rng = np.random.default_rng(0)
     >>> network = Linear(1, 1, rng=rng, init=lambda *_: np.ones((1, 1)), bias=False)
     >>> x, target = np.array([[1.0]]), np.array([[0.0]])

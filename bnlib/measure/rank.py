@@ -44,6 +44,8 @@ def participation_rank(x: Array) -> NDArray[np.float64]:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.measure import participation_rank
     >>> participation_rank(np.diag([1.0, 1.0, 0.0]))
     np.float64(2.0)
     """
@@ -79,6 +81,8 @@ def entropy_rank(x: Array) -> NDArray[np.float64]:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.measure import entropy_rank
     >>> entropy_rank(np.diag([1.0, 1.0, 0.0])).round(6)
     np.float64(2.0)
     """
@@ -112,6 +116,8 @@ def stable_rank(x: Array) -> NDArray[np.float64]:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.measure import stable_rank
     >>> stable_rank(np.diag([2.0, 1.0, 1.0]))
     np.float64(1.5)
     """

@@ -53,6 +53,8 @@ def count_traffic(f: Callable[..., object], *arrays: np.ndarray) -> Traffic:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.measure import count_traffic
     >>> count_traffic(lambda a, b: a * b + 1, np.ones(10), np.ones(10))
     Traffic(read=30, written=20, operations=20)
     """

@@ -149,6 +149,8 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import BatchNorm1d
     >>> layer = BatchNorm1d(2)
     >>> layer(torch.tensor([[1.0, 5.0], [3.0, 5.0]])).detach()
     tensor([[-1.0000,  0.0000],
@@ -166,6 +168,8 @@ class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import BatchNorm2d
     >>> layer = BatchNorm2d(3)
     >>> y = layer(torch.randn(8, 3, 5, 5))
     >>> bool(y.mean((0, 2, 3)).abs().max() < 1e-6)
@@ -181,6 +185,8 @@ class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import BatchNorm3d
     >>> BatchNorm3d(3)(torch.randn(2, 3, 4, 4, 4)).shape
     torch.Size([2, 3, 4, 4, 4])
     """

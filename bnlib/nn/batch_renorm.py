@@ -144,11 +144,6 @@ class BatchRenorm1d(_BatchRenorm, nn.BatchNorm1d):
     **options
         The other arguments of `BatchNorm1d`, by keyword. ``track_running_stats=False`` is refused.
 
-    Attributes
-    ----------
-    bounds : tuple of float or Tensor, ()
-        The limits of r and d for the next mini-batch.
-
     Raises
     ------
     TypeError, ValueError

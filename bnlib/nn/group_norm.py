@@ -51,6 +51,7 @@ class GroupNorm(nn.GroupNorm):
     Examples
     --------
     >>> import torch
+    >>> from bnlib.nn import GroupNorm
     >>> y = GroupNorm(2, 4)(torch.arange(8.0).reshape(1, 4, 2))
     >>> y.detach().reshape(2, 4).mean(1).abs().max() < 1e-6
     tensor(True)

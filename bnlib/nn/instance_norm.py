@@ -98,6 +98,8 @@ class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import InstanceNorm1d
     >>> InstanceNorm1d(1)(torch.tensor([[[1.0, 3.0]], [[7.0, 7.0]]]))
     tensor([[[-1.0000,  1.0000]],
     <BLANKLINE>
@@ -113,6 +115,8 @@ class InstanceNorm2d(_InstanceNorm, nn.InstanceNorm2d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import InstanceNorm2d
     >>> InstanceNorm2d(3)(torch.randn(2, 3, 4, 4)).shape
     torch.Size([2, 3, 4, 4])
     """
@@ -126,6 +130,8 @@ class InstanceNorm3d(_InstanceNorm, nn.InstanceNorm3d):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import InstanceNorm3d
     >>> InstanceNorm3d(3)(torch.randn(2, 3, 4, 4, 4)).shape
     torch.Size([2, 3, 4, 4, 4])
     """

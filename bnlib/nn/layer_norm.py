@@ -45,6 +45,7 @@ class LayerNorm(nn.LayerNorm):
     Examples
     --------
     >>> import torch
+    >>> from bnlib.nn import LayerNorm
     >>> LayerNorm(2)(torch.tensor([[1.0, 3.0], [7.0, 7.0]])).detach()
     tensor([[-1.0000,  1.0000],
             [ 0.0000,  0.0000]])

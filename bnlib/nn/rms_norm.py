@@ -38,6 +38,8 @@ class RMSNorm(nn.RMSNorm):
 
     Examples
     --------
+    >>> import torch
+    >>> from bnlib.nn import RMSNorm
     >>> y = RMSNorm(2)(torch.tensor([[3.0, 4.0]]))
     >>> round(float(y.detach().square().mean()), 3)
     1.0

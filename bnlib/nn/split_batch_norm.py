@@ -24,7 +24,10 @@ class _SplitBatchNorm(nn.Module):
 
     @property
     def stream(self) -> int:
-        """Number of the stream that the next mini-batch belongs to."""
+        """Number of the stream that the next mini-batch belongs to, 0 at first.
+
+        It is not in the state dict. `use_stream` sets it in a whole model.
+        """
         return self._stream
 
     @stream.setter
@@ -96,9 +99,6 @@ class SplitBatchNorm1d(_SplitBatchNorm):
 
     Attributes
     ----------
-    stream : int
-        The stream of the next mini-batch, 0 at first; it is not in the state dict. `use_stream`
-        sets it in a whole model.
     streams : ModuleList of BatchNorm1d
         The batch norm of each stream.
 

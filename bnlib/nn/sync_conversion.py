@@ -48,6 +48,8 @@ def convert_sync_batchnorm(
 
     Examples
     --------
+    >>> from torch import nn
+    >>> from bnlib.nn import convert_sync_batchnorm, revert_sync_batchnorm
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
     >>> weight = model[1].weight
     >>> convert_sync_batchnorm(model)[1]
@@ -93,7 +95,7 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
 
     Examples
     --------
-    >>> from bnlib.nn import SyncBatchNorm
+    >>> from bnlib.nn import SyncBatchNorm, revert_sync_batchnorm
     >>> layer = revert_sync_batchnorm(SyncBatchNorm(3))
     >>> isinstance(layer, SyncBatchNorm)
     False

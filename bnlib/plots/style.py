@@ -49,6 +49,7 @@ def use_style() -> None:
     Examples
     --------
     >>> import matplotlib
+    >>> from bnlib.plots import use_style
     >>> with matplotlib.rc_context():
     ...     use_style()
     ...     [float(side) for side in matplotlib.rcParams["figure.figsize"]]
@@ -98,6 +99,7 @@ def theme_css(selector: str = 'html[data-theme="dark"]') -> str:
 
     Examples
     --------
+    >>> from bnlib.plots import theme_css
     >>> print(theme_css(".dark").splitlines()[1])
       --bn-none: #4DB2F0;
     """

@@ -14,22 +14,22 @@ from bnlib.surgery.recalibrate import recalibrate
 from bnlib.surgery.remove_redundant_bias import remove_redundant_bias
 from bnlib.surgery.replace import group_norm, instance_norm, layer_norm, replace, to
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - by task, which is the order of the API page
+    "fold",
     "FoldReport",
     "Folded",
+    "remove_redundant_bias",
+    "recalibrate",
     "PooledStatistics",
     "adapt",
-    "fold",
-    "freeze",
-    "group_norm",
-    "instance_norm",
-    "layer_norm",
-    "parameter_groups",
+    "use_batch_statistics",
     "pause_statistics",
-    "recalibrate",
-    "remove_redundant_bias",
+    "freeze",
+    "unfreeze",
     "replace",
     "to",
-    "unfreeze",
-    "use_batch_statistics",
+    "group_norm",
+    "layer_norm",
+    "instance_norm",
+    "parameter_groups",
 ]

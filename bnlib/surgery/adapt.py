@@ -63,6 +63,7 @@ def adapt(
     Examples
     --------
     >>> import torch
+    >>> from bnlib.surgery import adapt
     >>> net = torch.nn.BatchNorm1d(2).eval()
     >>> target = 5 + torch.randn(100, 2)
     >>> adapted = adapt(net, target.split(50))
@@ -120,6 +121,7 @@ def use_batch_statistics(model: nn.Module, layers: Collection[str] | None = None
     Examples
     --------
     >>> import torch
+    >>> from bnlib.surgery import use_batch_statistics
     >>> net = use_batch_statistics(torch.nn.BatchNorm1d(2).eval())
     >>> bool(net(5 + torch.randn(100, 2)).mean().abs() < 1e-5)
     True

@@ -23,6 +23,7 @@ def digits_images() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Ten
 
     Examples
     --------
+    >>> from bnlib.surgery.example import digits_images
     >>> x_train, y_train, x_test, y_test = digits_images()
     >>> x_train.shape[1:]
     torch.Size([1, 8, 8])
@@ -52,6 +53,7 @@ def train_cnn(*, epochs: int = 3, seed: int = 0) -> nn.Sequential:
 
     Examples
     --------
+    >>> from bnlib.surgery.example import digits_images, train_cnn
     >>> net = train_cnn(epochs=1)
     >>> x_test, y_test = digits_images()[2:]
     >>> bool((net.eval()(x_test).argmax(1) == y_test).double().mean() > 0.5)

@@ -180,6 +180,7 @@ def fold(
     Examples
     --------
     >>> import torch
+    >>> from bnlib.surgery import fold
     >>> net = torch.nn.Sequential(
     ...     torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.BatchNorm2d(8), torch.nn.ReLU()
     ... ).eval()

@@ -59,6 +59,7 @@ def freeze(
     Examples
     --------
     >>> import torch
+    >>> from bnlib.surgery import freeze
     >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     >>> freeze(net)
     ['1']
@@ -106,6 +107,7 @@ def unfreeze(model: nn.Module, layers: Collection[str] | None = None) -> list[st
     Examples
     --------
     >>> import torch
+    >>> from bnlib.surgery import freeze, unfreeze
     >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     >>> names = freeze(net)
     >>> unfreeze(net)

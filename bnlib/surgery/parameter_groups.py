@@ -53,6 +53,7 @@ def parameter_groups(
     Examples
     --------
     >>> import torch
+    >>> from bnlib.surgery import parameter_groups
     >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     >>> groups = parameter_groups(net, 0.01)
     >>> [(len(group["params"]), group["weight_decay"]) for group in groups]

@@ -55,6 +55,7 @@ def pause_statistics(model: nn.Module) -> Iterator[None]:
     Examples
     --------
     >>> import torch
+    >>> from bnlib.surgery import pause_statistics
     >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     >>> with pause_statistics(net):
     ...     y = net(torch.randn(8, 3))

@@ -112,6 +112,7 @@ def recalibrate(
     Examples
     --------
     >>> import torch
+    >>> from bnlib.surgery import recalibrate
     >>> net = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 2))
     >>> x = torch.randn(100, 3)
     >>> statistics = recalibrate(net, x.split(32))

@@ -53,6 +53,7 @@ def remove_redundant_bias(
     Examples
     --------
     >>> import torch
+    >>> from bnlib.surgery import remove_redundant_bias
     >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     >>> lean, removed = remove_redundant_bias(net)
     >>> removed, lean[0].bias

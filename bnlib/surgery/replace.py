@@ -76,6 +76,7 @@ def replace(model: nn.Module, factory: Factory, layers: Collection[str] | None =
     Examples
     --------
     >>> import torch
+    >>> from bnlib.surgery import group_norm, replace
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 12, 3), torch.nn.BatchNorm2d(12))
     >>> new = replace(net, group_norm(4))
     >>> type(new[1]).__name__, new[1].num_groups
@@ -184,6 +185,7 @@ def to(cls: type[nn.Module], **options: Any) -> Factory:
     --------
     >>> import torch
     >>> from bnlib.nn import FrozenBatchNorm2d, GhostBatchNorm2d
+    >>> from bnlib.surgery import replace, to
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)).eval()
     >>> replace(net, to(GhostBatchNorm2d, ghost_size=16))[1].ghost_size
     16
@@ -245,6 +247,7 @@ def group_norm(num_groups: int = 32) -> Factory:
     Examples
     --------
     >>> import torch
+    >>> from bnlib.surgery import group_norm
     >>> group_norm(32)(torch.nn.BatchNorm2d(48)).num_groups
     24
     >>> group_norm(32)(torch.nn.BatchNorm1d(48)).num_groups
@@ -279,6 +282,7 @@ def layer_norm() -> Factory:
     Examples
     --------
     >>> import torch
+    >>> from bnlib.surgery import layer_norm
     >>> norm = layer_norm()(torch.nn.BatchNorm1d(5))
     >>> norm.num_groups, norm.num_channels
     (1, 5)
@@ -304,6 +308,7 @@ def instance_norm() -> Factory:
     Examples
     --------
     >>> import torch
+    >>> from bnlib.surgery import instance_norm
     >>> type(instance_norm()(torch.nn.BatchNorm2d(5))).__name__
     'InstanceNorm2d'
     """

@@ -79,6 +79,8 @@ def moment_drift(moments: NDArray[np.float64]) -> NDArray[np.float64]:
     --------
     One unit of standard deviation 2 whose mean moves by 1:
 
+    >>> import numpy as np
+    >>> from bnlib.experiments.engine.drift import moment_drift
     >>> moment_drift(np.array([[[[0.0], [2.0]]], [[[1.0], [2.0]]]]))
     array([[0.5]])
     """

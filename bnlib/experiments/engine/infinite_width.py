@@ -30,6 +30,7 @@ def relu_kernel(correlation: ArrayLike) -> NDArray[np.float64]:
 
     Examples
     --------
+    >>> from bnlib.experiments.engine.infinite_width import relu_kernel
     >>> relu_kernel(1.0)
     np.float64(0.5)
     """
@@ -59,6 +60,7 @@ def predict_growth(activation: str, m: int) -> float:
 
     Examples
     --------
+    >>> from bnlib.experiments.engine.infinite_width import predict_growth
     >>> predict_growth("linear", 5)
     1.5
     >>> round(predict_growth("relu", 10**6), 4)

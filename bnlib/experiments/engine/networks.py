@@ -180,6 +180,7 @@ def build(
 
     Examples
     --------
+    >>> from bnlib.experiments.engine.networks import Config, build
     >>> build(Config(depth=1, norm="batch", seeds=2))
     Sequential(
       (0): Linear(64, 64, bias=False, seeds=2)

@@ -132,6 +132,8 @@ def train(
 
     Examples
     --------
+    >>> from bnlib.experiments.engine.networks import Config
+    >>> from bnlib.experiments.engine.training import train
     >>> run = train(Config(steps=4, seeds=2, lr=(0.1, 1e9)), {"loss": lambda s: s.loss}, every=2)
     >>> run.steps, run.records["loss"].shape
     (array([0, 2, 4]), (4, 3))

@@ -38,6 +38,7 @@ def glue_verdict(
 
     Examples
     --------
+    >>> from bnlib.experiments.records.ledger import glue_verdict
     >>> from bnlib.experiments.records.verdict import paired_verdict
     >>> glue_verdict("more-of-it", paired_verdict("More.", "", [0.9, 0.8], [0.2, 0.1], margin=0.1))
     """

@@ -66,6 +66,7 @@ def all_experiments() -> dict[str, Experiment]:
 
     Examples
     --------
+    >>> from bnlib.experiments.records.registry import all_experiments
     >>> all_experiments()["conditioning"].config().seeds
     16
     """
@@ -136,6 +137,7 @@ def parse_setting(config: type, text: str) -> tuple[str, Any]:
     Examples
     --------
     >>> from bnlib.experiments.inference import Config
+    >>> from bnlib.experiments.records.registry import parse_setting
     >>> parse_setting(Config, "momenta=0.1,none")
     ('momenta', (0.1, None))
     """
@@ -173,6 +175,8 @@ def to_json(value: Any) -> Any:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.experiments.records.registry import to_json
     >>> to_json({("batch", None): np.array([[1.0], [np.nan]])})
     {'batch/none': [[1.0], [None]]}
     """

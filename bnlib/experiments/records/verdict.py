@@ -76,6 +76,7 @@ def paired_verdict(
 
     Examples
     --------
+    >>> from bnlib.experiments.records.verdict import paired_verdict
     >>> paired_verdict("More.", "", [0.9, 0.8, 0.9], [0.2, 0.1, 0.3], margin=0.1).answer
     'supported'
     """
