@@ -41,6 +41,8 @@ class DynamicTanh(Layer):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from bnlib.layers import DynamicTanh
     >>> DynamicTanh(1, alpha=1.0)(np.array([[-100.0], [0.0], [100.0]]))
     array([[-1.],
            [ 0.],

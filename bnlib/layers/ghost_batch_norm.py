@@ -44,6 +44,8 @@ class GhostBatchNorm(BatchNorm):
     --------
     Two parts, the examples 0 and 2, and 1 and 3:
 
+    >>> import numpy as np
+    >>> from bnlib.layers import GhostBatchNorm
     >>> GhostBatchNorm(1, 2)(np.array([[1.0], [10.0], [3.0], [50.0]])).round(3)
     array([[-1.],
            [-1.],

@@ -47,6 +47,7 @@ def mean_interval(samples: ArrayLike, confidence: float = CONFIDENCE) -> Interva
 
     Examples
     --------
+    >>> from bnlib.plots import mean_interval
     >>> [round(float(end), 2) for end in mean_interval([1.0, 2.0, 3.0])]
     [2.0, -0.48, 4.48]
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import functools
 import threading
 from collections.abc import Iterator
@@ -101,10 +102,13 @@ def _paused(cls: type) -> type:
         return view.forward(*args, **kwargs)
 
     def reduce(self: nn.Module, protocol: int) -> tuple[Any, ...]:
-        function, arguments, *rest = cls.__reduce_ex__(self, max(protocol, 2))
-        if arguments[0] is type(self):  # a copy is of the class from before: it is to go on
-            function, arguments = _new, (cls,)
-        return function, arguments, *rest
+        view = object.__new__(cls)  # a copy is of the class from before: it is to go on
+        vars(view).update(vars(self))
+        function, *rest = view.__reduce_ex__(max(protocol, 2))
+        return (
+            _new if function is copyreg.__newobj__ else function,
+            *rest,
+        )  # pickle compares classes
 
     return type(
         cls.__name__,

@@ -321,6 +321,7 @@ def padded(kind="sequence"):
     x = 4 + torch.randn(shape, generator=generator, dtype=torch.float64)
     mask = torch.rand((9, *shape[2:]), generator=generator) < 0.6
     mask[3] = False  # an example of padding only
+    mask[7:] = True  # each batch has a variance
     x = torch.where(mask.unsqueeze(1), x, 1e3)
     return x, mask, x.movedim(1, -1)[mask].T
 
