@@ -1,4 +1,4 @@
-"""What one does to a trained PyTorch model with batch norms: fold, recalibrate, adapt, convert."""
+"""Change trained PyTorch models with batch norms: fold, recalibrate, adapt, freeze, replace."""
 
 from bnlib._extras import require
 
