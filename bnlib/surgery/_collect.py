@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -114,8 +116,9 @@ class Collector:
         ]
         error = None
         try:
-            for self._batch, batch in enumerate(batches):
-                self._show(batch)
+            with _uncompiled():
+                for self._batch, batch in enumerate(batches):
+                    self._show(batch)
         except Exception as caught:
             error = caught
         finally:
@@ -164,6 +167,13 @@ class Collector:
             raise error
         if failures:
             raise RuntimeError("it failed on another process of the group; nothing was changed")
+
+
+def _uncompiled() -> contextlib.AbstractContextManager[None]:
+    """Run compiled modules as they were written: compiled code does not call newer hooks."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and the import takes seconds
+        return contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def _moments_of(norm: nn.Module) -> Moments:

@@ -571,3 +571,19 @@ def test_input_of_a_forward_with_any_arguments():
     model, x = AnyArguments(3), torch.randn(5, 3)
     recalibrate(model, [x])
     torch.testing.assert_close(model.running_mean, x.mean(0), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(1, None)])
+@pytest.mark.parametrize("layerwise", [False, True])
+def test_compiled_parts_are_seen(part, layerwise):
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 4), nn.BatchNorm1d(4)).double().eval()
+    x = torch.randn(8, 3, dtype=torch.float64)
+    expected = copy.deepcopy(model)
+    recalibrate(expected, x.split(4), layerwise=layerwise)
+    for module in [model] if part.start is None else model[part]:
+        module.compile(backend="eager")
+    with torch.no_grad():
+        model(x[:4])
+    assert len(recalibrate(model, x.split(4), layerwise=layerwise)) == 2
+    for key, value in expected.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[key], value, **EXACT)
