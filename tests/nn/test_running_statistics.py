@@ -186,19 +186,17 @@ def test_buffer_of_another_length_wins():
 
 
 def test_failure_leaves_the_unrounded_statistics_as_they_were():
-    module = bnn.GhostBatchNorm1d(2, ghost_size=32, momentum=0.01, refuse_nonfinite=True).bfloat16()
-    *batches, last = far_batches(torch.bfloat16, 30)
-    for x in batches:
+    module = bnn.GhostBatchNorm1d(1, ghost_size=2, momentum=0.01, refuse_nonfinite=True).bfloat16()
+    module.running_mean.fill_(1)
+    x = torch.tensor([[0.6], [1.6]]).bfloat16()  # a step of 0.001; four make the next bfloat16
+    for _ in range(3):
         module(x)
-    twin = copy.deepcopy(module)
-    poisoned = last.clone()
-    poisoned[-1, 0] = torch.nan  # in the second ghost batch, when the first one is stored
     with pytest.raises(ValueError, match="refuse_nonfinite"):
-        module(poisoned)
-    for _ in range(20):  # of steps that are rounded away one by one
-        module(last)
-        twin(last)
-    torch.testing.assert_close(state(module), state(twin), rtol=0, atol=0)
+        module(torch.cat([x, x * torch.nan]))  # when the first ghost batch is stored
+    assert module.running_mean == 1
+    for _ in range(2):
+        module(x)
+    assert module.running_mean > 1
 
 
 def test_copies_of_a_half_precision_layer_go_on_alike():
