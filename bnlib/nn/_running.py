@@ -146,7 +146,7 @@ def unrounded(module: nn.Module, name: str) -> Tensor:
     which counts as long as the buffer holds it rounded: what is written into the buffer wins.
     """
     running = getattr(module, name)
-    exact = vars(module).get(UNROUNDED, {}).get(name)
+    exact = vars(module).get(UNROUNDED, {}).get(name) if running.dtype in HALVES else None
     if exact is None or exact.shape != running.shape or _fused.is_watched(running):
         return running
     return torch.where(exact.to(running.dtype) == running, exact, running.float())
@@ -188,10 +188,14 @@ def unchanged_by_failure(module: nn.Module) -> Iterator[None]:
     """Put the buffers back as they were if the body raises."""
     before = {name: getattr(module, name) for name in BUFFERS}
     before = {name: (b, b.clone()) for name, b in before.items() if b is not None}
+    exact = dict(vars(module).get(UNROUNDED, {}))
     try:
         yield
     except BaseException:
-        vars(module).pop(UNROUNDED, None)
+        if exact:
+            vars(module)[UNROUNDED] = exact
+        else:
+            vars(module).pop(UNROUNDED, None)
         with torch.no_grad():
             for buffer, value in before.values():
                 with contextlib.suppress(RuntimeError):  # torch.func forbade to change it, too
