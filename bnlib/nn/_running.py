@@ -148,7 +148,7 @@ def unrounded(module: nn.Module, name: str) -> Tensor:
     which counts as long as the buffer holds it rounded: what is written into the buffer wins.
     """
     running = getattr(module, name)
-    exact = vars(module).get(UNROUNDED, {}).get(name)
+    exact = vars(module).get(UNROUNDED, {}).get(name) if running.dtype in HALVES else None
     if exact is None or exact.shape != running.shape or _fused.is_watched(running):
         return running
     return torch.where(exact.to(running.dtype) == running, exact, running.float())

@@ -77,7 +77,8 @@ def to_torch(module: nn.Module) -> nn.Module:
     the batch norms of `bnlib.nn` in place without it: ``torch.fx.experimental.optimization.fuse``,
     ``prepare_fx`` and ``prepare_qat_fx`` of ``torch.ao.quantization``. Its ``fuse_modules`` and
     ``fuse_modules_qat`` raise an error without it. ``torch.export`` in train mode, for training
-    with quantization, has one operation that can be fused only after it. ``torch.export`` in
+    with quantization, has one operation that can be fused only after it. ``torch.fx`` traces a
+    batch norm or instance norm that has forward hooks only after it. ``torch.export`` in
     eval mode, ``torch.nn.utils.fusion`` and ``torch.jit`` take both.
 
     Examples
@@ -160,8 +161,9 @@ def _is_ours(cls: type) -> bool:
 def _exchange(layers: dict[str, nn.Module], find: Callable[[type], type | str]) -> None:
     """Give each layer the class that `find` has for its own, or warn with the reason against."""
     left: dict[str, list[str]] = {}
-    for name, layer in layers.items():
-        cls = find(type(layer))
+    classes = {name: find(type(layer)) for name, layer in layers.items()}  # may raise
+    for name, cls in classes.items():
+        layer = layers[name]
         if isinstance(cls, str):
             left.setdefault(cls, []).append(f"{name or 'module'} ({type(layer).__name__})")
         else:

@@ -46,7 +46,7 @@ class _DecorrelatedBatchNorm(_NormBase):
         """Set mean 0, covariance the identity, and no mini-batch counted."""
         if getattr(self, "running_cov", None) is not None:
             self.running_mean.zero_()
-            self.running_cov.copy_(torch.eye(self.group_size))
+            self.running_cov.copy_(torch.eye(self.group_size, device=self.running_cov.device))
             self.num_batches_tracked.zero_()
 
     __prepare_scriptable__ = _script.refuse()
@@ -89,7 +89,7 @@ class _DecorrelatedBatchNorm(_NormBase):
             count = _check.values_per_channel(input)
             centred, mean, cov = _moments(values)
         _finite("running_cov" if uses_running else "input", cov)
-        x_hat = self._whitening(cov).to(x.dtype) @ centred
+        x_hat = _product(self._whitening(cov).to(x.dtype), centred)
         x_hat = x_hat.reshape(x.shape).movedim(0, 1)
         parameters = (_plain.per_channel(p, input) for p in (self.weight, self.bias))
         y = _layout.like(_plain.affine(x_hat, *parameters, input), input)
@@ -131,7 +131,16 @@ def _moments(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     centred = values - mean
     left = centred.mean(2, keepdim=True)  # what rounding left in the mean
     centred = centred - left
-    return centred, mean + left, centred @ centred.mT / values.shape[2]
+    return centred, mean + left, _product(centred, centred.mT) / values.shape[2]
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Return a @ b in the dtype of both, also where autocast would round them to 8 bits."""
+    device = a.device.type
+    if not torch.amp.is_autocast_available(device):  # meta
+        return a @ b
+    with torch.autocast(device, enabled=False):
+        return a @ b
 
 
 class DecorrelatedBatchNorm1d(_DecorrelatedBatchNorm):

@@ -79,7 +79,7 @@ class GroupNorm(nn.GroupNorm):
             If the number of channels does not fit.
         """
         if isinstance(input, Proxy):
-            return _fx.leaf(self, input)
+            return _fx.leaf(self, input) if _fx.is_leaf(self, input) else super().forward(input)
         arguments = (self.num_groups, self.weight, self.bias, self.eps)
         if not _group.takes(input, self.num_channels, *arguments):
             return _layout.like(super().forward(input), input)

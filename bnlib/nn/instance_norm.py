@@ -43,10 +43,10 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
         fits = _fused.takes(input, input.shape[1], parameters, running, self.eps)
         if fits and not len(input):
             return _plain.affine(input, *(_plain.per_channel(p, input) for p in parameters), input)
-        count = input.shape[2:].numel()
+        n, c = input.shape[:2]
+        count = input.numel() // max(n * c, 1)  # of a Size, torch.jit.trace would keep the number
         if uses_running or not fits or count < 2:
             return super()._apply_instance_norm(input)
-        n, c = input.shape[:2]
         dtype = _plain.computing_dtype(input)
         parameters = [None if p is None else p.to(dtype).repeat(n) for p in parameters]
         y, mean, var = _fused.batch_norm(input.reshape(1, n * c, -1), *parameters, self.eps)

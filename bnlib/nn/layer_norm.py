@@ -71,7 +71,7 @@ class LayerNorm(nn.LayerNorm):
             If the last axes do not have the lengths `normalized_shape`.
         """
         if isinstance(input, Proxy):
-            return _fx.leaf(self, input)
+            return _fx.leaf(self, input) if _fx.is_leaf(self, input) else super().forward(input)
         arguments = (self.normalized_shape, self.weight, self.bias, self.eps)
         if not _rows.takes(input, *arguments):
             return super().forward(input)

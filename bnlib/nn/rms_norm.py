@@ -65,7 +65,7 @@ class RMSNorm(nn.RMSNorm):
             If the last axes do not have the lengths `normalized_shape`.
         """
         if isinstance(input, Proxy):
-            return _fx.leaf(self, input)
+            return _fx.leaf(self, input) if _fx.is_leaf(self, input) else super().forward(input)
         eps = self.eps
         if eps is None and input.is_floating_point():
             eps = torch.finfo(_plain.computing_dtype(input)).eps

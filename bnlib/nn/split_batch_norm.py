@@ -76,8 +76,8 @@ class _SplitBatchNorm(nn.Module):
         for name in self.streams[0].state_dict():
             if prefix + name in state_dict:
                 value = state_dict.pop(prefix + name)
-                for i in range(len(self.streams)):
-                    state_dict[f"{prefix}streams.{i}.{name}"] = value
+                for i in range(len(self.streams)):  # `assign=True` takes these very tensors
+                    state_dict[f"{prefix}streams.{i}.{name}"] = value.detach().clone()
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

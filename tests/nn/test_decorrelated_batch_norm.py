@@ -139,3 +139,26 @@ def test_reset_running_stats():
     module.reset_running_stats()
     assert torch.equal(module.running_cov, torch.eye(2).expand(2, 2, 2))
     assert module.num_batches_tracked == 0
+
+
+@pytest.mark.parametrize("axes", SHAPES)
+def test_autocast_does_not_round_covariances(axes):
+    modules = [getattr(bnn, f"DecorrelatedBatchNorm{axes}")(6, group_size=3) for _ in range(2)]
+    for training in (True, False):
+        x = mixed(SHAPES[axes]).float().requires_grad_()
+        expected = modules[0].train(training)(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            got = modules[1].train(training)(x)
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+        dy = torch.randn_like(x)
+        gradients = [torch.autograd.grad(y, x, dy)[0] for y in (got, expected)]
+        torch.testing.assert_close(*gradients, rtol=0, atol=0)
+    torch.testing.assert_close(*(dict(m.state_dict()) for m in modules), rtol=0, atol=0)
+
+
+def test_reset_does_not_depend_on_the_default_device():
+    module = bnn.DecorrelatedBatchNorm1d(4)
+    module(torch.randn(8, 4))
+    with torch.device("meta"):
+        module.reset_running_stats()
+    torch.testing.assert_close(module.running_cov[0], torch.eye(4), rtol=0, atol=0)

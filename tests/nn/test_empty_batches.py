@@ -5,6 +5,8 @@ import torch
 from torch import nn
 from torch_modules import pair
 
+from bnlib import nn as bnn
+
 AFFINE = {"affine": True, "track_running_stats": True}
 EMPTY = [  # name, constructor arguments, options, shape of an input
     ("BatchNorm1d", (3,), {}, (0, 3)),
@@ -65,3 +67,8 @@ def test_one_value_in_each_group(n, kernel):
     y.backward(torch.randn(n, 4))
     assert torch.equal(y, layer.bias.expand_as(y))
     assert not layer.weight.grad.any()
+
+
+def test_instance_norm_of_no_channels_does_as_torchs(kernel):
+    x = torch.randn(2, 0, 3)
+    assert bnn.InstanceNorm1d(0)(x).shape == nn.InstanceNorm1d(0)(x).shape == x.shape

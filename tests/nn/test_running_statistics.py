@@ -379,3 +379,44 @@ def test_masked_batch_norm_without_its_mask_neither():
     module, _, _ = build("MaskedBatchNorm1d", track_running_stats=False)
     with pytest.raises(ValueError, match=r"^input: expected more than 1 value per channel"):
         module.eval()(torch.randn(1, 2))
+
+
+# ------------------------------------------------------------------ values before rounding
+
+
+@pytest.mark.parametrize("options", [{"momentum": None}, {"refuse_nonfinite": True}, {}])
+def test_statistics_are_float64_again_after_a_time_in_half_precision(options, kernel):
+    module = bnn.BatchNorm1d(3, **options).bfloat16()
+    module(torch.randn(8, 3, dtype=torch.bfloat16))
+    module.double()
+    peer = nn.BatchNorm1d(3, momentum=module.momentum).double()
+    for buffer in (module.running_mean, module.running_var):
+        buffer.fill_(1 / 3)
+    peer.load_state_dict(module.state_dict())
+    x = torch.randn(8, 3, dtype=torch.float64)
+    module(x), peer(x)
+    torch.testing.assert_close(
+        dict(module.state_dict()), dict(peer.state_dict()), rtol=1e-14, atol=1e-14
+    )
+
+
+def test_a_failure_keeps_the_values_before_rounding(kernel):
+    module = bnn.GhostBatchNorm1d(3, ghost_size=4, momentum=0.01, refuse_nonfinite=True).bfloat16()
+    x = torch.full((8, 3), 0.5, dtype=torch.bfloat16)
+    other = copy.deepcopy(module)
+    bad = torch.cat([x, torch.full_like(x, float("nan"))])
+    for _ in range(20):  # steps that bfloat16 would round away
+        module(x), other(x)
+        with pytest.raises(ValueError, match="refuse_nonfinite"):
+            module(bad)
+    torch.testing.assert_close(dict(module.state_dict()), dict(other.state_dict()), rtol=0, atol=0)
+
+
+def test_buffers_of_inference_mode_are_refused_outside_before_they_change(kernel):
+    with torch.inference_mode():
+        module = bnn.BatchNorm1d(3, affine=False)
+        module(torch.randn(8, 3))
+    before = state(module)
+    with pytest.raises(RuntimeError, match="Inplace update to inference tensor"):
+        module(torch.randn(8, 3))
+    torch.testing.assert_close(state(module), before, rtol=0, atol=0)

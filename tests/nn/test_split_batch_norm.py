@@ -90,3 +90,16 @@ def test_state_of_a_plain_model_goes_to_each_stream():
             torch.testing.assert_close(split(x), plain.eval()(x))
     split[1].streams[0].weight.data.zero_()
     assert split[1].streams[1].weight.abs().min() > 0
+
+
+def test_state_of_a_plain_layer_is_assigned_to_each_stream_by_itself():
+    plain = nn.BatchNorm1d(3)
+    split = bnn.SplitBatchNorm1d(3, streams=2)
+    split.load_state_dict(plain.state_dict(), assign=True)
+    split(5 + torch.randn(8, 3)).sum().backward()
+    torch.optim.SGD(split.streams[0].parameters(), lr=0.1).step()
+    assert all(
+        map(torch.equal, split.streams[1].state_dict().values(), plain.state_dict().values())
+    )
+    assert not torch.equal(split.streams[0].running_mean, plain.running_mean)
+    assert not torch.equal(split.streams[0].bias, plain.bias)

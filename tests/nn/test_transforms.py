@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, grad, jvp, stack_module_state, vmap
+from torch.nn.utils import prune
 from torch_modules import CASES, pair, step
 
 from bnlib import nn as bnn
@@ -168,6 +169,68 @@ def test_fx_sees_one_node(name):
     torch.testing.assert_close(traced.eval()(x), module.eval()(x).relu())
 
 
+def doubled(cls):
+    """A subclass that does something around the forward of `cls`."""
+
+    class Doubled(cls):
+        def forward(self, input):
+            return 2 * super().forward(input + 1)
+
+    return Doubled
+
+
+ROWS_AND_GROUPS = ["LayerNorm", "GroupNorm", "RMSNorm"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fx_does_not_record_what_is_around_a_forward_twice(name):
+    args, options, shape = CASES[name]
+    model = nn.Sequential(doubled(getattr(bnn, name))(*args, **options)).eval()
+    if name not in ROWS_AND_GROUPS:  # of which torch's own forward cannot be traced either
+        with pytest.raises(NotImplementedError, match=r"torch\.fx: cannot record Doubled"):
+            torch.fx.symbolic_trace(model)
+        return
+    x = torch.randn(shape)
+    torch.testing.assert_close(torch.fx.symbolic_trace(model)(x), model(x))
+
+
+HOOKS = {
+    "register_forward_hook": lambda module, args, output: 2 * output,
+    "register_forward_pre_hook": lambda module, args: (args[0].square(),),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("register", HOOKS)
+def test_fx_does_not_record_hooks_twice(name, register):
+    args, options, shape = CASES[name]
+    model = nn.Sequential(getattr(bnn, name)(*args, **options)).eval()
+    getattr(model[0], register)(HOOKS[register])
+    x = torch.randn(shape)
+    if name not in ROWS_AND_GROUPS:
+        with pytest.raises(NotImplementedError, match=r"call bnlib\.nn\.to_torch first"):
+            torch.fx.symbolic_trace(model)
+        traced = torch.fx.symbolic_trace(bnn.to_torch(copy.deepcopy(model)))
+    else:
+        traced = torch.fx.symbolic_trace(model)
+    torch.testing.assert_close(traced(x), model(x))
+
+
+def test_fx_records_a_pruned_layer_as_one_node():
+    model = nn.Sequential(bnn.BatchNorm1d(4))
+    prune.l1_unstructured(model[0], "weight", 2)
+    x = torch.randn(8, 4)
+    torch.testing.assert_close(torch.fx.symbolic_trace(model)(x), model(x))
+
+
+@pytest.mark.parametrize("name", ROWS_AND_GROUPS)
+def test_fx_traces_a_layer_that_is_the_whole_model(name):
+    args, options, shape = CASES[name]
+    module, _ = pair(name, *args, **options)
+    x = torch.randn(shape)
+    torch.testing.assert_close(torch.fx.symbolic_trace(module)(x), module(x))
+
+
 @pytest.mark.parametrize("name", ["BatchNorm2d", "LayerNorm", "GroupNorm", "RMSNorm"])
 def test_other_tracers_record_the_operations(name, kernel):
     args, options, shape = CASES[name]
@@ -178,6 +241,19 @@ def test_other_tracers_record_the_operations(name, kernel):
     torch.testing.assert_close(traced(other), module(other))
     exported = torch.export.export(module.eval(), (x,)).module()
     torch.testing.assert_close(exported(other), module(other))
+
+
+@pytest.mark.parametrize("name", ["BatchNorm1d", "BatchNorm2d", "InstanceNorm1d"])
+def test_what_was_traced_in_train_mode_counts_the_values_of_other_input(name):
+    args, options, shape = CASES[name]
+    ours, peer = pair(name, *args, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(copy.deepcopy(ours), torch.randn(shape), check_trace=False)
+    traced.load_state_dict(ours.state_dict())
+    x = 5 * torch.randn(2 * shape[0], shape[1], *(2 * length for length in shape[2:]))
+    torch.testing.assert_close(traced(x), peer(x))
+    torch.testing.assert_close(dict(traced.state_dict()), dict(peer.state_dict()))
 
 
 def test_checkpointing_and_saved_tensor_hooks(kernel):
