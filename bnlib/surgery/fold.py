@@ -165,9 +165,9 @@ def fold(
     reshape, transpose and the like may stand between the two layers if each channel comes from one
     to the other: so after a linear layer on ``(n, l, c)``.
 
-    The neighbours are found by ``torch.fx``, for all inputs, and by a run on the example. A model
-    that ``torch.fx`` cannot trace is known by the run alone: give a list of examples that takes
-    all of its paths. New weights are computed in float64 and rounded once.
+    The neighbours are found by ``torch.fx``, for all inputs, and by a run on the example. Of a
+    model that ``torch.fx`` cannot trace only the run is known, so give a list of examples that
+    takes all of its paths. New weights are computed in float64 and rounded once.
 
     The cost is two forward passes on each example. One with up to 65,536 values is run in float64,
     a larger one in float32, and of a large mini-batch only the first examples with so many values,
