@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +83,7 @@ def _list(options: argparse.Namespace) -> int:
     for experiment in registry.all_experiments().values():
         print(f"{experiment.name}: {experiment.summary}")
         fields = vars(experiment.config()).items()
-        print("    " + " ".join(f"{key}={_text(value)}" for key, value in fields))
+        print("    " + " ".join(shlex.quote(f"{key}={_text(value)}") for key, value in fields))
     return DONE
 
 

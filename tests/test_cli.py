@@ -32,7 +32,7 @@ def main(tmp_path):
 def test_list_names_every_experiment_and_its_keys(main, capsys):
     assert main("list") == 0
     out = capsys.readouterr().out
-    listed = re.findall(r"^(\w+): .+\n    \w+=", out, re.MULTILINE)
+    listed = re.findall(r"^(\w+): .+\n    '?\w+=", out, re.MULTILINE)
     assert listed == [*registry.all_experiments()]
     assert "norms=none,batch scales=0.5,0.9,1.0,1.1,2.0 depth=50" in out
 

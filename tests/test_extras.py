@@ -76,7 +76,7 @@ def test_numpy_side_works_with_torch_blocked():
     modules = run(
         PRELUDE + WITHOUT_TORCH,
         blocked=modules_of(extra("torch")),
-        without=("nn", "surgery", "doctor"),
+        without=("nn", "surgery"),
     )
     assert {"bnlib.functional", "bnlib.layers", "bnlib.datasets", "bnlib.plots"} <= set(modules)
 

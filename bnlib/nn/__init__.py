@@ -4,9 +4,9 @@ On the CPU, with Numba installed (the extra ``fast``), training runs in compiled
 call forward and the first one backward compile for some seconds each, and again for each other
 dtype and for channels_last input. The result is kept on disk, so later processes only load it.
 ``BNLIB_KERNEL=torch`` in the environment refuses Numba; torch operations in an order that spares
-the memory serve then, as they do where Numba is missing. They are faster than ``torch.nn`` on
-contiguous images, not on channels_last ones, where exact sums cost more than they save: there,
-and on tensors of some thousand values, choose for the accuracy.
+the memory serve then, as they do where Numba is missing. These operations are faster than
+``torch.nn`` on contiguous images, but not on channels_last ones, where exact sums cost more than
+the order saves. There, and on tensors of some thousand values, the reason to take them is accuracy.
 
 A library that is given a class may build another one: timm's ``create_model(norm_layer=...)`` looks
 at the name ``BatchNorm2d`` and takes a class of its own. Look at what was built with

@@ -31,8 +31,8 @@ NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 def to_torch(module: nn.Module) -> nn.Module:
     """Make every layer of a model that ``torch.nn`` has too one of ``torch.nn``, in place.
 
-    For tools that ask for the exact class, and pass over a subclass without a word: the fusers
-    and the quantization of torch.
+    Call it before a tool that asks for the exact class and passes over a subclass without a word,
+    as the fusers and the quantization of torch do.
 
     Only the class of a layer changes. So parameters, buffers, hooks, modes, further attributes
     and the layer itself stay the same objects, and an optimizer made before goes on working.
@@ -57,10 +57,10 @@ def to_torch(module: nn.Module) -> nn.Module:
     Warns
     -----
     UserWarning
-        With the names of layers that stay as they are: what ``torch.nn`` has not (ghost batches,
-        renormalization, ...), even where eval mode would be the same function, since train mode
-        would not; a subclass whose ``forward`` does not call that of `bnlib.nn`; a subclass that
-        `convert_sync_batchnorm` has synchronized.
+        With the names of layers that stay as they are: those that ``torch.nn`` does not have (ghost
+        batches, renormalization, ...), even where eval mode would be the same function, since train
+        mode would not; a subclass whose ``forward`` does not call that of `bnlib.nn`; a subclass
+        that `convert_sync_batchnorm` has synchronized.
 
     See Also
     --------

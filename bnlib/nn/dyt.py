@@ -14,8 +14,8 @@ class DyT(nn.Module):
 
     .. math:: y = \gamma \tanh(\alpha x) + \beta
 
-    In place of layer norm in transformers :cite:p:`zhu2025transformers`. It takes no statistics,
-    so examples do not act on each other, nor elements of one example.
+    It takes the place of layer norm in transformers :cite:p:`zhu2025transformers`, but takes no
+    statistics, so neither examples nor the elements of one example act on each other.
 
     Parameters
     ----------

@@ -83,8 +83,8 @@ class GhostBatchNorm1d(_GhostBatchNorm, nn.BatchNorm1d):
     -----
     A mini-batch of n examples is cut, in its order, into ``k = max(n // ghost_size, 1)`` ghost
     batches whose sizes differ by at most 1: the first ``n % k`` have ``n // k + 1`` examples, the
-    others ``n // k``. So a remainder is shared out, and none is smaller than `ghost_size` unless
-    the mini-batch is.
+    others ``n // k``. So a remainder is shared out, and no ghost batch is smaller than
+    `ghost_size` unless the mini-batch is.
 
     Output, gradients and buffers are those of `BatchNorm1d` called on one ghost batch after the
     other: the running statistics move once, and `num_batches_tracked` counts one, for each.

@@ -74,7 +74,7 @@ class GroupNorm(nn.GroupNorm):
         Raises
         ------
         ValueError
-            If each group has one value.
+            If `input` is one example with one value in each group.
         RuntimeError
             If the number of channels does not fit.
         """

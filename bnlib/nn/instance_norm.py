@@ -88,7 +88,8 @@ class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
     Attributes
     ----------
     refuse_nonfinite : bool
-        As of `BatchNorm1d`, for the tracked statistics. False; set it on the layer.
+        As of `BatchNorm1d`, for the tracked statistics. It is False until you set it on the layer,
+        because the constructor is that of torch.
 
     Notes
     -----

@@ -14,9 +14,9 @@ class MaskedBatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     .. math:: y = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}\,\gamma + \beta, \quad
         \mu = \frac{\sum m x}{\sum m}, \quad \sigma^2 = \frac{\sum m\,(x - \mu)^2}{\sum m}
 
-    with :math:`m` the mask, 1 where a position counts and 0 where it is padding. As Keras
-    :cite:p:`kerasdocs` treats a mask: it decides on the statistics of train mode, and every
-    position, padding too, is normalized by them.
+    with :math:`m` the mask, 1 where a position counts and 0 where it is padding. The mask acts as
+    in Keras :cite:p:`kerasdocs`: it decides which positions the statistics of train mode count,
+    and every position, padding too, is normalized by them.
 
     Parameters are those of `BatchNorm1d`, and without a mask the layer is `BatchNorm1d`.
 

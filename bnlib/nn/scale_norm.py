@@ -16,7 +16,7 @@ class ScaleNorm(nn.Module):
     .. math:: y = g\,\frac{x}{\lVert x \rVert}
 
     with g the `weight`, a scalar, :math:`\sqrt d` at first for d normalized elements: then it is
-    `RMSNorm` with one weight for all elements. In place of layer norm in transformers
+    `RMSNorm` with one weight for all elements. It takes the place of layer norm in transformers
     :cite:p:`nguyen2019transformers`.
 
     Parameters

@@ -86,8 +86,9 @@ class SplitBatchNorm1d(_SplitBatchNorm):
 
     .. math:: y = \frac{x - \mu_s}{\sqrt{\sigma_s^2 + \epsilon}}\,\gamma_s + \beta_s
 
-    with s the chosen stream. For data of two kinds, such as clean and adversarial examples, whose
-    common statistics would fit neither: the auxiliary batch norm of :cite:t:`xie2020adversarial`.
+    with s the chosen stream. It serves data of two kinds, such as clean and adversarial examples,
+    whose common statistics would fit neither, as the auxiliary batch norm of
+    :cite:t:`xie2020adversarial` does.
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ def select_batch_norms(
             )
         return chosen
     if isinstance(layers, str):
-        raise TypeError(f"layers must be a collection of names, not the string {layers!r}")
+        raise TypeError(f"layers: expected a collection of names, got the string {layers!r}")
     unknown = [name for name in layers if name not in found]
     if unknown or not layers:
         there = {name: kind for name, kind in named_others(model).items() if name in unknown}

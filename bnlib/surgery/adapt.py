@@ -28,8 +28,8 @@ def adapt(
     """Return a copy of a model with the running statistics of target data (AdaBN).
 
     :cite:t:`li2017revisiting`: the weights stay, and each batch norm standardizes the target data
-    by their own mean and variance. It needs no labels. It is no help, and can do harm, where the
-    classes of the target data have other frequencies than those of the training data.
+    by their own mean and variance. The method needs no labels. It does not help, and can do harm,
+    where the classes of the target data have other frequencies than those of the training data.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ class FoldReport:
         Largest difference of an output of the new model, relative to the largest value of that
         output.
     examples : int
-        Number of examples on which the outputs were compared.
+        Number of example inputs (a mini-batch is one) on which the outputs were compared.
     others : dict of str to int
         Class names of the norms that are no batch norms, which `fold` does not look at, and their
         numbers.
@@ -76,7 +76,7 @@ class FoldReport:
         if self.folded:
             lines.append(
                 f"largest relative difference {self.difference:.1e} on {self.examples} "
-                + ("example" if self.examples == 1 else "examples")
+                + ("example input" if self.examples == 1 else "example inputs")
             )
         if self.found_by == "hooks":
             lines.append(
@@ -165,13 +165,13 @@ def fold(
     reshape, transpose and the like may stand between the two layers if each channel comes from one
     to the other: so after a linear layer on ``(n, l, c)``.
 
-    The neighbours are found by ``torch.fx``, for all inputs, and by a run on the example. A model
-    that ``torch.fx`` cannot trace is known by the run alone: give a list of examples that takes
-    all of its paths. New weights are computed in float64 and rounded once.
+    The neighbours are found by ``torch.fx``, for all inputs, and by a run on the example. Of a
+    model that ``torch.fx`` cannot trace only the run is known, so give a list of examples that
+    takes all of its paths. New weights are computed in float64 and rounded once.
 
-    The cost is two forward passes on each example. One with up to 65,536 values is run in float64,
-    a larger one in float32, and of a large mini-batch only the first examples with so many values,
-    at least two, if ``torch.fx`` can trace the model.
+    The cost is two forward passes on each example input. An input with up to 65,536 values is run
+    in float64, a larger one in float32; if ``torch.fx`` can trace the model, only the first rows of
+    a large mini-batch are taken, with so many values together, and at least two rows.
 
     In the place of a batch norm stands an ``Identity`` that leaves no trace in ``torch.fx``, so
     that quantization fuses a convolution and its ReLU: fold first, then quantize. Names in the

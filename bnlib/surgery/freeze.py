@@ -16,9 +16,9 @@ def freeze(
 ) -> list[str]:
     """Keep batch norms in eval mode, also after ``model.train()``, in place.
 
-    A frozen batch norm is a fixed scale and shift of each channel: usual in fine-tuning with small
-    mini-batches (:cite:t:`wu2021rethinking`, Section 4). Calling ``eval()`` on it is not enough,
-    since the next ``model.train()`` undoes it.
+    A frozen batch norm is a fixed scale and shift of each channel, as is usual in fine-tuning with
+    small mini-batches (:cite:t:`wu2021rethinking`, Section 4). Calling ``eval()`` on it is not
+    enough, since the next ``model.train()`` undoes it.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def freeze(
     See Also
     --------
     unfreeze : The way back.
-    bnlib.nn.FrozenBatchNorm2d : A layer without parameters, that nothing thaws;
+    bnlib.nn.FrozenBatchNorm2d : A layer without parameters, which nothing thaws;
         ``replace(model, to(FrozenBatchNorm2d))`` puts it in place.
 
     Notes

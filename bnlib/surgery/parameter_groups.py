@@ -18,8 +18,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Return parameter groups for ``torch.optim``: weight decay for weights only.
 
-    A common recipe (:cite:t:`he2019bag`, Section 3.1, decay the weights of convolutions and of
-    linear layers alone). On a weight that feeds a batch norm, weight decay does not limit the
+    This is a common recipe: :cite:t:`he2019bag`, Section 3.1, decay the weights of convolutions and
+    of linear layers alone. On a weight that feeds a batch norm, weight decay does not limit the
     function but sets the effective learning rate (:cite:t:`vanlaarhoven2017l2`).
 
     Parameters
@@ -47,8 +47,8 @@ def parameter_groups(
 
     Notes
     -----
-    Call it before a wrapper flattens parameters to vectors, as ``FullyShardedDataParallel`` does
-    without ``use_orig_params=True``: it goes by their axes.
+    The function goes by the axes of the parameters. So call it before a wrapper flattens them to
+    vectors, as ``FullyShardedDataParallel`` does without ``use_orig_params=True``.
 
     Examples
     --------

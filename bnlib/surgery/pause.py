@@ -19,10 +19,10 @@ _LOCK = threading.Lock()  # checkpointing repeats a pass in autograd's threads
 def pause_statistics(model: nn.Module) -> Iterator[None]:
     """Run a model in its mode, but leave the running statistics and their counters as they are.
 
-    For forward passes that are no further mini-batch: the second one of sharpness-aware
-    minimization, an extra loss on the same data, or the one that checkpointing repeats, which would
-    all move the statistics once more. In train mode each norm goes on to normalize by the
-    mini-batch.
+    Use it for a forward pass on a mini-batch that the statistics have already counted: the second
+    pass of sharpness-aware minimization, an extra loss on the same data, or the pass that
+    checkpointing repeats. Without it, each of these moves the statistics once more. In train mode
+    each norm goes on to normalize by the mini-batch.
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ def pause_statistics(model: nn.Module) -> Iterator[None]:
 
     Notes
     -----
-    Within, each forward pass works on copies of the norm's buffers, so the buffers are never
-    written, whatever is raised. Contexts can be nested. In train mode a batch renormalization reads
-    its running statistics, and so sees in each pass the same ones.
+    Within the context, each forward pass works on copies of the norm's buffers, so the buffers are
+    never written, whatever is raised. Contexts can be nested. In train mode a batch renormalization
+    reads its running statistics, and so sees the same ones in each pass.
 
-    With checkpointing, give it for the repetition:
+    With checkpointing, give the context for the repetition:
     ``checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(),
     pause_statistics(block)))``.
 

@@ -251,7 +251,7 @@ def test_bad_tolerance(tolerance, error, function):
 def test_report_says_where_it_holds():
     model, x = dense(), random((6, 3))
     assert "hooks" not in str(fold(model, x).report)
-    assert str(fold(model, [x, x]).report).endswith(" on 2 examples")
+    assert str(fold(model, [x, x]).report).endswith(" on 2 example inputs")
 
     def branch(model, x):
         return model(x) if x.sum() > -1e9 else x

@@ -7,6 +7,7 @@ import difflib
 import inspect
 import math
 import pkgutil
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -122,7 +123,8 @@ def parse_setting(config: type, text: str) -> tuple[str, Any]:
     config : type
         A dataclass.
     text : str
-        The entries of a tuple are separated by commas; None is ``none``.
+        The entries of a tuple are separated by commas; None is ``none``. In a tuple of text, a
+        comma with a space after it belongs to the entry.
 
     Returns
     -------
@@ -206,7 +208,8 @@ def _parse(kind: Any, text: str) -> Any:
     if origin in (Union, types.UnionType):
         return _first(members, text)
     if origin is tuple:
-        return tuple(_parse(members[0], entry.strip()) for entry in text.split(",") if entry)
+        comma = ",(?! )" if members[0] is str else ","  # names such as "ReLU, He" have commas
+        return tuple(_parse(members[0], each.strip()) for each in re.split(comma, text) if each)
     if origin is Literal:
         return text if text in members else _fail()
     if kind is type(None):

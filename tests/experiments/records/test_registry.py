@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from bnlib.cli import _text
 from bnlib.experiments import convolution
 from bnlib.experiments.engine import training
 from bnlib.experiments.records import registry
@@ -123,3 +124,9 @@ def test_json_of_what_json_does_not_know():
     assert to_json(value) == {"a/1": None, "none": [2, [None, 1.0]]}
     with pytest.raises(TypeError, match="value: expected numbers"):
         to_json(registry)
+
+
+@pytest.mark.parametrize("experiment", all_experiments().values(), ids=lambda each: each.name)
+def test_defaults_are_read_back_as_the_command_line_lists_them(experiment):
+    for key, value in vars(experiment.config()).items():
+        assert parse_setting(experiment.config, f"{key}={_text(value)}") == (key, value)
