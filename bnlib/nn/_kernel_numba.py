@@ -99,8 +99,8 @@ def track(
     The variance is multiplied by `correction` first.
     """
     arrays = [t.numpy() for t in (*buffers, mean, var)]
-    torch.autograd.graph.increment_version(buffers)  # refuses those of inference mode outside it
     _loops.track(*arrays, weight, correction)
+    torch.autograd.graph.increment_version(buffers)
 
 
 def _loops_of(module: types.ModuleType, prefix: str) -> types.SimpleNamespace:

@@ -94,9 +94,12 @@ def weight_of_new(module: nn.Module) -> float | Tensor:
     return 0.0 if tracked is None else 1.0 / (tracked + 1).double()
 
 
-@torch.no_grad()
 def move(module: nn.Module, mean: Tensor, var: Tensor, weight: float | Tensor) -> Tensor | None:
-    """Replace each running statistic r by (1 - weight) * r + weight * new; as `replace`."""
+    """Replace each running statistic r by (1 - weight) * r + weight * new; as `replace`.
+
+    No tensor here has a gradient. Without ``no_grad``, as compiled code that refuses inside of it
+    leaves it on for good.
+    """
     new = {"running_mean": mean, "running_var": var}
     return replace(module, {name: blend(module, name, new[name], weight) for name in new})
 

@@ -102,7 +102,6 @@ class _BatchRenorm(_BatchNorm):
     def _std(self, var: Tensor) -> Tensor:
         return (var + self.eps).sqrt()
 
-    @torch.no_grad()
     def _update(self, mean: Tensor, std: Tensor) -> None:
         if not _running.tracks(self):
             if self.refuse_nonfinite:

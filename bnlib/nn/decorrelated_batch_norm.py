@@ -94,14 +94,13 @@ class _DecorrelatedBatchNorm(_NormBase):
         parameters = (_plain.per_channel(p, input) for p in (self.weight, self.bias))
         y = _layout.like(_plain.affine(x_hat, *parameters, input), input)
         if _running.tracks(self):
-            self._update(mean.flatten(), cov * (count / (count - 1)))
+            self._update(mean.detach().flatten(), cov.detach() * (count / (count - 1)))
         return y
 
     def _whitening(self, cov: Tensor) -> Tensor:
         eye = torch.eye(self.group_size, device=cov.device, dtype=torch.float64)
         return InverseRoot.apply(cov.double() + self.eps * eye)
 
-    @torch.no_grad()
     def _update(self, mean: Tensor, cov: Tensor) -> None:
         weight = _running.weight_of_new(self)
         new = {"running_mean": mean, "running_cov": cov}

@@ -425,7 +425,16 @@ def test_exchanged_subclass_can_be_synchronized_and_pickled():
     assert type(bnn.to_torch(net)[0]) is Activated
 
 
-@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.fx.symbolic_trace])
+class WholeNorms(torch.fx.Tracer):
+    def is_leaf_module(self, module, name):
+        return not isinstance(module, nn.Sequential)
+
+
+def traced(net):
+    return torch.fx.GraphModule(net, WholeNorms().trace(net))
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, traced])
 def test_exchange_inside_a_wrapper(way, wrap):
     exchange, source, target = way
     net = network(source)
@@ -446,6 +455,7 @@ def test_compiled_model_follows_the_exchange(fill):
     assert refuses_nan(compiled, net[0])
     bnn.to_torch(compiled)
     assert not refuses_nan(compiled, net[0])
+    assert torch.is_grad_enabled()
 
 
 def test_made_classes_are_made_once():
