@@ -24,7 +24,17 @@ def rng():
 
 
 @pytest.fixture(autouse=True)
-def seed():
-    """Give torch's own generator the same state whatever tests came before."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(SEED)
+def torch_state():
+    """Give torch the same state whatever tests came before, and leave its modes as they were.
+
+    `torch.compile` remembers for the process which functions it gave up on.
+    """
+    torch = sys.modules.get("torch")
+    if torch:
+        torch.manual_seed(SEED)
+    yield
+    if torch := sys.modules.get("torch"):
+        if "torch._dynamo" in sys.modules:
+            torch._dynamo.reset()
+        assert torch.is_grad_enabled()
+        assert torch.get_default_dtype() == torch.float32

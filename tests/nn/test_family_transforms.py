@@ -127,7 +127,6 @@ QUIET = pytest.mark.filterwarnings("ignore")  # what the compiler says of itself
 
 
 def compiled(module):
-    torch._dynamo.reset()
     module.compile(fullgraph=True, backend="aot_eager")  # in place: names stay as they are
     return module
 

@@ -96,7 +96,6 @@ def test_view_behind_a_norm_of_permuted_input_compiles_and_exports(name, trainin
     args = OPTIONS.get(name, (6,)) or (5,)
     module = Flat(pair(name, *args)[0]).train(training)
     expected = copy.deepcopy(module)(x)
-    torch._dynamo.reset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the compiler about itself
         compiled = torch.compile(copy.deepcopy(module), backend="aot_eager", fullgraph=True)(x)

@@ -140,7 +140,6 @@ def made_by_fx(module, x):
 
 
 def compiled(module, x):
-    torch._dynamo.reset()
     return torch.compile(module, backend="aot_eager", fullgraph=True)(x)
 
 

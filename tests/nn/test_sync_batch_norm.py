@@ -201,7 +201,6 @@ def test_alone_it_is_plain_batch_norm(options, group, tmp_path):
 def test_alone_it_compiles_to_one_graph(training):
     layer = bnn.SyncBatchNorm(3).train(training)
     peer, (x, dy) = copy.deepcopy(layer), torch.randn(2, 4, 3, 5)
-    torch._dynamo.reset()
     layer.compile(fullgraph=True, backend="aot_eager")
     got = step(layer, x, dy)
     torch.testing.assert_close(got, step(peer, x, dy), rtol=1e-4, atol=1e-5)

@@ -115,7 +115,6 @@ def test_forward_mode(name, kernel):
 
 
 def compiled_step(module, x, dy, backend):
-    torch._dynamo.reset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the compiler about itself
         return step(torch.compile(module, fullgraph=True, backend=backend), x, dy)
@@ -139,7 +138,6 @@ def test_compiles_to_one_graph(name, training, kernel):
 
 def test_compiled_cumulative_average_over_several_steps():
     ours, peer = pair("BatchNorm2d", 3, momentum=None)
-    torch._dynamo.reset()
     compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
     for _ in range(3):
         x = torch.randn(4, 3, 5, 5)
@@ -149,7 +147,6 @@ def test_compiled_cumulative_average_over_several_steps():
 
 def test_compiled_layer_refuses_a_poisoned_batch():
     module = bnn.BatchNorm2d(3, refuse_nonfinite=True)
-    torch._dynamo.reset()
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     compiled(torch.randn(4, 3, 5, 5))
     before = copy.deepcopy(module.state_dict())
