@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bnlib.experiments.records import cache, registry
+from bnlib.experiments.records.verdict import case_name
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes; 130 is what a shell reports for Ctrl-C."""
@@ -123,11 +124,13 @@ def _report(experiment: registry.Experiment, config: Any, done: cache.Finished) 
     default = vars(experiment.config())
     changed = [f"{k}={_text(v)}" for k, v in vars(config).items() if v != default[k]]
     print(" ".join([experiment.name, *changed]))
-    for verdict in verdicts.values():
+    for case, verdict in verdicts.items():
         interval = f"95 % interval {verdict.low:.3g} to {verdict.high:.3g}"
+        answer = f"{verdict.answer} ({verdict.reason})" if verdict.reason else verdict.answer
+        effect = " ".join(["effect", *verdict.bound.split(), f"{verdict.effect:.3g}"])
         print(f"    {verdict.claim} Source: {verdict.source}.")
-        print(f"    {verdict.answer}: effect {verdict.effect:.3g}, {interval}", end="")
-        print(f", margin {verdict.margin:.3g}, {config.seeds} seeds")
+        print(f"    {case_name(case)}: {answer}: {effect}, {interval}", end="")
+        print(f", margin {verdict.margin:.3g}, {verdict.seeds} seeds")
     arrays = registry.to_json(done.result)
     return {
         "config": arrays.pop("config"),

@@ -1,11 +1,11 @@
 """The table of claims; `test_build.py` builds a book with one."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from bnlib.experiments.records.ledger import _record
 from bnlib.experiments.records.verdict import Verdict
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +20,10 @@ def bnclaims(monkeypatch):
 
 def verdict(effect, half, answer, seeds=16):
     return Verdict("", "", effect, effect - half, effect + half, 0.02, answer, seeds)
+
+
+def record(**cases):
+    return {"answer": "", "cases": {name: asdict(each) for name, each in cases.items()}}
 
 
 def test_every_claim_of_the_book_is_in_the_short_table(bnclaims):
@@ -60,8 +64,8 @@ def test_numbers_have_two_digits_of_their_interval(bnclaims, value, width, print
 
 
 def test_numbers_of_one_verdict(bnclaims):
-    record = _record(verdict(0.072, 0.006, "supported"), None)
-    assert bnclaims.numbers(record, percent=True) == [
+    one = record(**{"": verdict(0.072, 0.006, "supported")})
+    assert bnclaims.numbers(one, percent=True) == [
         "7.2 % (6.6 to 7.8)",
         "16 seeds, 95 % intervals, margin 2 %",
     ]
@@ -69,9 +73,27 @@ def test_numbers_of_one_verdict(bnclaims):
 
 def test_numbers_of_cases_name_each_answer_and_each_design(bnclaims):
     cases = {"a": verdict(0.5, 0.1, "supported"), "b": verdict(0.0, 0.01, "no effect", seeds=32)}
-    assert bnclaims.numbers(_record(cases, None)) == [
+    assert bnclaims.numbers(record(**cases)) == [
         "a: 0.50 (0.40 to 0.60), supported",
         "b: 0.000 (-0.010 to 0.010), no effect",
         "16 seeds, 95 % intervals, margin 0.02",
         "32 seeds, 95 % intervals, margin 0.02",
     ]
+
+
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("effect", "low", "high", "answer", "reason", "words"),
+    [
+        (0.67, 0.61, INF, "supported", "", "at least 0.670 (0.610)"),
+        (-0.67, -INF, -0.61, "refuted", "", "at most -0.670 (-0.610)"),
+        (NAN, -0.5, 0.25, "it depends on the rate", "", "between -0.50 and 0.25"),
+        (NAN, -INF, INF, "cannot tell", "both at an end", "both at an end"),
+        (0.0, 0.0, 0.0, "cannot tell", "no variance", "0 (0 to 0); no variance"),
+    ],
+)
+def test_bounds_and_reasons_are_said(bnclaims, effect, low, high, answer, reason, words):
+    one = Verdict("", "", effect, low, high, 0.1, answer, 16, reason)
+    assert bnclaims.quantity(one) == words

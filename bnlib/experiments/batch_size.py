@@ -31,7 +31,7 @@ class Config:
 
     Attributes
     ----------
-    norms : pair of {"none", "batch", "layer"}
+    norms : pair of bnlib.experiments.engine.networks.Arm
         Control and treatment.
     sizes : tuple of int
         Sizes of the mini-batch, each a divisor of `n_train`, rising.
@@ -43,7 +43,7 @@ class Config:
         Learning rates to choose from.
     """
 
-    norms: tuple[str, ...] = ("none", "batch")
+    norms: tuple[networks.Arm, ...] = ("none", "batch")
     sizes: tuple[int, ...] = (8, 32, 128)
     steps: int = 128
     epochs: int = 4
@@ -149,7 +149,7 @@ def judge(result: Result) -> dict[str, Verdict]:
     Parameters
     ----------
     result : Result
-        With two equal norms the answers are "no effect".
+        With the second norm the first one again, it is the negative control.
 
     Returns
     -------

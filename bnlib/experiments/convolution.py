@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bnlib.experiments.engine import rates
 from bnlib.experiments.engine import varying_light as lit
-from bnlib.experiments.records.verdict import Verdict, common_answer, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 CLAIM = "It copes with inputs whose distribution varies from batch to batch."
 SOURCE = "often said"
@@ -190,34 +190,6 @@ def judge(
     """
     costs = result.cost(control, mode), result.cost(treatment, mode)
     return paired_verdict(CLAIM, SOURCE, *costs, MARGIN)
-
-
-def overall(verdicts: Mapping[tuple[str, str], Verdict]) -> str:
-    """Put verdicts together.
-
-    Parameters
-    ----------
-    verdicts : mapping of (data set, mode) to Verdict
-        For every pair of them.
-
-    Returns
-    -------
-    str
-        The answer that all share, or "mixed: depends on ..." with what decides whether the claim
-        is supported.
-    """
-    answer = common_answer(verdicts.values())
-    if answer != "mixed":
-        return answer
-    supported = {case for case, verdict in verdicts.items() if verdict.answer == "supported"}
-    factors = [
-        factor
-        for i, factor in enumerate(("the data set", "the mode"))
-        if any(
-            one[1 - i] == other[1 - i] for one in supported for other in verdicts.keys() - supported
-        )
-    ]
-    return f"mixed: depends on {' and '.join(factors)}" if factors else "mixed"
 
 
 def _best(validation: NDArray) -> int:

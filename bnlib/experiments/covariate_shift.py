@@ -7,7 +7,7 @@ the curvature of the loss predicts. :doc:`/book/internal_covariate_shift`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -24,7 +24,7 @@ from bnlib.experiments.engine.drift import (
     record_gradient,
     record_moments,
 )
-from bnlib.experiments.records.verdict import Verdict, check_two_arms, common_answer, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, averaged, check_two_arms, paired_verdict
 from bnlib.layers import Linear, ReLU, Sequential
 
 CLAIM = "Batch norm reduces internal covariate shift."
@@ -42,7 +42,7 @@ class Config:
         What stands between the linear layers: nothing (and Xavier initialization), or a ReLU (He).
     depths : tuple of int
         Hidden layers of each architecture.
-    norms : tuple of {"none", "batch"}
+    norms : tuple of bnlib.experiments.engine.networks.Arm
         What is compared, the control first.
     rates : tuple of float
         Learning rates, the same for both norms.
@@ -59,7 +59,7 @@ class Config:
 
     architectures: tuple[Literal["linear", "relu"], ...] = ("linear", "relu")
     depths: tuple[int, ...] = (20, 8)
-    norms: tuple[Literal["none", "batch"], ...] = ("none", "batch")
+    norms: tuple[networks.Arm, ...] = ("none", "batch")
     rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.02, 0.1)
     weight_scale: float = 1.0
     width: int = 32
@@ -163,14 +163,14 @@ def judge(result: Result) -> dict[str, Verdict]:
     Parameters
     ----------
     result : Result
-        Of two norms. Two equal norms are the negative control.
+        Of two norms. A norm and the same again are the negative control.
 
     Returns
     -------
     dict of str to Verdict
         For each definition and architecture. The effect, in decades, is how much smaller the
         shift is with the second norm: the mean of `judge_rate` over the rates at which neither
-        diverged. Where these rates have different answers, this one is "mixed".
+        diverged. Where these rates have different answers, it is "it depends on the rate".
 
     Raises
     ------
@@ -183,9 +183,11 @@ def judge(result: Result) -> dict[str, Verdict]:
             at = converged(result, row)
             none, batch = (result.shift[definition][row][n][at].mean(axis=0) for n in (0, 1))
             verdict = paired_verdict(CLAIM, SOURCE, none, batch, MARGIN)
-            by_rate = (judge_rate(result, definition, row, i) for i in np.flatnonzero(at))
-            verdict = replace(verdict, answer=common_answer(by_rate))
-            verdicts[f"{definition}, {architecture}"] = verdict
+            by_rate = {
+                f"{result.config.rates[i]:g}": judge_rate(result, definition, row, i)
+                for i in np.flatnonzero(at)
+            }
+            verdicts[f"{definition}, {architecture}"] = averaged(verdict, by_rate, "the rate")
     return verdicts
 
 

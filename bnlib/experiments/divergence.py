@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +33,7 @@ class Config:
 
     Attributes
     ----------
-    norms : tuple of {"none", "batch", "layer"}
+    norms : tuple of bnlib.experiments.engine.networks.Arm
     rates : tuple of float
         Learning rates.
     depth, width, batch_size, steps : int
@@ -43,7 +42,7 @@ class Config:
         Number of seeds, and the first of them.
     """
 
-    norms: tuple[Literal["none", "batch", "layer"], ...] = ("none", "batch")
+    norms: tuple[networks.Arm, ...] = ("none", "batch")
     rates: tuple[float, ...] = (0.1, 0.32, 1.0, 3.2)
     depth: int = 6
     width: int = 32

@@ -38,7 +38,7 @@ class Config:
 
     Attributes
     ----------
-    norms : pair of {"none", "batch"}
+    norms : pair of {"none", "batch", "none again", "batch again"}
         Control and treatment of "it reduces the need for dropout"; the second is what dropout is
         combined with in "it must never be combined with dropout".
     probabilities : tuple of float
@@ -52,7 +52,7 @@ class Config:
         As in :class:`bnlib.experiments.regularization.Config`.
     """
 
-    norms: tuple[str, ...] = ("none", "batch")
+    norms: tuple[networks.Arm, ...] = ("none", "batch")
     probabilities: tuple[float, ...] = (0.1, 0.3, 0.5)
     places: tuple[str, ...] = PLACES
     dataset: str = "mnist1d"
@@ -70,7 +70,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_two_arms(self.norms)
-        if not set(self.norms) <= {"none", "batch"}:
+        if not {networks.arm(norm)[0] for norm in self.norms} <= {"none", "batch"}:
             raise ValueError(f"norms: expected none and batch, got {self.norms}")
         if not self.places or not set(self.places) <= set(PLACES):
             raise ValueError(f"places: expected some of {PLACES}, got {self.places}")
@@ -127,7 +127,8 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 
 def _train(key: Key, config: Config, progress: bool) -> Curves:
     norm, place = key
-    trained = networks.Config.of(config, lr=config.rates, dtype="float32")
+    norm, first = networks.arm(norm, config.first_seed)
+    trained = networks.Config.of(config, lr=config.rates, first_seed=first, dtype="float32")
 
     def options(p: float) -> dict[str, Any]:
         return {"build": partial(build, norm=norm, p=p, place="every" if p == 0 else place)}
@@ -148,7 +149,7 @@ def judge_need(result: Result) -> Verdict:
     Parameters
     ----------
     result : Result
-        With two equal norms the answer is "no effect".
+        With the second norm the first one again, it is the negative control.
 
     Returns
     -------

@@ -26,7 +26,7 @@ class Config:
 
     Attributes
     ----------
-    norms : tuple of str
+    norms : tuple of bnlib.experiments.engine.networks.Arm
         Norms of `bnlib.experiments.engine.networks`, the control first.
     parts : tuple of int
         Into how many parts the mini-batch is cut; divisors of `batch_size`.
@@ -41,7 +41,7 @@ class Config:
         If a number of parts does not divide the mini-batch into parts of at least two.
     """
 
-    norms: tuple[str, ...] = ("none", "batch")
+    norms: tuple[networks.Arm, ...] = ("none", "batch")
     parts: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     batch_size: int = 64
     depth: int = 3

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnlib.experiments import signal_propagation
+from bnlib.experiments.engine import networks
 from bnlib.experiments.engine.progress import track
 from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 
@@ -52,14 +53,14 @@ class Config:
     ----------
     cases : tuple of str
         Keys of `CASES`.
-    norms : tuple of {"none", "batch"}
+    norms : tuple of bnlib.experiments.engine.networks.Arm
         Networks to compare, the control first; both have the same weights and inputs.
     depth, width, m, seeds, first_seed : int
         As in `signal_propagation.Config`.
     """
 
     cases: tuple[str, ...] = ("sigmoid", "ReLU, half of He", "ReLU, He", "residual, He")
-    norms: tuple[Literal["none", "batch"], ...] = ("none", "batch")
+    norms: tuple[networks.Arm, ...] = ("none", "batch")
     depth: int = 100
     width: int = 100
     m: int = 32
@@ -114,8 +115,8 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 
 def _measure(config: Config, case: str, norm: str) -> NDArray[np.float64]:
     """Activations and gradients of one network, (2, k, depth + 1)."""
-    seeds = range(config.first_seed, config.first_seed + config.seeds)
-    rngs = [np.random.default_rng(seed) for seed in seeds]
+    norm, first = networks.arm(norm, config.first_seed)
+    rngs = [np.random.default_rng(seed) for seed in range(first, first + config.seeds)]
     h, g = (np.stack([rng.standard_normal((config.m, config.width)) for rng in rngs]) for _ in "hg")
     options = {"scales": (1.0,), "depth": config.depth, "width": config.width, **CASES[case]}
     plan = signal_propagation.Config(**options)
@@ -140,7 +141,7 @@ def judge(result: Result) -> dict[str, Verdict]:
     Parameters
     ----------
     result : Result
-        Of two norms, the control first. Two equal norms are the negative control.
+        Of two norms, the control first. A norm and the same again are the negative control.
 
     Returns
     -------

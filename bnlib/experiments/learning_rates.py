@@ -7,14 +7,13 @@ Which rates train, how fast at the best one, and how much the scale of the first
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnlib.experiments.engine import networks, rates
 from bnlib.experiments.engine.training import record_test_accuracy, train
-from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
+from bnlib.experiments.records.verdict import Between, Verdict, check_two_arms, paired_verdict
 
 GUESSING = float(np.log(10))
 """Loss of equal probabilities for ten classes. The loss of a mini-batch that is worse, or not
@@ -28,8 +27,8 @@ TARGET = GUESSING / 4
 
 LAST, WINDOW = 20, 10
 
-RATE_MARGIN = 0.5
-"""Decades of the largest rate: one step of the default grid, which cannot tell less."""
+RATE_MARGIN = 0.3
+"""Decades of the largest rate, a factor of 2; more than a step of the default grid."""
 
 SPEED_MARGIN = 0.18
 """Decades of steps, a factor of 1.5: a step with BN costs more, so a gain must be larger than
@@ -45,7 +44,7 @@ class Config:
 
     Attributes
     ----------
-    norms : tuple of {"none", "batch", "layer"}
+    norms : tuple of bnlib.experiments.engine.networks.Arm
         Networks to compare, the control first; all have the same weights and mini-batches.
     scales : tuple of float
         Standard deviations of the weights, in units of He's; 1 among them if `judge` is to
@@ -58,15 +57,21 @@ class Config:
         Number of seeds, at least 2, and the first of them.
     """
 
-    norms: tuple[Literal["none", "batch", "layer"], ...] = ("none", "batch")
+    norms: tuple[networks.Arm, ...] = ("none", "batch")
     scales: tuple[float, ...] = (0.5, 0.71, 1.0, 1.41, 2.0)
-    rates: tuple[float, ...] = (0.01, 0.032, 0.1, 0.32, 1.0, 3.2)
+    rates: tuple[float, ...] = (
+        0.01, 0.018, 0.032, 0.056, 0.1, 0.18, 0.32, 0.56, 1.0, 1.8, 3.2
+    )  # fmt: skip
     depth: int = 6
     width: int = 32
     batch_size: int = 32
     steps: int = 200
     seeds: int = 16
     first_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if sorted({*self.rates}) != [*self.rates]:
+            raise ValueError(f"rates: expected increasing numbers, got {self.rates}")
 
 
 @dataclass(frozen=True)
@@ -90,12 +95,16 @@ class Result:
     accuracy: NDArray[np.float64]
 
     @property
-    def largest_rate(self) -> NDArray[np.float64]:
-        """log10 of the largest rate that trains, (n, s, k); one grid step below it if none does."""
-        grid = np.log10(self.config.rates)
-        below = grid[0] - RATE_MARGIN
-        trains = self.final <= TRAINED
-        return np.where(trains, grid[:, None], below).max(axis=2)
+    def largest_rate(self) -> Between:
+        """log10 of the largest rate that trains lies between these, (n, s, k).
+
+        The largest of the grid that does, and the next one of the grid; there is no upper bound
+        where that is the last, and no lower one where none does.
+        """
+        grid = np.concatenate([[-np.inf], np.log10(self.config.rates), [np.inf]])
+        rank = np.arange(1, len(grid) - 1)[:, None]
+        largest = np.where(self.final <= TRAINED, rank, 0).max(axis=2)
+        return Between(grid[largest], grid[largest + 1])
 
     @property
     def best_rate(self) -> NDArray[np.int64]:
@@ -165,8 +174,8 @@ def steps_to(loss: NDArray[np.floating], target: float) -> NDArray[np.int64]:
 def judge_rates(result: Result) -> dict[str, Verdict]:
     """Judge the claim that the norm allows higher learning rates, for each scale.
 
-    The result is of two norms; two equal ones are the negative control. The effect is the
-    difference of log10 of the largest rate that trains.
+    The result is of two norms; a norm and the same again are the negative control. The effect is
+    the difference of log10 of the largest rate that trains, which the grid bounds.
     """
     claim, source = "It allows higher learning rates", "Ioffe and Szegedy (2015)"
     return _by_scale(result, claim, source, result.largest_rate, RATE_MARGIN)
@@ -175,11 +184,14 @@ def judge_rates(result: Result) -> dict[str, Verdict]:
 def judge_speed(result: Result) -> dict[str, Verdict]:
     """Judge for each scale the claim that training converges faster, each at its own best rate.
 
-    The effect is log10 of the steps without the norm over the steps with it; a lower bound where
-    the control does not reach the target.
+    The effect is log10 of the steps without the norm over the steps with it; steps that were not
+    enough are a lower bound of those that are.
     """
     claim, source = "Training converges faster", "Ioffe and Szegedy (2015)"
-    return _by_scale(result, claim, source, -np.log10(result.at_best(result.steps)), SPEED_MARGIN)
+    steps = result.at_best(result.steps)
+    most = np.where(steps < result.config.steps, steps, np.inf)
+    speed = Between(-np.log10(most), -np.log10(steps))
+    return _by_scale(result, claim, source, speed, SPEED_MARGIN)
 
 
 def judge_initialization(result: Result) -> dict[str, Verdict]:
@@ -223,12 +235,14 @@ def judge(result: Result) -> dict[str, Verdict]:
 
 
 def _by_scale(
-    result: Result, claim: str, source: str, values: NDArray, margin: float
+    result: Result, claim: str, source: str, values: Between, margin: float
 ) -> dict[str, Verdict]:
+    """Judge the second norm against the first; values are (2, s, k)."""
     check_two_arms(result.config.norms)
-    control, treatment = values
-    cases = [f"depth {result.config.depth}, s = {scale:g}" for scale in result.config.scales]
-    return {
-        case: paired_verdict(f"{claim}, {case}.", source, treatment[i], control[i], margin)
-        for i, case in enumerate(cases)
-    }
+    verdicts = {}
+    for i, scale in enumerate(result.config.scales):
+        control, treatment = (Between(values.low[n, i], values.high[n, i]) for n in (0, 1))
+        case = f"depth {result.config.depth}, s = {scale:g}"
+        claimed = f"{claim}, {case}."
+        verdicts[case] = paired_verdict(claimed, source, treatment, control, margin)
+    return verdicts

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnlib.experiments import signal_propagation
+from bnlib.experiments.engine import networks
 from bnlib.experiments.engine.progress import track
 from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 from bnlib.measure import entropy_rank, participation_rank, stable_rank
@@ -34,7 +34,7 @@ class Config:
 
     Attributes
     ----------
-    norms : tuple of {"none", "batch"}
+    norms : tuple of bnlib.experiments.engine.networks.Arm
         Networks to compare, the control first; all have the same weights and inputs.
     layers : tuple of int
         Layers whose ranks are measured, increasing; the last one is the depth.
@@ -42,7 +42,7 @@ class Config:
         As in `signal_propagation.Config`.
     """
 
-    norms: tuple[Literal["none", "batch"], ...] = ("none", "batch")
+    norms: tuple[networks.Arm, ...] = ("none", "batch")
     layers: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100)
     width: int = 32
     m: int = 32
@@ -92,8 +92,8 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 
 
 def _measure(config: Config, norm: str) -> dict[object, NDArray[np.float64]]:
-    seeds = range(config.first_seed, config.first_seed + config.seeds)
-    rngs = [np.random.default_rng(seed) for seed in seeds]
+    norm, first = networks.arm(norm, config.first_seed)
+    rngs = [np.random.default_rng(seed) for seed in range(first, first + config.seeds)]
     sizes = {"depth": max(config.layers), "width": config.width, "m": config.m}
     h = np.stack([rng.standard_normal((config.m, config.width)) for rng in rngs])
     blocks = signal_propagation.build(signal_propagation.Config(**sizes), 1.0, norm, rngs)
@@ -124,7 +124,7 @@ def judge(result: Result) -> dict[str, Verdict]:
     Parameters
     ----------
     result : Result
-        Of two norms, the control first. Two equal norms are the negative control.
+        Of two norms, the control first. A norm and the same again are the negative control.
 
     Returns
     -------

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,15 @@ from numpy.typing import NDArray
 
 from bnlib.experiments.engine import networks
 from bnlib.experiments.engine.regularizers import Curves, build, decay_gamma, tuned
-from bnlib.experiments.records.verdict import Verdict, check_two_arms, common_answer, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 
 CLAIM = "It regularizes mildly"
 SOURCE = "Ioffe and Szegedy (2015); Luo et al. (2019)"
 MARGIN = 0.05
 """Smallest difference of cross-entropies that counts: the true class gets 5 % more probability."""
 
-_WHOLE = "BN, stopped early", "BN, equal training loss"
-_NOISE = "its noise, stopped early", "its noise, equal training loss"
-CASES = _WHOLE + _NOISE
+FACTORS = "what of BN is there", "where the arms are compared"
+CASES = tuple(product(("BN", "its noise"), ("stopped early", "equal training loss")))
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Config:
 
     An arm is "none", "layer", "batch", "ghost-8" (BN over parts of 8 examples, or another divisor
     of `batch_size`), "population" (statistics of 256 fixed training examples), "decay" (the same
-    with a decay of gamma), or "control": "none" again, from other seeds.
+    with a decay of gamma), or one of these with "again" behind it: from other seeds.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Config:
         "ghost-8",
         "ghost-4",
         "decay",
-        "control",
+        "none again",
     )
     decays: tuple[float, ...] = (0.03, 0.1, 0.3)
     level: float = 1.2
@@ -88,12 +88,13 @@ class Config:
         for name in ("norms", "noise"):
             check_two_arms(getattr(self, name), name)
         for arm in (*self.norms, *self.noise, *self.others):
-            kind, _, size = arm.partition("-")
+            norm, _ = networks.arm(arm)
+            kind, _, size = norm.partition("-")
             if kind == "ghost" and size.isdigit() and not self.batch_size % max(int(size), 1):
                 continue
-            if arm not in ("none", "layer", "batch", "population", "decay", "control"):
+            if norm not in ("none", "layer", "batch", "population", "decay"):
                 raise ValueError(
-                    f"arms: expected none, layer, batch, population, decay, control or ghost-n "
+                    f"arms: expected none, layer, batch, population, decay or ghost-n "
                     f"with a divisor n of batch_size={self.batch_size}, got {arm!r}"
                 )
 
@@ -132,13 +133,9 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 
 
 def _train(arm: str, config: Config, progress: bool) -> Curves:
-    trained = networks.Config.of(
-        config,
-        lr=config.rates,
-        first_seed=config.first_seed + config.seeds * (arm == "control"),
-        dtype="float32",
-    )
-    norm = {"control": "none", "decay": "population"}.get(arm, arm)
+    kind, first = networks.arm(arm, config.first_seed)
+    trained = networks.Config.of(config, lr=config.rates, first_seed=first, dtype="float32")
+    norm = "population" if kind == "decay" else kind
 
     def options(decay: float) -> dict[str, Any]:
         return {
@@ -149,27 +146,27 @@ def _train(arm: str, config: Config, progress: bool) -> Curves:
     return tuned(
         trained,
         options,
-        config.decays if arm == "decay" else (0.0,),
+        config.decays if kind == "decay" else (0.0,),
         tuning_seeds=config.tuning_seeds,
         every=config.every,
         progress=progress,
     )
 
 
-def judge(result: Result) -> dict[str, Verdict]:
+def judge(result: Result) -> dict[tuple[str, str], Verdict]:
     """Judge the claim for BN as a whole, and for the noise of the mini-batch by itself.
 
     Parameters
     ----------
     result : Result
-        With two equal arms in `norms` and in `noise`, all answers are "no effect".
+        With an arm and the same again in `norms` and in `noise`, it is the negative control.
 
     Returns
     -------
-    dict of str to Verdict
-        By `CASES`. The effect is how much smaller the test cross-entropy is with the treatment, at
-        the least validation loss of each network or where its training loss falls to
-        `config.level`.
+    dict of (str, str) to Verdict
+        By `CASES`, the levels of `FACTORS`. The effect is how much smaller the test cross-entropy
+        is with the treatment, at the least validation loss of each network or where its training
+        loss falls to `config.level`.
 
     Raises
     ------
@@ -180,32 +177,12 @@ def judge(result: Result) -> dict[str, Verdict]:
     verdicts = {}
     for name, pair in (("BN", config.norms), ("its noise", config.noise)):
         arms = [curves[arm] for arm in pair]
-        for case, losses in (
-            (f"{name}, stopped early", [arm.stopped() for arm in arms]),
-            (f"{name}, equal training loss", [arm.at_loss(config.level) for arm in arms]),
+        for where, losses in (
+            ("stopped early", [arm.stopped() for arm in arms]),
+            ("equal training loss", [arm.at_loss(config.level) for arm in arms]),
         ):
-            verdicts[case] = _verdict(case, *losses)
+            verdicts[name, where] = _verdict(f"{name}, {where}", *losses)
     return verdicts
-
-
-def overall(verdicts: Mapping[str, Verdict]) -> str:
-    """Put the answers for BN and for its noise into one.
-
-    Parameters
-    ----------
-    verdicts : mapping of str to Verdict
-        From `judge`.
-
-    Returns
-    -------
-    str
-        The answer that all cases share; or that of the two cases of BN, with a word on its noise;
-        or "mixed".
-    """
-    whole, noise = (common_answer(verdicts[case] for case in cases) for cases in (_WHOLE, _NOISE))
-    if whole in ("mixed", noise):
-        return whole
-    return f"{whole}: BN as a whole, not the noise of its mini-batches by itself"
 
 
 def compare(result: Result, control: str, treatment: str) -> Verdict:

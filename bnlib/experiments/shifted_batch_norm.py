@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +16,20 @@ from numpy.typing import NDArray
 from bnlib.experiments.engine import networks, rates, training
 from bnlib.experiments.engine.drift import MARGIN as SHIFT_MARGIN
 from bnlib.experiments.engine.drift import record_distance
-from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
+from bnlib.experiments.records.verdict import Between, Verdict, check_two_arms, paired_verdict
 from bnlib.layers import RandomShift, ReLU, Sequential
 from bnlib.layers.random_shift import SCALE, SHIFT
 
 CLAIM = "The network whose layers see more shift trains more slowly."
 SOURCE = "Ioffe and Szegedy (2015), as tested by Santurkar et al. (2018)"
 
+GUESSING = float(np.log(10))
+"""Loss of equal probabilities for ten classes; that of a network that diverges is at least this."""
+
 MARGIN = 0.1
 """Difference of training losses that counts, in nats.
 
-About 4 % of ln 10 = 2.3, the loss of guessing one of ten classes.
+About 4 % of `GUESSING`.
 """
 
 
@@ -37,7 +39,7 @@ class Config:
 
     Attributes
     ----------
-    norms : tuple of {"none", "batch"}
+    norms : tuple of bnlib.experiments.engine.networks.Arm
         What is compared, the control first.
     strengths : tuple of float
         How strong the shift is; the first is what the control has in all comparisons but its own,
@@ -53,7 +55,7 @@ class Config:
         As in `bnlib.experiments.engine.networks.Config`.
     """
 
-    norms: tuple[Literal["none", "batch"], ...] = ("none", "batch")
+    norms: tuple[networks.Arm, ...] = ("none", "batch")
     strengths: tuple[float, ...] = (0.0, 1.0, 3.0)
     rates: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
     depth: int = 8
@@ -153,15 +155,16 @@ def judge(result: Result) -> dict[str, Verdict]:
     Parameters
     ----------
     result : Result
-        Of two norms. With equal norms and all strengths 0 it is the negative control.
+        Of two norms. With a norm and the same again, and all strengths 0, it is the negative
+        control.
 
     Returns
     -------
     dict of str to Verdict
         For each strength after the first, the loss with the second norm and that shift, minus
         the loss with the first norm and the first strength, each at its best rate. "no norm" is
-        the same with the first norm in both: what the shift does where nothing can undo it. An arm
-        that diverges at every rate has no verdict.
+        the same with the first norm in both: what the shift does where nothing can undo it. The
+        loss of a network that diverges at every rate counts as "at least that of guessing".
 
     Raises
     ------
@@ -170,20 +173,18 @@ def judge(result: Result) -> dict[str, Verdict]:
     """
     check_two_arms(result.config.norms)
     return {
-        f"{name}, shift {strength:g}": verdict
+        f"{name}, shift {strength:g}": _compare(result, norm, i)
         for name, norm in (("batch norm", 1), ("no norm", 0))
-        for strength, verdict in _judge_norm(result, norm).items()
+        for i, strength in enumerate(result.config.strengths[1:], start=1)
     }
 
 
-def _judge_norm(result: Result, norm: int) -> dict[float, Verdict]:
-    """Judge one norm at each strength after the first, if it does not diverge at every rate."""
-    plain, verdicts = result.best("loss", 0, 0), {}
-    for i, strength in enumerate(result.config.strengths[1:], start=1):
-        shifted = result.best("loss", norm, i)
-        if np.isfinite(shifted).all():
-            verdicts[strength] = paired_verdict(CLAIM, SOURCE, shifted, plain, MARGIN)
-    return verdicts
+def _compare(result: Result, norm: int, strength: int) -> Verdict:
+    """Judge one norm with a shift against the first norm without, each at its best rate."""
+    plain, shifted = result.best("loss", 0, 0), result.best("loss", norm, strength)
+    diverged = ~np.isfinite(shifted)  # their loss has no bound; it is more than that of guessing
+    bounds = Between(np.where(diverged, GUESSING, shifted), shifted)
+    return paired_verdict(CLAIM, SOURCE, bounds, plain, MARGIN)
 
 
 def judge_rate(result: Result, strength: int, rate: int) -> Verdict:
@@ -228,14 +229,27 @@ def judge_shift(result: Result, strength: int) -> Verdict:
     return paired_verdict(claim, SOURCE, *arms, SHIFT_MARGIN)
 
 
-def overall(result: Result) -> str:
-    """Answer the claim as a whole: at the best learning rates, and at the smallest one."""
+def judge_rates(result: Result) -> dict[tuple[str, str], Verdict]:
+    """Judge as `judge` does with the second norm, at each arm's best rate and at the smallest one.
+
+    Parameters
+    ----------
+    result : Result
+
+    Returns
+    -------
+    dict of (str, str) to Verdict
+        By the levels of `FACTORS`.
+
+    Raises
+    ------
+    ValueError
+        If the result is not of two norms.
+    """
     check_two_arms(result.config.norms)
-    best = {verdict.answer for verdict in _judge_norm(result, 1).values()}
-    strengths = range(1, len(result.config.strengths))
-    smallest = {judge_rate(result, strength, 0).answer for strength in strengths}
-    if len(best | smallest) == 1:
-        return best.pop()
-    if len(best) == 1 and not best & smallest:
-        return f"mixed: {best.pop()} at the best learning rates, not at the smallest"
-    return "mixed: depends on the shift and the learning rate"
+    verdicts = {}
+    for i, strength in enumerate(result.config.strengths[1:], start=1):
+        shift = f"shift {strength:g}"
+        verdicts[shift, "at the best rates"] = _compare(result, 1, i)
+        verdicts[shift, "at the smallest rate"] = judge_rate(result, i, 0)
+    return verdicts

@@ -36,7 +36,7 @@ class Config:
 
     Attributes
     ----------
-    norms : tuple of {"none", "batch"}
+    norms : tuple of bnlib.experiments.engine.networks.Arm
         What is compared, the control first.
     init, init_scale : str, float
         Initialization of the weights, as in `bnlib.experiments.engine.networks.Config`. The default
@@ -54,7 +54,7 @@ class Config:
         As in `bnlib.experiments.engine.networks.Config`.
     """
 
-    norms: tuple[Literal["none", "batch"], ...] = ("none", "batch")
+    norms: tuple[networks.Arm, ...] = ("none", "batch")
     init: Literal["he", "xavier", "normal"] = "normal"
     init_scale: float = 0.1
     rates: tuple[float, ...] = (0.5,)
@@ -160,7 +160,7 @@ def judge(result: Result) -> dict[str, Verdict]:
     Parameters
     ----------
     result : Result
-        Of two norms. Two equal norms are the negative control.
+        Of two norms. A norm and the same again are the negative control.
 
     Returns
     -------

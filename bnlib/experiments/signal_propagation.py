@@ -7,15 +7,16 @@ trained. :doc:`/book/motivation`, :doc:`/book/depth_and_signal_propagation`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
+from bnlib.experiments.engine import networks
 from bnlib.experiments.engine.progress import track
-from bnlib.experiments.records.verdict import Verdict, check_two_arms, common_answer, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, averaged, check_two_arms, paired_verdict
 
 ACTIVATIONS = {
     "relu": (layers.ReLU, 2.0),
@@ -46,24 +47,25 @@ class Config:
     Attributes
     ----------
     activation : {"relu", "sigmoid", "tanh", "linear"}
-    norms : tuple of {"none", "batch"}
+    norms : tuple of bnlib.experiments.engine.networks.Arm
         Networks to compare; all have the same weights and see the same inputs.
     scales : tuple of float
         Factors on the standard deviation of the weights, relative to He (relu) or Xavier.
-    depth, width, m, seeds : int
-        Layers, units in each, examples, and independent replicas.
+    depth, width, m, seeds, first_seed : int
+        Layers, units in each, examples, independent replicas, and the first of their seeds.
     residual : bool
         Whether each layer is a branch that is added to its input. The branch is the norm, the
         activation function and then the weights.
     """
 
     activation: Literal["relu", "sigmoid", "tanh", "linear"] = "relu"
-    norms: tuple[Literal["none", "batch"], ...] = ("none", "batch")
+    norms: tuple[networks.Arm, ...] = ("none", "batch")
     scales: tuple[float, ...] = (0.5, 0.9, 1.0, 1.1, 2.0)
     depth: int = 50
     width: int = 100
     m: int = 32
     seeds: int = 16
+    first_seed: int = 0
     residual: bool = False
 
 
@@ -164,7 +166,9 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 
 
 def _measure(config: Config, scale_index: int, norm: str) -> tuple[NDArray[np.float64], ...]:
-    rngs = [np.random.default_rng([seed, scale_index]) for seed in range(config.seeds)]
+    norm, first = networks.arm(norm, config.first_seed)
+    seeds = range(first, first + config.seeds)
+    rngs = [np.random.default_rng([seed, scale_index]) for seed in seeds]
     shape = (config.m, config.width)
     h = np.stack([rng.standard_normal(shape) for rng in rngs])
     g = np.stack([rng.standard_normal(shape) for rng in rngs])
@@ -195,13 +199,13 @@ def judge(result: Result) -> Verdict:
     Parameters
     ----------
     result : Result
-        Of two norms, the control first. Two equal norms are the negative control.
+        Of two norms, the control first. A norm and the same again are the negative control.
 
     Returns
     -------
     Verdict
         The effect is the mean over the scales of those of `judge_scales`; where the scales have
-        different answers, this one is "mixed".
+        different answers, it is "it depends on the scale".
 
     Raises
     ------
@@ -210,7 +214,8 @@ def judge(result: Result) -> Verdict:
     """
     control, treatment = (drift.mean(axis=0) for drift in _drifts(result))
     verdict = paired_verdict(CLAIM, SOURCE, control, treatment, MARGIN)
-    return replace(verdict, answer=common_answer(judge_scales(result)))
+    by_scale = map("{:g}".format, result.config.scales)
+    return averaged(verdict, dict(zip(by_scale, judge_scales(result), strict=True)), "the scale")
 
 
 def judge_scales(result: Result) -> list[Verdict]:

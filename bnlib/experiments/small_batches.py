@@ -50,7 +50,8 @@ class Config:
         Arms, the control first and the treatment second; "none", "batch", "layer", "rms",
         "group", "tanh" (dynamic tanh), "renorm" (batch renormalization), or "ghost-8" for ghost
         batch norm with parts of 8 examples, or of all if the mini-batch is smaller; "stopped" is
-        batch norm that passes no gradient to what is before it.
+        batch norm that passes no gradient to what is before it. "group again" is "group" from other
+        seeds.
     sizes : tuple of int
         Sizes of the mini-batch, each a divisor of `n_train`.
     epochs : int
@@ -83,7 +84,8 @@ class Config:
 
     def __post_init__(self) -> None:
         for norm in self.norms:
-            if norm not in ARMS and not re.fullmatch("ghost-[1-9][0-9]*", norm):
+            kind, _ = networks.arm(norm)
+            if kind not in ARMS and not re.fullmatch("ghost-[1-9][0-9]*", kind):
                 raise ValueError(f"norms: expected some of {ARMS}, got {norm!r}")
         if any(self.n_train % size for size in self.sizes):
             raise ValueError(f"sizes: expected divisors of n_train, got {self.sizes}")
@@ -165,8 +167,10 @@ def _train(
     config: Config, norm: str, size: int, progress: bool
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """Return the chosen rate and both errors, (k,)."""
+    norm, first = networks.arm(norm, config.first_seed)
     trained = networks.Config.of(
         config,
+        first_seed=first,
         batch_size=size,
         steps=config.epochs * config.n_train // size,
         lr=tuple(float(rate * size**0.5) for rate in config.rates),
@@ -225,8 +229,8 @@ def judge(result: Result) -> dict[str, Verdict]:
     Parameters
     ----------
     result : Result
-        Of two norms, group norm and batch norm by default; of two equal ones, the negative
-        control.
+        Of two norms, group norm and batch norm by default; of a norm and the same again, the
+        negative control.
 
     Returns
     -------

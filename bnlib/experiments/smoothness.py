@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ class Config:
 
     Attributes
     ----------
-    norms : tuple of {"none", "batch", "layer"}
+    norms : tuple of bnlib.experiments.engine.networks.Arm
         Networks to compare, the control first; all have the same weights and mini-batches.
     rates : tuple of float
         Learning rates at which the norms are compared.
@@ -46,7 +45,7 @@ class Config:
         Number of seeds, and the first of them.
     """
 
-    norms: tuple[Literal["none", "batch", "layer"], ...] = ("none", "batch")
+    norms: tuple[networks.Arm, ...] = ("none", "batch")
     rates: tuple[float, ...] = (0.01, 0.032, 0.1)
     best: tuple[float, ...] = (0.1, 0.32)
     factors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
@@ -122,7 +121,7 @@ def judge(result: Result) -> dict[str, Verdict]:
     Parameters
     ----------
     result : Result
-        Of two norms. Two equal norms with equal best rates are the negative control.
+        Of two norms. A norm and the same again with equal best rates are the negative control.
 
     Returns
     -------

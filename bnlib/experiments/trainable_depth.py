@@ -23,7 +23,7 @@ from bnlib.experiments.engine.training import (
     record_validation_accuracy,
     train,
 )
-from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
+from bnlib.experiments.records.verdict import Between, Verdict, check_two_arms, paired_verdict
 
 TARGET = 0.75
 """Accuracy at which a network counts as trained: far from chance (0.1) and from the best (0.97).
@@ -53,7 +53,7 @@ class Config:
     case : {"relu", "sigmoid", "residual", "residual scaled"}
         Plain networks with He's or, for sigmoids, Xavier's weights; residual networks with He's
         weights, or with those divided by the root of the depth.
-    norms : tuple of {"none", "batch"}
+    norms : tuple of bnlib.experiments.engine.networks.Arm
         Networks to compare, the control first; both have the same weights and data.
     depths : tuple of int
         Numbers of hidden layers or of residual blocks, increasing.
@@ -64,7 +64,7 @@ class Config:
     """
 
     case: Literal["relu", "sigmoid", "residual", "residual scaled"] = "relu"
-    norms: tuple[Literal["none", "batch"], ...] = ("none", "batch")
+    norms: tuple[networks.Arm, ...] = ("none", "batch")
     depths: tuple[int, ...] = (2, 4, 8, 16, 32)
     rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
     width: int = 32
@@ -103,12 +103,14 @@ class Result:
         return chosen[:, :, 0]
 
     @property
-    def doublings(self) -> NDArray[np.float64]:
-        """log2 of the depth at which each seed's accuracy falls below `TARGET`, (n, k).
+    def doublings(self) -> Between:
+        """log2 of the depth at which each seed's accuracy first falls below `TARGET`, (n, k).
 
-        Interpolated between depths; the ends of the grid where it is always or never below.
+        Interpolated between depths. Where it is below at all of them, or at none, the grid bounds
+        it on one side only.
         """
-        return np.stack([_crossing(self.config.depths, arm) for arm in self.at_best])
+        crossings = np.array([_crossing(self.config.depths, arm) for arm in self.at_best])
+        return Between(*np.moveaxis(crossings, -1, 0))
 
 
 def run(config: Config = Config(), *, progress: bool = False) -> Result:
@@ -147,13 +149,13 @@ def judge(result: Result) -> Verdict:
     Parameters
     ----------
     result : Result
-        Of two norms, the control first. Two equal norms are the negative control.
+        Of two norms, the control first. A norm and the same again are the negative control.
 
     Returns
     -------
     Verdict
         The effect, in doublings of the depth, is `Result.doublings` of the second norm minus of
-        the first. Where an arm reaches an end of the grid, it is a lower bound of its size.
+        the first, within the bounds that the grid sets.
 
     Raises
     ------
@@ -161,7 +163,7 @@ def judge(result: Result) -> Verdict:
         If the result is not of two norms, or has one seed only.
     """
     check_two_arms(result.config.norms)
-    control, treatment = result.doublings
+    control, treatment = map(Between, *result.doublings)
     claim = f"{CLAIM[:-1]}: {result.config.case}."
     return paired_verdict(claim, SOURCE, treatment, control, MARGIN)
 
@@ -226,17 +228,19 @@ def build_residual(config: networks.Config) -> layers.Sequential:
 
 
 def _crossing(depths: tuple[int, ...], accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """log2 of the depth where accuracies, (t, k), first fall below the target, (k,)."""
+    """Bounds of log2 of the depth where accuracies, (t, k), first fall below the target, (k, 2)."""
     x = np.log2(depths)
     crossings = []
     for y in accuracy.T:
         below = np.flatnonzero(y < TARGET)
-        if len(below) == 0 or below[0] == 0:
-            crossings.append(x[0] if len(below) else x[-1])
-            continue
-        i = below[0]
-        share = (y[i - 1] - TARGET) / (y[i - 1] - y[i])
-        crossings.append(x[i - 1] + share * (x[i] - x[i - 1]))
+        if len(below) == 0:
+            crossings.append((x[-1], np.inf))
+        elif below[0] == 0:
+            crossings.append((-np.inf, x[0]))
+        else:
+            i = below[0]
+            share = (y[i - 1] - TARGET) / (y[i - 1] - y[i])
+            crossings.append((x[i - 1] + share * (x[i] - x[i - 1]),) * 2)
     return np.array(crossings)
 
 

@@ -24,6 +24,8 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
+from bnlib.experiments.records.verdict import Verdict
+
 LOGGER = logging.getLogger(__name__)
 PREFIX = "verdict-"  # of the glued names
 
@@ -89,19 +91,33 @@ def number(value, width):
     return f"{value:.{max(0, 1 - math.floor(math.log10(width)))}f}" if width else f"{value:g}"
 
 
+def quantity(verdict, factor=1, unit=""):
+    """Put the effect of a verdict and its interval into words."""
+    ends = verdict.low, verdict.high
+    known = [end for end in (*ends, verdict.effect) if math.isfinite(end)]
+    if not known:
+        return verdict.reason
+    width = factor * (max(known) - min(known))
+    effect, low, high = (number(factor * value, width) for value in (verdict.effect, *ends))
+    if math.isnan(verdict.effect):
+        return f"between {low} and {high}{unit}"
+    if verdict.bound:
+        end = low if verdict.bound == "at least" else high
+        return f"{verdict.bound} {effect}{unit} ({end})"
+    words = f"{effect}{unit} ({low} to {high})"
+    return f"{words}; {verdict.reason}" if verdict.reason else words
+
+
 def numbers(record, percent=False):
     """Put a verdict's numbers into words: a line a case, and one that says how they came about."""
-    factor, unit = (100, " %") if percent else (1, "")
+    scale = (100, " %") if percent else ()
     lines, designs = [], {}  # the keys of a dict keep their order
-    for case, verdict in record["cases"].items():
-        width = factor * (verdict["high"] - verdict["low"])
-        effect, low, high = (
-            number(factor * verdict[name], width) for name in ("effect", "low", "high")
-        )
-        line = f"{effect}{unit} ({low} to {high})"
-        lines.append(f"{case}: {line}, {verdict['answer']}" if case else line)
-        margin = f"{factor * verdict['margin']:g}{unit}"
-        designs[f"{verdict['seeds']} seeds, 95 % intervals, margin {margin}"] = None
+    for case, fields in record["cases"].items():
+        verdict = Verdict(**fields)
+        line = quantity(verdict, *scale)
+        lines.append(f"{case}: {line}, {verdict.answer}" if case else line)
+        margin = f"{scale[0] * verdict.margin:g}{scale[1]}" if percent else f"{verdict.margin:g}"
+        designs[f"{verdict.seeds} seeds, 95 % intervals, margin {margin}"] = None
     return [*lines, *designs]
 
 

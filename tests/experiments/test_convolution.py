@@ -13,11 +13,9 @@ from bnlib.experiments.convolution import (
     Config,
     Result,
     judge,
-    overall,
     run,
 )
 from bnlib.experiments.engine import varying_light as lit
-from bnlib.experiments.records.verdict import Verdict
 
 SMALL = Config(
     dataset="photos",
@@ -172,7 +170,7 @@ NOISE = np.random.default_rng(0).normal(0, 0.005, 16)
         (-2 * MARGIN, "refuted"),
         (0.0, "no effect"),
         (0.6 * MARGIN, "no effect"),
-        (MARGIN, "mixed"),
+        (MARGIN, "undecided"),
     ],
 )
 def test_answer_follows_the_margin(effect, answer):
@@ -184,29 +182,6 @@ def test_answer_follows_the_margin(effect, answer):
 def test_one_seed_is_refused():
     with pytest.raises(ValueError, match="k >= 2"):
         judge(costs([0.1], [0.0]), "train")
-
-
-def verdicts(*answers):
-    cases = [(data, mode) for data in ("digits", "photos") for mode in ("train", "eval")]
-    return {c: Verdict("", "", 0, 0, 0, 0, a, 2) for c, a in zip(cases, answers, strict=True)}
-
-
-@pytest.mark.parametrize(
-    ("answers", "expected"),
-    [
-        (["refuted"] * 4, "refuted"),
-        (["supported", "refuted"] * 2, "mixed: depends on the mode"),
-        (["supported"] * 2 + ["no effect"] * 2, "mixed: depends on the data set"),
-        (["supported", "refuted", "supported", "mixed"], "mixed: depends on the mode"),
-        (
-            ["supported", "refuted", "refuted", "no effect"],
-            "mixed: depends on the data set and the mode",
-        ),
-        (["refuted", "no effect"] * 2, "mixed"),
-    ],
-)
-def test_overall_says_on_what_the_answer_depends(answers, expected):
-    assert overall(verdicts(*answers)) == expected
 
 
 # ------------------------------------------------------------------ bad configs

@@ -44,7 +44,29 @@ def test_steps_count_from_the_mean_over_a_window():
 def test_largest_rate_is_the_largest_that_trains():
     ok, bad = 0.1, 2.3
     result = fabricated(np.full((3, 3), 50), [[ok, bad, bad], [ok, bad, bad], [bad, ok, bad]])
-    np.testing.assert_allclose(result.largest_rate[0, 0], [0, 1, -1 - experiment.RATE_MARGIN])
+    np.testing.assert_allclose(result.largest_rate.low[0, 0], [0, 1, -np.inf])
+    np.testing.assert_allclose(result.largest_rate.high[0, 0], [1, np.inf, -1])
+
+
+def test_rates_that_do_not_increase_are_refused():
+    with pytest.raises(ValueError, match=r"rates: expected increasing numbers, got \(1.0, 0.1\)"):
+        experiment.Config(rates=(1.0, 0.1))
+
+
+def test_steps_that_were_not_enough_are_a_bound():
+    """One network reaches the target after 50 of 200 steps, the other does not."""
+    fast, slow = (np.full((1, 1, 2), steps) for steps in (50, 200))
+    config = experiment.Config(scales=(1.0,), rates=(0.1,), steps=200, seeds=2)
+    arms = np.stack([slow, fast + [0, 10]])
+    result = experiment.Result(config, arms, np.ones(arms.shape), np.ones(arms.shape))
+    (verdict,) = experiment.judge_speed(result).values()
+    assert (verdict.bound, verdict.answer) == ("at least", "supported")
+    (swapped,) = experiment.judge_speed(dataclasses.replace(result, steps=arms[::-1])).values()
+    assert (swapped.bound, swapped.answer) == ("at most", "refuted")
+    (neither,) = experiment.judge_speed(
+        dataclasses.replace(result, steps=np.full(arms.shape, 200))
+    ).values()
+    assert neither.answer == "cannot tell"
 
 
 def test_best_rate_of_a_seed_is_chosen_on_the_others():

@@ -52,36 +52,6 @@ def test_gap_is_the_test_loss_minus_that_of_training():
     assert effects == {"equal steps": 2.0, "equal epochs": 0.0}
 
 
-def verdict(answer):
-    return regularization.paired_verdict(
-        "",
-        "",
-        *(
-            {
-                "supported": ([1, 1], [0, 0]),
-                "refuted": ([0, 0], [1, 1]),
-                "no effect": ([0, 0], [0, 0]),
-            }[answer]
-        ),
-        0.1,
-    )
-
-
-@pytest.mark.parametrize(
-    ("answers", "expected"),
-    [
-        (["supported"] * 4, "supported"),
-        (["no effect"] * 4, "no effect"),
-        (["supported", "supported", "no effect", "no effect"], "supported: BN as a whole, not"),
-        (["supported", "no effect", "no effect", "no effect"], "mixed"),
-        (["no effect", "no effect", "supported", "no effect"], "no effect: BN as a whole"),
-    ],
-)
-def test_overall_answer(answers, expected):
-    cases = dict(zip(regularization.CASES, map(verdict, answers), strict=True))
-    assert regularization.overall(cases).startswith(expected)
-
-
 def test_unreached_training_loss_is_refused():
     result = regularization.run(replace(SMALL, noise=SMALL.norms, level=1e-6))
     with pytest.raises(ValueError, match="expected finite values"):

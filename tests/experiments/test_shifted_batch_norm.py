@@ -61,13 +61,17 @@ def test_each_arm_has_its_own_best_rate(small):
     loss[0, 1] = np.inf
     result = dataclasses.replace(small, loss=loss)
     assert (result.best_rate(0, 0), result.best_rate(1, 1)) == (1, 0)
-    assert [*experiment.judge(result)] == ["batch norm, shift 2"]  # one arm diverged everywhere
     assert experiment.judge_rate(result, 1, 0).effect == -0.5
-    assert experiment.overall(result).startswith("mixed: no effect at the best learning rates")
-    loss[1, 1] = 0.2
-    assert experiment.overall(result) == "refuted"
-    loss[1, 1, 0] = 2.0
-    assert experiment.overall(result).startswith("mixed: refuted at the best learning rates")
+    answers = {case: v.answer for case, v in experiment.judge_rates(result).items()}
+    assert answers.keys() == {("shift 2", "at the best rates"), ("shift 2", "at the smallest rate")}
+
+
+def test_loss_of_a_network_that_diverges_is_at_least_that_of_guessing(small):
+    loss = small.loss + np.linspace(0, 0.01, small.config.seeds)
+    loss[0, 0], loss[0, 1] = 0.5, np.inf
+    verdict = experiment.judge(dataclasses.replace(small, loss=loss))["no norm, shift 2"]
+    assert verdict.effect == pytest.approx(experiment.GUESSING - 0.5)
+    assert (verdict.bound, verdict.high) == ("at least", np.inf)
 
 
 def test_the_networks_of_strength_0_are_the_plain_ones():

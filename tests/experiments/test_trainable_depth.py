@@ -47,7 +47,8 @@ def fake(accuracy, validation=None, depths=(2, 8, 32)):
 def test_depth_is_interpolated_where_the_accuracy_first_falls_below_the_target():
     columns = [[0.9, 0.9, 0.9], [0.5, 0.9, 0.9], [0.85, 0.65, 0.9]]  # one a seed
     result = fake([np.transpose(columns)])
-    np.testing.assert_allclose(result.doublings, [[5, 1, 2]])
+    np.testing.assert_allclose(result.doublings.low, [[5, -np.inf, 2]])
+    np.testing.assert_allclose(result.doublings.high, [[np.inf, 1, 2]])
 
 
 def test_rate_is_chosen_on_validation_examples_and_judged_on_test_examples():

@@ -27,7 +27,14 @@ DATASETS = {
     "spirals": partial(datasets.spirals, rng=0),
 }
 ACTIVATIONS = {"relu": layers.ReLU, "sigmoid": layers.Sigmoid, "tanh": layers.Tanh}
-NORMS = ("none", "batch", "layer", "group", "rms")
+NORMS = ("none", "batch", "layer", "group", "rms", "identity")
+
+Arm = Literal["none", "batch", "layer", "group", "rms", "identity", "none again", "batch again"]
+"""A norm, or what a negative control needs: "identity" has the parameters of batch norm but does
+not normalize; "again" is the same norm from other seeds (`arm`)."""
+
+OTHER_SEEDS = 500
+"""How far the seeds of an arm "again" are from those of the arm."""
 INITS = {
     "he": lambda fan_in, fan_out: (2 / fan_in) ** 0.5,
     "xavier": lambda fan_in, fan_out: (2 / (fan_in + fan_out)) ** 0.5,
@@ -50,7 +57,7 @@ class Config:
     depth, width : int
         Hidden layers, and units in each.
     activation : {"relu", "sigmoid", "tanh"}
-    norm : {"none", "batch", "layer", "group", "rms"}
+    norm : {"none", "batch", "layer", "group", "rms", "identity"}
         Normalization between each hidden linear layer and its activation function.
     groups : int
         Groups of group norm; divides `width`.
@@ -84,7 +91,7 @@ class Config:
     depth: int = 3
     width: int = 64
     activation: Literal["relu", "sigmoid", "tanh"] = "relu"
-    norm: Literal["none", "batch", "layer", "group", "rms"] = "none"
+    norm: Literal["none", "batch", "layer", "group", "rms", "identity"] = "none"
     groups: int = 4
     init: Literal["he", "xavier", "normal"] = "he"
     init_scale: float = 1.0
@@ -125,6 +132,8 @@ class Config:
     def of(cls, config: Any, **others: Any) -> Self:
         """Take every field that the config of an experiment has too, and the others as given.
 
+        A norm "batch again" is "batch" with other seeds.
+
         Parameters
         ----------
         config : dataclass instance
@@ -142,7 +151,10 @@ class Config:
             If one of the others is no field.
         """
         shared = {field.name for field in fields(cls)} & {field.name for field in fields(config)}
-        return cls(**{name: getattr(config, name) for name in shared} | others)
+        values = {name: getattr(config, name) for name in shared} | others
+        if "norm" in values:
+            values["norm"], values["first_seed"] = arm(values["norm"], values.get("first_seed", 0))
+        return cls(**values)
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -153,6 +165,19 @@ class Config:
     def lanes(self) -> int:
         """Number of networks: learning rates times seeds."""
         return len(self.rates) * self.seeds
+
+
+def arm(name: str, first_seed: int = 0) -> tuple[str, int]:
+    """Return the norm of an arm, and its first seed: "none again" is "none" from other seeds.
+
+    Examples
+    --------
+    >>> from bnlib.experiments.engine.networks import arm
+    >>> arm("none"), arm("none again")
+    (('none', 0), ('none', 500))
+    """
+    norm = name.removesuffix(" again")
+    return norm, first_seed + OTHER_SEEDS * (norm != name)
 
 
 def build(
@@ -171,7 +196,7 @@ def build(
         the norm and the activation function of the config.
     bias : bool, optional
         Whether hidden linear layers have a bias. By default they have none before batch norm, which
-        would take it away.
+        would take it away, nor before the identity in its place.
 
     Returns
     -------
@@ -198,7 +223,7 @@ def build(
         return [*norm, ACTIVATIONS[config.activation]()]
 
     behind = behind or norm_and_activation
-    bias = config.norm != "batch" if bias is None else bias
+    bias = config.norm not in ("batch", "identity") if bias is None else bias
     blocks: list[layers.Layer] = []
     fan_in = data.x_train.shape[1]
     for i in range(config.depth):

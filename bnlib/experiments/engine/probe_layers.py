@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from bnlib import layers
 
@@ -47,6 +47,25 @@ class DropPopulation(layers.Layer):
 
     def _backward(self, dy: Array, n: int) -> Array:
         return np.concatenate([np.zeros((len(dy), n, dy.shape[-1]), dy.dtype), dy], axis=1)
+
+
+class ScaleAndShift(layers.Layer):
+    """gamma x + beta: batch norm without the norm, for k networks with d features."""
+
+    def __init__(self, num_features: int, *, seeds: int, dtype: DTypeLike) -> None:
+        shape = seeds, num_features
+        super().__init__(
+            {"gamma": np.ones(shape, dtype), "beta": np.zeros(shape, dtype)}, seeds=seeds
+        )
+
+    def _forward(self, x: Array) -> tuple[Array, Array]:
+        gamma, beta = (self.parameters[name][:, None] for name in ("gamma", "beta"))
+        return gamma * x + beta, x
+
+    def _backward(self, dy: Array, x: Array) -> Array:
+        self.gradients["gamma"] = (dy * x).sum(axis=1)
+        self.gradients["beta"] = dy.sum(axis=1)
+        return dy * self.parameters["gamma"][:, None]
 
 
 class StopGradient(layers.Layer):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from bnlib import layers
+from bnlib.experiments.engine.probe_layers import ScaleAndShift
 from bnlib.functional import RunningStatistics
 
 
@@ -47,6 +48,8 @@ def build_norm(
         return [layers.LayerNorm(width, seeds=lanes, dtype=dtype)]
     if name == "rms":
         return [layers.RMSNorm(width, seeds=lanes, dtype=dtype)]
+    if name == "identity":
+        return [ScaleAndShift(width, seeds=lanes, dtype=dtype)]
     if name == "group":
         return [layers.GroupNorm(groups, width, seeds=lanes, dtype=dtype)]
     return []

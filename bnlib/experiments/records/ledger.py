@@ -6,15 +6,18 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, get_args
+from typing import Any
 
-from bnlib.experiments.records.verdict import Answer, Verdict, common_answer
+from bnlib.experiments.records.verdict import Verdict, overall
 
 _KEY = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def glue_verdict(
-    key: str, verdict: Verdict | Mapping[str, Verdict], answer: str | None = None
+    key: str,
+    verdict: Verdict | Mapping[str | tuple[str, ...], Verdict],
+    *factors: str,
+    whole: Verdict | None = None,
 ) -> None:
     """Deliver the verdict on one claim; the book shows it in :doc:`/book/claims`.
 
@@ -24,17 +27,18 @@ def glue_verdict(
     ----------
     key : str
         The key of the claim in the list of claims: lower-case words joined by hyphens.
-    verdict : Verdict or mapping of str to Verdict
+    verdict : Verdict, or mapping of str, or tuple of str, to Verdict
         What a judge answered; or one answer for each case, under words that name the case.
-    answer : str, optional
-        The answer to the claim as a whole, as a judge computed it: one of the words of `Verdict`,
-        perhaps with an explanation after a colon. By default the answer that all cases share, or
-        "mixed".
+    *factors : str
+        What the entries of a case stand for, as in
+        :func:`bnlib.experiments.records.verdict.overall`, which puts the answers into one.
+    whole : Verdict, optional
+        The verdict on the claim as a whole, where one case decides it.
 
     Raises
     ------
     ValueError
-        If the key is not of that form, there is no verdict, or the answer starts with no known one.
+        If the key is not of that form, there is no verdict, or the cases do not fit the factors.
 
     Examples
     --------
@@ -44,18 +48,10 @@ def glue_verdict(
     """
     if not _KEY.fullmatch(key):
         raise ValueError(f"key: expected lower-case words joined by hyphens, got {key!r}")
-    _deliver(f"verdict-{key}", _record(verdict, answer))
-
-
-def _record(verdict: Verdict | Mapping[str, Verdict], answer: str | None) -> dict[str, Any]:
     cases = {"": verdict} if isinstance(verdict, Verdict) else dict(verdict)
-    if not cases:
-        raise ValueError("verdict: expected at least one case, got none")
-    if answer is None:
-        answer = common_answer(cases.values())
-    if answer.partition(":")[0] not in get_args(Answer):
-        raise ValueError(f"answer: expected one of {get_args(Answer)} to start it, got {answer!r}")
-    return {"answer": answer, "cases": {case: asdict(each) for case, each in cases.items()}}
+    answer = whole.answer if whole else overall(cases, *factors)
+    numbers = {case_name(case): asdict(each) for case, each in cases.items()}
+    _deliver(f"verdict-{key}", {"answer": answer, "cases": numbers})
 
 
 def _deliver(name: str, record: dict[str, Any]) -> None:

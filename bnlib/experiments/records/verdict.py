@@ -2,36 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bnlib.measure.interval import CONFIDENCE as CONFIDENCE
 from bnlib.measure.interval import mean_interval
 
-Answer = Literal["supported", "refuted", "mixed", "no effect"]
+Answer = Literal["supported", "refuted", "no effect", "undecided", "cannot tell"]
+
+DECIDED = ("supported", "refuted", "no effect")
+"""The answers that more seeds would not change."""
+
+DEPENDS = "it depends on"
+"""How the answer to a claim begins whose cases have different answers."""
+
+
+class Between(NamedTuple):
+    """Outcomes of which only bounds are known: that of seed i is at least low[i], at most high[i].
+
+    The largest learning rate that trains lies between a rate of the grid and the next one; a
+    number of steps that was not reached lies above the budget, below infinity.
+    """
+
+    low: ArrayLike
+    high: ArrayLike
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The answer to a claim, with the numbers that it follows from.
 
+    Positive always means: more of what the claim promises.
+
     Attributes
     ----------
     claim, source : str
         One sentence, and who says so.
     effect, low, high : float
-        Mean over seeds of the paired difference, and the ends of its 95 % t-interval.
+        Mean over seeds of the paired difference, and the ends of its 95 % t-interval. Where an
+        outcome is known within bounds only, the interval contains what all values between them
+        would give, and the effect is the middle of the means that are possible. If one of these is
+        infinite, the effect is the other, a bound; if both are, it is NaN.
     margin : float
         Smallest effect that counts, fixed before the experiment.
-    answer : {"supported", "refuted", "mixed", "no effect"}
-        Where the interval lies: above `margin`, below -`margin`, inside both, or (mixed) across
-        one of them.
+    answer : {"supported", "refuted", "no effect", "undecided", "cannot tell"}
+        Where the interval lies: above `margin`, below -`margin`, inside both, or (undecided)
+        across one of them, so that more seeds might tell. "cannot tell" if the experiment had no
+        power, and `reason` says why. Of an average, also "it depends on ..." (`averaged`).
     seeds : int
         How many pairs the effect is the mean of.
+    reason : str
+        Why the experiment cannot tell; else empty.
     """
 
     claim: str
@@ -40,12 +65,26 @@ class Verdict:
     low: float
     high: float
     margin: float
-    answer: Answer
+    answer: Answer | str
     seeds: int
+    reason: str = ""
+
+    @property
+    def bound(self) -> str:
+        """Whether the effect is a bound only: "at least", "at most", or empty."""
+        if np.isnan(self.effect):
+            return ""
+        return "at least" if np.isposinf(self.high) else "at most" if np.isneginf(self.low) else ""
 
 
 def paired_verdict(
-    claim: str, source: str, treatment: ArrayLike, control: ArrayLike, margin: float
+    claim: str,
+    source: str,
+    treatment: ArrayLike | Between,
+    control: ArrayLike | Between,
+    margin: float,
+    *,
+    powerless: str = "",
 ) -> Verdict:
     """Judge a claim of the form "the treatment has more of it than the control".
 
@@ -53,10 +92,14 @@ def paired_verdict(
     ----------
     claim, source : str
         For the verdict.
-    treatment, control : array_like of shape (k,)
+    treatment, control : array_like of shape (k,), or Between
         One number a seed; entry i of both comes from seed i.
     margin : float
         Smallest effect that counts, at least 0.
+    powerless : str
+        Why the experiment could not have shown an effect, if there is a reason: "neither arm
+        learns". The answer is then "cannot tell". Two reasons are found here: the difference is the
+        same in all seeds, or both arms are at an end of what was tried.
 
     Returns
     -------
@@ -65,7 +108,8 @@ def paired_verdict(
     Raises
     ------
     ValueError
-        The shapes are not one (k,) with k >= 2, a value is not finite, or the margin is negative.
+        The shapes are not one (k,) with k >= 2, a value is not finite (a bound may be infinite),
+        bounds are in the wrong order, or the margin is negative.
 
     Notes
     -----
@@ -74,48 +118,172 @@ def paired_verdict(
     arms are. Skewed differences make it miss more often, and on one side: at 16 seeds it contains
     the mean of exponentially distributed differences in 91 %.
 
+    Bounds are those of Manski (1990), *Nonparametric bounds on treatment effects*: without an
+    assumption about where between them an outcome lies.
+
     Examples
     --------
-    >>> from bnlib.experiments.records.verdict import paired_verdict
+    >>> from bnlib.experiments.records.verdict import Between, paired_verdict
     >>> paired_verdict("More.", "", [0.9, 0.8, 0.9], [0.2, 0.1, 0.3], margin=0.1).answer
     'supported'
+    >>> verdict = paired_verdict("Slower.", "", Between([200, 200], [np.inf, np.inf]), [90, 80], 5)
+    >>> verdict.bound, verdict.effect, verdict.answer
+    ('at least', 115.0, 'supported')
     """
-    treatment, control = np.asarray(treatment, np.float64), np.asarray(control, np.float64)
-    if treatment.ndim != 1 or len(treatment) < 2 or treatment.shape != control.shape:
-        raise ValueError(
-            f"treatment, control: expected one shape (k,) with k >= 2, got {treatment.shape} "
-            f"and {control.shape}"
-        )
-    difference = treatment - control
-    if not np.isfinite(difference).all():
-        raise ValueError("treatment, control: expected finite values")
+    low, high = _difference(_bounds("treatment", treatment), _bounds("control", control))
     if not margin >= 0:
         raise ValueError(f"margin: expected a number of at least 0, got {margin}")
-    effect, low, high = map(float, mean_interval(difference))
-    answer: Answer = "mixed"
-    if low > margin:
+    least, lower = _end(low, "low")
+    most, upper = _end(high, "high")
+    if not powerless:
+        if np.isinf(least) and np.isinf(most):
+            powerless = "both arms are at an end of what was tried"
+        elif lower == upper:
+            powerless = "the difference is the same in all seeds"
+    effect = least if np.isinf(most) else most if np.isinf(least) else (least + most) / 2
+    if np.isinf(effect):
+        effect = float("nan")
+    answer: Answer = "undecided"
+    if powerless:
+        answer = "cannot tell"
+    elif lower > margin:
         answer = "supported"
-    elif high < -margin:
+    elif upper < -margin:
         answer = "refuted"
-    elif -margin <= low and high <= margin:
+    elif -margin <= lower and upper <= margin:
         answer = "no effect"
-    return Verdict(claim, source, effect, low, high, margin, answer, len(difference))
+    return Verdict(claim, source, effect, lower, upper, margin, answer, len(low), powerless)
 
 
-def common_answer(verdicts: Iterable[Verdict]) -> Answer:
-    """Return the answer that all verdicts share, or "mixed".
+def _bounds(name: str, arm: ArrayLike | Between) -> Between:
+    """Return the bounds of an arm as arrays; exact outcomes are bounds that coincide."""
+    bounded = isinstance(arm, Between)
+    low, high = (np.asarray(a, np.float64) for a in (arm if bounded else (arm, arm)))
+    if low.ndim != 1 or len(low) < 2 or low.shape != high.shape:
+        raise ValueError(
+            f"{name}: expected a shape (k,) with k >= 2, got {low.shape}"
+            + (f" and {high.shape}" if bounded else "")
+        )
+    finite = (low < np.inf) & (high > -np.inf) if bounded else np.isfinite(low)
+    if not finite.all():
+        raise ValueError(f"{name}: expected finite values, got {low[~finite][0]} from a seed")
+    if not (low <= high).all():
+        raise ValueError(f"{name}: expected lower bounds that are at most the upper ones")
+    return Between(low, high)
+
+
+def _difference(treatment: Between, control: Between) -> Between:
+    if len(treatment.low) != len(control.low):
+        raise ValueError(
+            "treatment, control: expected as many seeds in both, "
+            f"got {len(treatment.low)} and {len(control.low)}"
+        )
+    return Between(treatment.low - control.high, treatment.high - control.low)
+
+
+def _end(difference: NDArray[np.float64], end: Literal["low", "high"]) -> tuple[float, float]:
+    """Return the mean of differences, and that end of their interval; infinite if one of them is.
+
+    Differences are bounds below for "low", above for "high".
+    """
+    if not np.isfinite(difference).all():
+        return (float(difference[np.isinf(difference)][0]),) * 2
+    interval = mean_interval(difference)
+    return float(interval.mean), float(getattr(interval, end))
+
+
+def overall(verdicts: Mapping[str | tuple[str, ...], Verdict], *factors: str) -> str:
+    """Put the verdicts on the cases of a claim into one answer.
 
     Parameters
     ----------
-    verdicts : iterable of Verdict
-        At least one.
+    verdicts : mapping of str, or tuple of str, to Verdict
+        At least one. A key names the case: the level of each factor.
+    *factors : str
+        What the entries of a key stand for, such as "the data set"; for keys that are text, one.
+        By default "the case".
 
     Returns
     -------
-    {"supported", "refuted", "mixed", "no effect"}
+    str
+        The answer that all decided cases share; after a colon, how many they are, if not all. With
+        fewer than half of the cases decided, "undecided" or "cannot tell", whichever the more of
+        the others are. If decided cases differ, "it depends on ..." with the factors that alone
+        change the answer; where none does so alone, all of them.
+
+    Raises
+    ------
+    ValueError
+        If there is no case, or a key has not one entry a factor.
+
+    Examples
+    --------
+    >>> from bnlib.experiments.records.verdict import overall, paired_verdict
+    >>> many, few = [0.9, 0.8, 0.9], [0.2, 0.2, 0.3]
+    >>> more = paired_verdict("More.", "", many, few, margin=0.1)
+    >>> less = paired_verdict("More.", "", few, many, margin=0.1)
+    >>> overall({("a", "x"): more, ("a", "y"): more, ("b", "x"): less}, "the data set", "the mode")
+    'it depends on the data set'
     """
-    answers = {verdict.answer for verdict in verdicts}
-    return answers.pop() if len(answers) == 1 else "mixed"
+    factors = factors or ("the case",)
+    answers = {key if isinstance(key, tuple) else (key,): v.answer for key, v in verdicts.items()}
+    if not answers:
+        raise ValueError("verdicts: expected at least one case, got none")
+    for case in answers:
+        if len(case) != len(factors):
+            raise ValueError(f"verdicts: expected keys of {len(factors)} entries, got {case}")
+    decided = {case: answer for case, answer in answers.items() if answer in DECIDED}
+    if 2 * len(decided) < len(answers):
+        others = [answer for answer in answers.values() if answer not in DECIDED]
+        return max(("undecided", "cannot tell"), key=others.count)
+    if len({*decided.values()}) == 1:
+        (answer,) = {*decided.values()}
+        some = f": {len(decided)} of {len(answers)} cases, the others cannot be told"
+        return answer if len(decided) == len(answers) else answer + some
+    alone = [
+        factor
+        for i, factor in enumerate(factors)
+        if any(
+            decided[one] != decided[other] and _without(one, i) == _without(other, i)
+            for one in decided
+            for other in decided
+        )
+    ]
+    return f"{DEPENDS} {' and '.join(alone or factors)}"
+
+
+def case_name(key: str | tuple[str, ...]) -> str:
+    """Write the key of a case in words."""
+    return key if isinstance(key, str) else ", ".join(key)
+
+
+def averaged(
+    average: Verdict, parts: Mapping[str | tuple[str, ...], Verdict], *factors: str
+) -> Verdict:
+    """Let a verdict on an average stand only where its parts do not have different answers.
+
+    Parameters
+    ----------
+    average : Verdict
+        On the mean of the parts.
+    parts : mapping, *factors
+        As in `overall`.
+
+    Returns
+    -------
+    Verdict
+        `average`; or, with the answer "it depends on ...", no effect, and an interval from the
+        least to the largest end of those of the parts.
+    """
+    answer = overall(parts, *factors)
+    if not answer.startswith(DEPENDS):
+        return average
+    low, high = min(v.low for v in parts.values()), max(v.high for v in parts.values())
+    return replace(average, effect=float("nan"), low=low, high=high, answer=answer)
+
+
+def _without(case: tuple[str, ...], i: int) -> tuple[str, ...]:
+    return case[:i] + case[i + 1 :]
 
 
 def check_two_arms(arms: Sequence[str], name: str = "norms") -> None:

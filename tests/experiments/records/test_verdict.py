@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -5,8 +7,10 @@ from simulations import coverage, expected_share, power, share, simulate
 
 from bnlib.experiments.records.verdict import (
     CONFIDENCE,
+    Between,
+    averaged,
     check_two_arms,
-    common_answer,
+    overall,
     paired_verdict,
 )
 
@@ -25,18 +29,35 @@ def test_interval_equals_the_paired_interval_of_scipy(rng):
 
 @pytest.mark.parametrize(
     ("center", "answer"),
-    [(1.0, "supported"), (-1.0, "refuted"), (0.0, "no effect"), (0.1, "mixed"), (-0.1, "mixed")],
+    [
+        (1.0, "supported"),
+        (-1.0, "refuted"),
+        (0.0, "no effect"),
+        (0.1, "undecided"),
+        (-0.1, "undecided"),
+    ],
 )
 def test_answer_depends_on_where_the_interval_lies(center, answer):
     assert verdict([center - 0.01, center, center + 0.01]).answer == answer
 
 
-def test_large_but_uncertain_effect_is_mixed():
-    assert verdict([3.0, -1.0, 1.0]).answer == "mixed"
+def test_large_but_uncertain_effect_is_undecided():
+    assert verdict([3.0, -1.0, 1.0]).answer == "undecided"
 
 
-def test_equal_arms_have_no_effect():
-    assert verdict(np.zeros(4), margin=0.0).answer == "no effect"
+@pytest.mark.parametrize("difference", [0.0, 1.0])
+def test_difference_without_variance_cannot_be_told(difference):
+    """Both arms the same array, or every network at chance: nothing could have shown an effect."""
+    judged = verdict(np.full(4, difference))
+    assert judged.answer == "cannot tell"
+    assert judged.reason == "the difference is the same in all seeds"
+
+
+def test_judge_may_say_that_an_experiment_has_no_power():
+    arms = [1.0, 1.1, 0.9], [0.0, 0.1, 0.0]
+    judged = paired_verdict("", "", *arms, 0.1, powerless="neither arm learns")
+    assert (judged.answer, judged.reason) == ("cannot tell", "neither arm learns")
+    assert judged.effect == pytest.approx(1.0, abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -53,14 +74,115 @@ def test_impossible_input_is_refused(treatment, control, margin, message):
         paired_verdict("A claim.", "A paper", treatment, control, margin)
 
 
+# ------------------------------------------------- outcomes known within bounds
+
+INF = np.inf
+
+
+def test_exact_outcomes_are_bounds_that_coincide(rng):
+    treatment, control = rng.normal(size=(2, 9))
+    exact = paired_verdict("", "", treatment, control, 0.1)
+    assert paired_verdict("", "", Between(treatment, treatment), control, 0.1) == exact
+
+
+def test_interval_of_a_grid_is_as_wide_as_its_steps():
+    """All seeds gain one step of 0.5: the gain is known to lie between 0 and 1, not to be 0.5."""
+    one = Between(np.full(16, 0.0), np.full(16, 0.5))
+    other = Between(np.full(16, -0.5), np.full(16, 0.0))
+    judged = paired_verdict("", "", one, other, 0.4)
+    assert (judged.effect, judged.low, judged.high) == (0.5, 0.0, 1.0)
+    assert judged.answer == "undecided"
+
+
 @pytest.mark.parametrize(
-    ("effects", "expected"),
-    [([1, 1], "supported"), ([0, 0, 0], "no effect"), ([1, 0], "mixed"), ([-1], "refuted")],
+    ("treatment", "control", "bound", "effect", "answer"),
+    [
+        (Between([5, 6, 5], [INF] * 3), [1, 1, 2], "at least", 4.0, "supported"),
+        ([1, 1, 2], Between([5, 6, 5], [INF] * 3), "at most", -4.0, "refuted"),
+        (Between([-INF] * 3, [1, 2, 1]), [5, 5, 6], "at most", -4.0, "refuted"),
+        (Between([1, 2, 1], [INF] * 3), [1, 1, 2], "at least", 0.0, "undecided"),
+    ],
 )
-def test_common_answer(effects, expected):
-    noise = np.array([0.01, -0.01])
-    verdicts = (paired_verdict("", "", effect + noise, [0, 0], 0.5) for effect in effects)
-    assert common_answer(verdicts) == expected
+def test_outcome_beyond_what_was_tried_is_a_bound(treatment, control, bound, effect, answer):
+    judged = paired_verdict("", "", treatment, control, 1.5)
+    assert (judged.bound, judged.answer) == (bound, answer)
+    assert judged.effect == pytest.approx(effect)
+
+
+def test_arms_that_are_both_beyond_what_was_tried_cannot_be_told_apart():
+    ceiling = Between([5.0] * 4, [INF] * 4)
+    judged = paired_verdict("", "", ceiling, ceiling, 1.0)
+    assert (judged.answer, judged.bound) == ("cannot tell", "")
+    assert judged.reason == "both arms are at an end of what was tried"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        (Between([2.0, 1.0], [1.0, 2.0]), "treatment: expected lower bounds"),
+        (Between([INF, 1.0], [INF, 2.0]), "treatment: expected finite values, got inf"),
+        (Between([1.0], [1.0, 2.0]), r"\(1,\) and \(2,\)"),
+        (Between([np.nan, 1.0], [1.0, 2.0]), "treatment: expected finite"),
+    ],
+)
+def test_impossible_bounds_are_refused(bounds, message):
+    with pytest.raises(ValueError, match=message):
+        paired_verdict("", "", bounds, [0.0, 0.0], 0.1)
+
+
+# ------------------------------------------------- one answer for several cases
+
+
+def cases(*answers):
+    kinds = [(data, mode) for data in ("digits", "photos") for mode in ("train", "eval")]
+    one = verdict([0.0, 0.01])
+    return {c: replace(one, answer=a) for c, a in zip(kinds, answers, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (["refuted"] * 4, "refuted"),
+        (["supported", "refuted"] * 2, "it depends on the mode"),
+        (["supported"] * 2 + ["no effect"] * 2, "it depends on the data set"),
+        (["supported", "refuted", "supported", "undecided"], "it depends on the mode"),
+        (
+            ["supported", "refuted", "refuted", "no effect"],
+            "it depends on the data set and the mode",
+        ),
+        (["supported", "undecided", "undecided", "no effect"],
+         "it depends on the data set and the mode"),
+        (["supported"] * 3 + ["undecided"], "supported: 3 of 4 cases, the others cannot be told"),
+        (["supported"] + ["undecided"] * 3, "undecided"),
+        (["supported"] + ["undecided"] + ["cannot tell"] * 2, "cannot tell"),
+        (["cannot tell"] * 4, "cannot tell"),
+    ],
+)  # fmt: skip
+def test_overall_says_on_what_the_answer_depends(answers, expected):
+    assert overall(cases(*answers), "the data set", "the mode") == expected
+
+
+def test_cases_without_factors_are_one_factor():
+    one = verdict([1.0, 1.01])
+    assert overall({"a": one, "b": one}) == "supported"
+    assert overall({"a": one, "b": replace(one, answer="refuted")}) == "it depends on the case"
+
+
+@pytest.mark.parametrize("given", [{}, {("a", "b"): None}])
+def test_cases_that_do_not_fit_the_factors_are_refused(given):
+    filled = dict.fromkeys(given, verdict([1.0, 1.01]))
+    with pytest.raises(ValueError, match="verdicts: expected"):
+        overall(filled, "the case")
+
+
+def test_average_stands_where_its_parts_do_not_contradict_it():
+    high, low = verdict([1.0, 1.01]), verdict([-1.0, -1.01])
+    unsure, whole = verdict([1.0, -1.0]), verdict([0.4, 0.41])
+    assert averaged(whole, {"a": high, "b": unsure}, "the rate") == whole
+    split = averaged(whole, {"a": high, "b": low}, "the rate")
+    assert split.answer == "it depends on the rate"
+    assert np.isnan(split.effect)
+    assert (split.low, split.high) == (low.low, high.high)
 
 
 @pytest.mark.parametrize("arms", [("none",), ("none", "batch", "layer"), ()])
