@@ -49,20 +49,6 @@ def test_tested_claim_says_what_was_measured(bnclaims, fields):
         bnclaims.Claim(claim="It works.", source="all", where="here", **fields)
 
 
-@pytest.mark.parametrize(
-    ("value", "width", "printed"),
-    [
-        (15.0412, 0.45, "15.04"),
-        (7.2314, 1.2, "7.2"),
-        (123.4, 25.0, "123"),
-        (0.0071, 0.001, "0.0071"),
-        (0.25, 0.0, "0.25"),
-    ],
-)
-def test_numbers_have_two_digits_of_their_interval(bnclaims, value, width, printed):
-    assert bnclaims.number(value, width) == printed
-
-
 def test_numbers_of_one_verdict(bnclaims):
     one = record(**{"": verdict(0.072, 0.006, "supported")})
     assert bnclaims.numbers(one, percent=True) == [
@@ -79,21 +65,3 @@ def test_numbers_of_cases_name_each_answer_and_each_design(bnclaims):
         "16 seeds, 95 % intervals, margin 0.02",
         "32 seeds, 95 % intervals, margin 0.02",
     ]
-
-
-INF, NAN = float("inf"), float("nan")
-
-
-@pytest.mark.parametrize(
-    ("effect", "low", "high", "answer", "reason", "words"),
-    [
-        (0.67, 0.61, INF, "supported", "", "at least 0.670 (0.610)"),
-        (-0.67, -INF, -0.61, "refuted", "", "at most -0.670 (-0.610)"),
-        (NAN, -0.5, 0.25, "it depends on the rate", "", "between -0.50 and 0.25"),
-        (NAN, -INF, INF, "cannot tell", "both at an end", "both at an end"),
-        (0.0, 0.0, 0.0, "cannot tell", "no variance", "0 (0 to 0); no variance"),
-    ],
-)
-def test_bounds_and_reasons_are_said(bnclaims, effect, low, high, answer, reason, words):
-    one = Verdict("", "", effect, low, high, 0.1, answer, 16, reason)
-    assert bnclaims.quantity(one) == words

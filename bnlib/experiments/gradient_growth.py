@@ -34,12 +34,15 @@ CASES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 CLAIM = "With batch norm, gradients neither vanish nor explode."
 SOURCE = "Ioffe and Szegedy (2015)"
 
-MARGIN = 1.0
-"""Decades that count as an effect on the drift, a factor of 10 between the last and first layer.
+LIMIT = 1.0
+"""Decades that gradients may drift between the last and the first layer, a factor of 10.
 
 The margin of `signal_propagation.MARGIN`, for its reason, and here for twice the depth: of a factor
 of 10 over 100 layers, which is 2.3 % a layer, nobody would say that gradients vanish or explode.
 """
+
+MARGIN = 1.0
+"""Decades that count as an effect of the norm on the drift; as `LIMIT`."""
 
 SKIPPED = 3
 """Layers at the top that `growth` leaves out: there the upstream gradient is not yet typical."""
@@ -141,27 +144,56 @@ def judge(result: Result) -> dict[str, Verdict]:
     Parameters
     ----------
     result : Result
-        Of two norms, the control first. A norm and the same again are the negative control.
+        Of two norms, the control first.
 
     Returns
     -------
     dict of str to Verdict
-        The effect, in decades, is how much smaller the drift is with the second norm than with the
-        first. The drift is the absolute difference of log10 of the root mean square of the
-        gradients between the last and the first layer.
+        The effect, in decades, is how far the drift with the second norm stays below `LIMIT`. The
+        drift is the absolute difference of log10 of the root mean square of the gradients between
+        the last and the first layer.
 
     Raises
     ------
     ValueError
         If the result is not of two norms, or has one seed only.
     """
+    return {
+        case: paired_verdict(f"{CLAIM[:-1]}: {case}.", SOURCE, LIMIT - drift[1], 0 * drift[1], 0.0)
+        for case, drift in _drifts(result).items()
+    }
+
+
+def judge_difference(result: Result) -> dict[str, Verdict]:
+    """Judge whether gradients drift less with the second norm than with the first, case by case.
+
+    Parameters
+    ----------
+    result : Result
+        As for `judge`. A norm and the same again are the negative control.
+
+    Returns
+    -------
+    dict of str to Verdict
+        The effect, in decades, is the drift with the first norm minus that with the second.
+
+    Raises
+    ------
+    ValueError
+        As `judge`.
+    """
+    return {
+        case: paired_verdict(
+            f"With batch norm, gradients drift less: {case}.", SOURCE, *drift, MARGIN
+        )
+        for case, drift in _drifts(result).items()
+    }
+
+
+def _drifts(result: Result) -> dict[str, NDArray[np.float64]]:
+    """Decades between the last and the first layer, (2, k), for each case."""
     check_two_arms(result.config.norms)
-    verdicts = {}
-    for case, gradients in result.gradients.items():
-        control, treatment = np.abs(gradients[..., 0] - gradients[..., -1])
-        claim = f"{CLAIM[:-1]}: {case}."
-        verdicts[case] = paired_verdict(claim, SOURCE, control, treatment, MARGIN)
-    return verdicts
+    return {case: np.abs(g[..., 0] - g[..., -1]) for case, g in result.gradients.items()}
 
 
 def growth(gradients: ArrayLike) -> NDArray[np.float64]:

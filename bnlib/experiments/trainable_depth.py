@@ -1,7 +1,8 @@
 """How deep a network may be and still be trained, at each arm's own best learning rate.
 
-Digits, plain SGD. For each depth and norm the learning rate is the one of the best accuracy on
-validation examples; what is judged is the accuracy on test examples.
+Digits, plain SGD. For each depth, norm and number of steps the learning rate is the one of the best
+accuracy on validation examples; what is judged is the accuracy on test examples. An effect that
+vanishes with more steps is one on speed.
 :doc:`/book/depth_and_signal_propagation`.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import gcd
 from types import MappingProxyType
 from typing import Literal
 
@@ -23,7 +25,13 @@ from bnlib.experiments.engine.training import (
     record_validation_accuracy,
     train,
 )
-from bnlib.experiments.records.verdict import Between, Verdict, check_two_arms, paired_verdict
+from bnlib.experiments.records.verdict import (
+    Between,
+    Verdict,
+    case_name,
+    check_two_arms,
+    paired_verdict,
+)
 
 TARGET = 0.75
 """Accuracy at which a network counts as trained: far from chance (0.1) and from the best (0.97).
@@ -33,6 +41,8 @@ Chosen, like `MARGIN` and the rates, after a pilot with four of the seeds.
 
 CLAIM = "With batch norm, deeper networks can be trained."
 SOURCE = "He et al. (2016)"
+
+FACTORS = "the network", "the number of steps"
 
 MARGIN = 0.5
 """Doublings of the depth that count as an effect.
@@ -59,7 +69,9 @@ class Config:
         Numbers of hidden layers or of residual blocks, increasing.
     rates : tuple of float
         Learning rates to choose from.
-    width, batch_size, steps, seeds, first_seed : int
+    budgets : tuple of int
+        Numbers of steps after which the networks are compared, increasing.
+    width, batch_size, seeds, first_seed : int
         As in `networks.Config`.
     """
 
@@ -67,23 +79,24 @@ class Config:
     norms: tuple[networks.Arm, ...] = ("none", "batch")
     depths: tuple[int, ...] = (2, 4, 8, 16, 32)
     rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
+    budgets: tuple[int, ...] = (200,)
     width: int = 32
     batch_size: int = 32
-    steps: int = 200
     seeds: int = 16
     first_seed: int = 0
 
 
 @dataclass(frozen=True)
 class Result:
-    """What `run` measured; n is the number of norms, t of depths, r of rates, k of seeds.
+    """What `run` measured, for b budgets, n norms, t depths, r rates and k seeds.
 
     Attributes
     ----------
     config : Config
-    accuracy : ndarray, (n, t, r, k)
-        On the test examples in eval mode, after the last step; 0 where the training diverged.
-    validation : ndarray, (n, t, r, k)
+    accuracy : ndarray, (b, n, t, r, k)
+        On the test examples in eval mode, after the steps of each budget; 0 where the training
+        diverged.
+    validation : ndarray, (b, n, t, r, k)
         The same on the validation examples.
     """
 
@@ -93,23 +106,24 @@ class Result:
 
     @property
     def best(self) -> NDArray[np.int64]:
-        """Index of the rate of the best mean validation accuracy, (n, t)."""
+        """Index of the rate of the best mean validation accuracy, (b, n, t)."""
         return rates.best(-self.validation.mean(axis=-1), axis=-1)
 
     @property
     def at_best(self) -> NDArray[np.float64]:
-        """Test accuracy at the rate that `best` names, (n, t, k)."""
-        chosen = np.take_along_axis(self.accuracy, self.best[..., None, None], axis=2)
-        return chosen[:, :, 0]
+        """Test accuracy at the rate that `best` names, (b, n, t, k)."""
+        chosen = np.take_along_axis(self.accuracy, self.best[..., None, None], axis=-2)
+        return chosen[..., 0, :]
 
     @property
     def doublings(self) -> Between:
-        """log2 of the depth at which each seed's accuracy first falls below `TARGET`, (n, k).
+        """log2 of the depth at which each seed's accuracy first falls below `TARGET`, (b, n, k).
 
         Interpolated between depths. Where it is below at all of them, or at none, the grid bounds
         it on one side only.
         """
-        crossings = np.array([_crossing(self.config.depths, arm) for arm in self.at_best])
+        depths = self.config.depths
+        crossings = np.array([[_crossing(depths, arm) for arm in arms] for arms in self.at_best])
         return Between(*np.moveaxis(crossings, -1, 0))
 
 
@@ -130,20 +144,23 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     Raises
     ------
     ValueError
-        If there is no such case or norm, or the depths do not increase.
+        If there is no such case or norm, or the depths or the budgets do not increase.
     """
     if config.case not in BUILDERS:
         raise ValueError(f"case: expected one of {[*BUILDERS]}, got {config.case!r}")
-    if sorted({*config.depths}) != [*config.depths] or config.depths[0] < 1:
-        raise ValueError(f"depths: expected increasing numbers from 1 on, got {config.depths}")
+    for name in ("depths", "budgets"):
+        numbers = getattr(config, name)
+        if not numbers or sorted({*numbers}) != [*numbers] or numbers[0] < 1:
+            raise ValueError(f"{name}: expected increasing numbers from 1 on, got {numbers}")
     measured = np.array(
         [[_measure(config, norm, depth, progress) for depth in config.depths]
          for norm in config.norms]
     )  # fmt: skip
-    return Result(config, measured[:, :, 0], measured[:, :, 1])
+    accuracy, validation = np.moveaxis(measured, (2, 3), (0, 1))  # (2, b, n, t, r, k)
+    return Result(config, accuracy, validation)
 
 
-def judge(result: Result) -> Verdict:
+def judge(result: Result) -> dict[tuple[str, str], Verdict]:
     """Judge the claim that with batch norm deeper networks can be trained.
 
     Parameters
@@ -153,9 +170,9 @@ def judge(result: Result) -> Verdict:
 
     Returns
     -------
-    Verdict
-        The effect, in doublings of the depth, is `Result.doublings` of the second norm minus of
-        the first, within the bounds that the grid sets.
+    dict of (str, str) to Verdict
+        By the levels of `FACTORS`. The effect, in doublings of the depth, is `Result.doublings` of
+        the second norm minus of the first, within the bounds that the grid sets.
 
     Raises
     ------
@@ -163,16 +180,21 @@ def judge(result: Result) -> Verdict:
         If the result is not of two norms, or has one seed only.
     """
     check_two_arms(result.config.norms)
-    control, treatment = map(Between, *result.doublings)
-    claim = f"{CLAIM[:-1]}: {result.config.case}."
-    return paired_verdict(claim, SOURCE, treatment, control, MARGIN)
+    low, high = result.doublings
+    verdicts = {}
+    for i, steps in enumerate(result.config.budgets):
+        control, treatment = (Between(low[i, n], high[i, n]) for n in (0, 1))
+        case = result.config.case, f"{steps} steps"
+        claim = f"{CLAIM[:-1]}: {case_name(case)}."
+        verdicts[case] = paired_verdict(claim, SOURCE, treatment, control, MARGIN)
+    return verdicts
 
 
-def _measure(
-    config: Config, norm: str, depth: int, progress: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _measure(config: Config, norm: str, depth: int, progress: bool) -> NDArray[np.float64]:
+    """Return both accuracies, (2, b, r, k)."""
     data = networks.load("digits")
     sigmoid = config.case == "sigmoid"
+    every = gcd(*config.budgets)
     trained = train(
         networks.Config.of(
             config,
@@ -182,16 +204,21 @@ def _measure(
             init="xavier" if sigmoid else "he",
             init_scale=depth**-0.5 if config.case == "residual scaled" else 1.0,
             lr=config.rates,
+            steps=config.budgets[-1],
             n_train=len(data.x_train) - VALIDATION,
             dtype="float32",
         ),
         {"test": record_test_accuracy, "validation": record_validation_accuracy},
-        every=config.steps,
+        every=every,
         progress=progress,
         build=BUILDERS[config.case],
     )
-    last = (trained.by_rate(trained.records[name][:, -1]) for name in ("test", "validation"))
-    return tuple(np.nan_to_num(accuracy, nan=0.0) for accuracy in last)
+    after = [steps // every for steps in config.budgets]
+    accuracies = [
+        [trained.by_rate(trained.records[name][:, i]) for i in after]
+        for name in ("test", "validation")
+    ]
+    return np.nan_to_num(accuracies, nan=0.0)
 
 
 def build_residual(config: networks.Config) -> layers.Sequential:

@@ -11,7 +11,6 @@ been executed again, the pages that show a verdict are written again.
 
 import ast
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,37 +85,15 @@ VIEWS = {
 }
 
 
-def number(value, width):
-    """Print a number to two digits of the width of its interval."""
-    return f"{value:.{max(0, 1 - math.floor(math.log10(width)))}f}" if width else f"{value:g}"
-
-
-def quantity(verdict, factor=1, unit=""):
-    """Put the effect of a verdict and its interval into words."""
-    ends = verdict.low, verdict.high
-    known = [end for end in (*ends, verdict.effect) if math.isfinite(end)]
-    if not known:
-        return verdict.reason
-    width = factor * (max(known) - min(known))
-    effect, low, high = (number(factor * value, width) for value in (verdict.effect, *ends))
-    if math.isnan(verdict.effect):
-        return f"between {low} and {high}{unit}"
-    if verdict.bound:
-        end = low if verdict.bound == "at least" else high
-        return f"{verdict.bound} {effect}{unit} ({end})"
-    words = f"{effect}{unit} ({low} to {high})"
-    return f"{words}; {verdict.reason}" if verdict.reason else words
-
-
 def numbers(record, percent=False):
     """Put a verdict's numbers into words: a line a case, and one that says how they came about."""
-    scale = (100, " %") if percent else ()
+    factor, unit = (100, " %") if percent else (1, "")
     lines, designs = [], {}  # the keys of a dict keep their order
     for case, fields in record["cases"].items():
         verdict = Verdict(**fields)
-        line = quantity(verdict, *scale)
+        line = verdict.in_numbers(factor, unit)
         lines.append(f"{case}: {line}, {verdict.answer}" if case else line)
-        margin = f"{scale[0] * verdict.margin:g}{scale[1]}" if percent else f"{verdict.margin:g}"
+        margin = f"{factor * verdict.margin:g}{unit}"
         designs[f"{verdict.seeds} seeds, 95 % intervals, margin {margin}"] = None
     return [*lines, *designs]
 

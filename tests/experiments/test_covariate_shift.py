@@ -25,14 +25,8 @@ def test_shapes(small):
     assert all(np.isfinite(s).all() for s in small.shift.values())
 
 
-def test_other_seeds_of_the_control_are_not_an_effect(small):
-    other = experiment.run(change(norms=("none",), first_seed=50))
-    shift = {
-        name: np.stack([small.shift[name][:, 0], other.shift[name][:, 0]], axis=1)
-        for name in experiment.DEFINITIONS
-    }
-    loss = np.stack([small.loss[:, 0], other.loss[:, 0]], axis=1)
-    result = dataclasses.replace(small, shift=shift, loss=loss)
+def test_other_seeds_of_the_control_are_not_an_effect():
+    result = experiment.run(change(norms=("none", "none again"), seeds=12))
     answers = {verdict.answer for verdict in experiment.judge(result).values()}
     assert not answers & {"supported", "refuted"}
 
@@ -48,13 +42,14 @@ def test_shift_of_the_gradient_in_a_linear_network_hits_its_first_order_theory()
     np.testing.assert_allclose(result.shift["gradient"], theory, atol=0.01)
 
 
-def test_rates_with_different_answers_are_mixed(small):
+def test_rates_with_different_answers_are_what_it_depends_on(small):
     shift = {name: s.copy() for name, s in small.shift.items()}
-    shift["gradient"][0, 1] = shift["gradient"][0, 0] + np.array([-0.5, 0.5])[:, None]
+    noise = np.linspace(-0.01, 0.01, small.config.seeds)
+    shift["gradient"][0, 1] = shift["gradient"][0, 0] + np.array([-0.5, 0.5])[:, None] + noise
     result = dataclasses.replace(small, shift=shift)
     assert experiment.judge_rate(result, "gradient", 0, 0).answer == "supported"
     assert experiment.judge_rate(result, "gradient", 0, 1).answer == "refuted"
-    assert experiment.judge(result)["gradient, linear"].answer == "mixed"
+    assert experiment.judge(result)["gradient, linear"].answer == "it depends on the rate"
 
 
 def test_rates_that_diverge_are_left_out():
@@ -89,7 +84,7 @@ def test_explanation_of_synthetic_curves(small):
     verdict = experiment.judge_explanation(result, 0)
     assert verdict.effect == pytest.approx(0.8)
     other = dataclasses.replace(result, shift={"gradient": 0 * predicted})
-    assert experiment.judge_explanation(other, 0).answer == "no effect"
+    assert experiment.judge_explanation(other, 0).answer == "cannot tell"
 
 
 def test_one_norm_cannot_be_judged(small):

@@ -54,7 +54,7 @@ def test_judge_finds_the_bias_and_no_change_of_the_loss(result):
 
 @pytest.mark.parametrize(
     ("shift", "verdict"),
-    [(0.03, "supported"), (-0.03, "refuted"), (0.01, "no effect"), (0.015, "mixed")],
+    [(0.03, "supported"), (-0.03, "refuted"), (0.01, "no effect"), (0.015, "undecided")],
 )
 def test_verdict_follows_from_the_interval_and_the_margin(result, shift, verdict):
     noise = np.linspace(-1e-4, 1e-4, SMALL.seeds)[:, None]

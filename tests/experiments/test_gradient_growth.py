@@ -30,8 +30,20 @@ def test_a_seed_does_not_depend_on_the_others(small):
         np.testing.assert_allclose(later.gradients[case], small.gradients[case][:, 4:], atol=1e-9)
 
 
-def test_judge_says_where_batch_norm_helps_and_where_it_harms(small):
-    answers = {case: verdict.answer for case, verdict in experiment.judge(small).items()}
+def test_judge_is_of_the_drift_with_batch_norm_alone(small):
+    """Not of the difference: a network whose gradients explode does not satisfy the claim."""
+    drift = np.zeros((2, 6, 25))
+    drift[0, :, 0], drift[1, :, 0] = 30, 9 + np.linspace(0, 0.1, 6)
+    one = dataclasses.replace(small, gradients={"ReLU, He": drift})
+    verdict = experiment.judge(one)["ReLU, He"]
+    assert (verdict.answer, round(verdict.effect, 2)) == ("refuted", -8.05)
+    assert experiment.judge_difference(one)["ReLU, He"].answer == "supported"
+    drift[1] /= 10
+    assert experiment.judge(one)["ReLU, He"].answer == "supported"
+
+
+def test_difference_says_where_batch_norm_helps_and_where_it_harms(small):
+    answers = {case: v.answer for case, v in experiment.judge_difference(small).items()}
     assert answers == {
         "sigmoid": "supported",
         "ReLU, half of He": "supported",
@@ -41,10 +53,8 @@ def test_judge_says_where_batch_norm_helps_and_where_it_harms(small):
 
 
 def test_control_of_other_seeds_is_no_effect():
-    sizes = experiment.Config(norms=("none", "none"), depth=40, seeds=16)
-    one, two = (experiment.run(dataclasses.replace(sizes, first_seed=s)) for s in (0, 16))
-    mixed = {c: np.stack([one.gradients[c][0], two.gradients[c][0]]) for c in CASES}
-    verdicts = experiment.judge(dataclasses.replace(one, gradients=mixed))
+    config = experiment.Config(norms=("none", "none again"), depth=40)
+    verdicts = experiment.judge_difference(experiment.run(config))
     assert {v.answer for v in verdicts.values()} == {"no effect"}
 
 

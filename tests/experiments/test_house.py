@@ -17,7 +17,8 @@ PUBLIC = {
     "registry": "Experiment all_experiments find parse_setting to_json",
     "training": "Config Recorder Result State predict record_test_accuracy "
     "record_validation_accuracy train",
-    "verdict": "CONFIDENCE Answer Between Verdict averaged case_name check_two_arms overall paired_verdict",
+    "verdict": "CONFIDENCE Answer Between Verdict averaged case_name check_two_arms overall "
+    "paired_verdict",
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from bnlib.experiments.records.verdict import Verdict, overall
+from bnlib.experiments.records.verdict import Verdict, case_name, overall
 
 _KEY = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 

@@ -76,6 +76,42 @@ class Verdict:
             return ""
         return "at least" if np.isposinf(self.high) else "at most" if np.isneginf(self.low) else ""
 
+    def in_numbers(self, factor: float = 1, unit: str = "") -> str:
+        """Write the effect and its interval, to two digits of the width of the interval.
+
+        Parameters
+        ----------
+        factor : float
+            On all numbers.
+        unit : str
+            Behind the effect.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> from bnlib.experiments.records.verdict import paired_verdict
+        >>> paired_verdict("More.", "", [0.9, 0.8, 0.9], [0.2, 0.1, 0.3], margin=0.1).in_numbers()
+        '0.67 (0.52 to 0.81)'
+        """
+        known = [x for x in (self.low, self.high, self.effect) if np.isfinite(x)]
+        if not known:
+            return self.reason
+        width = factor * (max(known) - min(known))
+        digits = max(0, 1 - int(np.floor(np.log10(width)))) if width else None
+        effect, low, high = (
+            f"{factor * x:g}" if digits is None else f"{factor * x:.{digits}f}"
+            for x in (self.effect, self.low, self.high)
+        )
+        if np.isnan(self.effect):
+            return f"between {low} and {high}{unit}"
+        if self.bound:
+            end = low if self.bound == "at least" else high
+            return f"{self.bound} {effect}{unit} ({end})"
+        return f"{effect}{unit} ({low} to {high})" + (f"; {self.reason}" if self.reason else "")
+
 
 def paired_verdict(
     claim: str,

@@ -64,7 +64,7 @@ def test_judge_may_say_that_an_experiment_has_no_power():
     ("treatment", "control", "margin", "message"),
     [
         ([1.0], [1.0], 0.1, "k >= 2"),
-        ([1.0, 2.0], [1.0, 2.0, 3.0], 0.1, r"\(2,\) and \(3,\)"),
+        ([1.0, 2.0], [1.0, 2.0, 3.0], 0.1, "got 2 and 3"),
         ([1.0, np.nan], [1.0, 2.0], 0.1, "finite"),
         ([1.0, 2.0], [1.0, 2.0], -0.1, "margin"),
     ],
@@ -128,6 +128,27 @@ def test_arms_that_are_both_beyond_what_was_tried_cannot_be_told_apart():
 def test_impossible_bounds_are_refused(bounds, message):
     with pytest.raises(ValueError, match=message):
         paired_verdict("", "", bounds, [0.0, 0.0], 0.1)
+
+
+NAN = np.nan
+
+
+@pytest.mark.parametrize(
+    ("effect", "low", "high", "reason", "words"),
+    [
+        (15.0412, 14.85, 15.3, "", "15.04 (14.85 to 15.30)"),
+        (7.2314, 6.6, 7.8, "", "7.2 (6.6 to 7.8)"),
+        (123.4, 110.0, 135.0, "", "123 (110 to 135)"),
+        (0.25, 0.25, 0.25, "no variance", "0.25 (0.25 to 0.25); no variance"),
+        (0.67, 0.61, INF, "", "at least 0.670 (0.610)"),
+        (-0.67, -INF, -0.61, "", "at most -0.670 (-0.610)"),
+        (NAN, -0.5, 0.25, "", "between -0.50 and 0.25"),
+        (NAN, -INF, INF, "both at an end", "both at an end"),
+    ],
+)
+def test_numbers_have_two_digits_of_their_interval(effect, low, high, reason, words):
+    one = replace(verdict([0.0, 0.01]), effect=effect, low=low, high=high, reason=reason)
+    assert one.in_numbers() == words
 
 
 # ------------------------------------------------- one answer for several cases
