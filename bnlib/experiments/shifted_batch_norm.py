@@ -23,6 +23,8 @@ from bnlib.layers.random_shift import SCALE, SHIFT
 CLAIM = "The network whose layers see more shift trains more slowly."
 SOURCE = "Ioffe and Szegedy (2015), as tested by Santurkar et al. (2018)"
 
+FACTORS = "the shift", "the number of steps"
+
 GUESSING = float(np.log(10))
 """Loss of equal probabilities for ten classes; that of a network that diverges is at least this."""
 
@@ -49,8 +51,10 @@ class Config:
         Learning rates. Each arm is judged at the one with its smallest loss.
     depth, width, batch_size : int
         Hidden layers, units in each, and examples of a mini-batch.
-    steps, every : int
-        Updates, and updates between two measurements.
+    budgets : tuple of int
+        Numbers of updates after which the networks are compared, increasing.
+    every : int
+        Updates between two measurements; a divisor of the budgets.
     seeds, first_seed : int
         As in `bnlib.experiments.engine.networks.Config`.
     """
@@ -61,26 +65,33 @@ class Config:
     depth: int = 8
     width: int = 32
     batch_size: int = 64
-    steps: int = 100
+    budgets: tuple[int, ...] = (100,)
     every: int = 50
     seeds: int = 16
     first_seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not self.budgets or sorted({*self.budgets}) != [*self.budgets] or self.budgets[0] < 1:
+            raise ValueError(f"budgets: expected increasing numbers from 1 on, got {self.budgets}")
+        if any(steps % self.every for steps in self.budgets):
+            raise ValueError(f"every: expected a divisor of {self.budgets}, got {self.every}")
+
 
 @dataclass(frozen=True)
 class Result:
-    """What `run` measured, for n norms, s strengths, r learning rates and k seeds.
+    """What `run` measured, for b budgets, n norms, s strengths, r learning rates and k seeds.
 
     Attributes
     ----------
     config : Config
-    loss : ndarray, (n, s, r, k)
-        Of the mini-batches, mean over all steps; infinite where the training diverged.
-    accuracy : ndarray, (n, s, r, k)
-        On the test images, in eval mode, after the last step.
-    distance : ndarray, (n, s, r, k)
-        log10 of the Wasserstein distance between successive steps, mean over measurements and
-        two layers; NaN where the training diverged.
+    loss : ndarray, (b, n, s, r, k)
+        Of the mini-batches, mean over the steps of the budget; infinite where the training
+        diverged.
+    accuracy : ndarray, (b, n, s, r, k)
+        On the test images, in eval mode, after the steps of the budget.
+    distance : ndarray, (b, n, s, r, k)
+        log10 of the Wasserstein distance between successive steps, mean over the measurements
+        within the budget and two layers; NaN where the training diverged.
     """
 
     config: Config
@@ -88,13 +99,14 @@ class Result:
     accuracy: NDArray[np.float64]
     distance: NDArray[np.float64]
 
-    def best_rate(self, norm: int, strength: int) -> int:
+    def best_rate(self, norm: int, strength: int, budget: int = 0) -> int:
         """Return the number of the learning rate with the smallest loss for this arm."""
-        return int(rates.best(self.loss[norm, strength].mean(axis=-1)))
+        return int(rates.best(self.loss[budget, norm, strength].mean(axis=-1)))
 
-    def best(self, field: str, norm: int, strength: int) -> NDArray[np.float64]:
+    def best(self, field: str, norm: int, strength: int, budget: int = 0) -> NDArray[np.float64]:
         """Return a field of an arm at its best rate, (k,)."""
-        return getattr(self, field)[norm, strength, self.best_rate(norm, strength)]
+        rate = self.best_rate(norm, strength, budget)
+        return getattr(self, field)[budget, norm, strength, rate]
 
 
 def run(config: Config = Config(), *, progress: bool = False) -> Result:
@@ -115,7 +127,8 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
         [_train(config, norm, strength, progress) for strength in config.strengths]
         for norm in config.norms
     ]
-    return Result(config, *(np.array([[arm[i] for arm in row] for row in arms]) for i in range(3)))
+    measured = np.array(arms)  # (n, s, 3, b, r, k)
+    return Result(config, *np.moveaxis(measured, (2, 3), (0, 1)))
 
 
 def build(config: networks.Config, strength: float) -> Sequential:
@@ -132,8 +145,10 @@ def build(config: networks.Config, strength: float) -> Sequential:
     return Sequential(*layers)
 
 
-def _train(config: Config, norm: str, strength: float, progress: bool) -> tuple[NDArray, ...]:
-    arm = networks.Config.of(config, norm=norm, lr=config.rates, dtype="float32")
+def _train(config: Config, norm: str, strength: float, progress: bool) -> list[NDArray]:
+    """Return loss, accuracy and distance, each (b, r, k)."""
+    steps = config.budgets[-1]
+    arm = networks.Config.of(config, norm=norm, lr=config.rates, steps=steps, dtype="float32")
     recorders = {"distance": record_distance, "accuracy": training.record_test_accuracy}
     trained = training.train(
         arm,
@@ -142,11 +157,15 @@ def _train(config: Config, norm: str, strength: float, progress: bool) -> tuple[
         progress=progress,
         build=partial(build, strength=strength),
     )
-    loss = rates.cost(trained.loss.mean(axis=1))
     with np.errstate(divide="ignore"):  # a lane whose units are all dead
-        distance = np.log10(trained.records["distance"]).mean(axis=(1, 2))
-    columns = loss, trained.records["accuracy"][:, -1], distance
-    return tuple(map(trained.by_rate, columns))
+        distance = np.log10(trained.records["distance"]).mean(axis=2)  # (lanes, t)
+    accuracy = trained.records["accuracy"]
+    columns = []
+    for steps in config.budgets:
+        last = steps // config.every
+        loss = rates.cost(trained.loss[:, : steps + 1].mean(axis=1))
+        columns.append((loss, accuracy[:, last], distance[:, : last + 1].mean(axis=1)))
+    return [np.stack([*map(trained.by_rate, column)]) for column in zip(*columns, strict=True)]
 
 
 def judge(result: Result) -> dict[str, Verdict]:
@@ -161,9 +180,10 @@ def judge(result: Result) -> dict[str, Verdict]:
     Returns
     -------
     dict of str to Verdict
-        For each strength after the first, the loss with the second norm and that shift, minus
-        the loss with the first norm and the first strength, each at its best rate. "no norm" is
-        the same with the first norm in both: what the shift does where nothing can undo it. The
+        After the first budget. For each strength after the first, the loss with the second norm and
+        that shift, minus the loss with the first norm and the first strength, each at its best
+        rate. "no norm" is the same with the first norm in both: what the shift does where nothing
+        can undo it. The
         loss of a network that diverges at every rate counts as "at least that of guessing".
 
     Raises
@@ -173,28 +193,29 @@ def judge(result: Result) -> dict[str, Verdict]:
     """
     check_two_arms(result.config.norms)
     return {
-        f"{name}, shift {strength:g}": _compare(result, norm, i)
+        f"{name}, shift {strength:g}": _compare(result, norm, i, 0)
         for name, norm in (("batch norm", 1), ("no norm", 0))
         for i, strength in enumerate(result.config.strengths[1:], start=1)
     }
 
 
-def _compare(result: Result, norm: int, strength: int) -> Verdict:
+def _compare(result: Result, norm: int, strength: int, budget: int, powerless: str = "") -> Verdict:
     """Judge one norm with a shift against the first norm without, each at its best rate."""
-    plain, shifted = result.best("loss", 0, 0), result.best("loss", norm, strength)
+    plain = result.best("loss", 0, 0, budget)
+    shifted = result.best("loss", norm, strength, budget)
     diverged = ~np.isfinite(shifted)  # their loss has no bound; it is more than that of guessing
     bounds = Between(np.where(diverged, GUESSING, shifted), shifted)
-    return paired_verdict(CLAIM, SOURCE, bounds, plain, MARGIN)
+    return paired_verdict(CLAIM, SOURCE, bounds, plain, MARGIN, powerless=powerless)
 
 
-def judge_rate(result: Result, strength: int, rate: int) -> Verdict:
+def judge_rate(result: Result, strength: int, rate: int, budget: int = 0) -> Verdict:
     """Judge as `judge` does, at one learning rate for both arms.
 
     Parameters
     ----------
     result : Result
-    strength, rate : int
-        Numbers of the strength and of the learning rate in the config.
+    strength, rate, budget : int
+        Numbers of the strength, the learning rate and the budget in the config.
 
     Returns
     -------
@@ -205,19 +226,18 @@ def judge_rate(result: Result, strength: int, rate: int) -> Verdict:
     ValueError
         If one of the arms diverged there.
     """
-    return paired_verdict(
-        CLAIM, SOURCE, result.loss[1, strength, rate], result.loss[0, 0, rate], MARGIN
-    )
+    loss = result.loss[budget]
+    return paired_verdict(CLAIM, SOURCE, loss[1, strength, rate], loss[0, 0, rate], MARGIN)
 
 
-def judge_shift(result: Result, strength: int) -> Verdict:
+def judge_shift(result: Result, strength: int, budget: int = 0) -> Verdict:
     """Judge whether layers with the second norm and injected shift see more shift, in decades.
 
     Parameters
     ----------
     result : Result
-    strength : int
-        Number of the strength in the config.
+    strength, budget : int
+        Numbers of the strength and the budget in the config.
 
     Returns
     -------
@@ -225,12 +245,12 @@ def judge_shift(result: Result, strength: int) -> Verdict:
         Compared with the first norm without shift, each at its best rate.
     """
     claim = "The injected shift is more than the shift without batch norm."
-    arms = result.best("distance", 1, strength), result.best("distance", 0, 0)
-    return paired_verdict(claim, SOURCE, *arms, SHIFT_MARGIN)
+    shifted, plain = (result.best("distance", *arm, budget) for arm in ((1, strength), (0, 0)))
+    return paired_verdict(claim, SOURCE, shifted, plain, SHIFT_MARGIN)
 
 
-def judge_rates(result: Result) -> dict[tuple[str, str], Verdict]:
-    """Judge as `judge` does with the second norm, at each arm's best rate and at the smallest one.
+def judge_budgets(result: Result) -> dict[tuple[str, str], Verdict]:
+    """Judge as `judge` does with the second norm, for each strength and each budget.
 
     Parameters
     ----------
@@ -239,7 +259,8 @@ def judge_rates(result: Result) -> dict[tuple[str, str], Verdict]:
     Returns
     -------
     dict of (str, str) to Verdict
-        By the levels of `FACTORS`.
+        By the levels of `FACTORS`. "cannot tell" where the treatment was not given: the layers do
+        not see more shift than those with the first norm and without injected shift.
 
     Raises
     ------
@@ -249,7 +270,9 @@ def judge_rates(result: Result) -> dict[tuple[str, str], Verdict]:
     check_two_arms(result.config.norms)
     verdicts = {}
     for i, strength in enumerate(result.config.strengths[1:], start=1):
-        shift = f"shift {strength:g}"
-        verdicts[shift, "at the best rates"] = _compare(result, 1, i)
-        verdicts[shift, "at the smallest rate"] = judge_rate(result, i, 0)
+        for budget, steps in enumerate(result.config.budgets):
+            given = judge_shift(result, i, budget).low > 0
+            reason = "" if given else "the layers see no more shift than without norm"
+            verdict = _compare(result, 1, i, budget, reason)
+            verdicts[f"shift {strength:g}", f"{steps} steps"] = verdict
     return verdicts

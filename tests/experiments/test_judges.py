@@ -195,7 +195,7 @@ CASES = {
             "rates": (0.3,),
             "depth": 4,
             "width": 12,
-            "steps": 20,
+            "budgets": (20,),
             "every": 10,
             "seeds": 4,
         },

@@ -7,7 +7,7 @@ from bnlib.experiments import shifted_batch_norm as experiment
 from bnlib.experiments.engine import networks
 
 SMALL = experiment.Config(
-    strengths=(0.0, 2.0), rates=(0.01, 0.3), depth=4, width=12, steps=20, every=10, seeds=4
+    strengths=(0.0, 2.0), rates=(0.01, 0.3), depth=4, width=12, budgets=(10, 20), every=10, seeds=4
 )
 
 
@@ -21,15 +21,20 @@ def small():
 
 
 def test_shapes(small):
-    assert small.loss.shape == small.accuracy.shape == small.distance.shape == (2, 2, 2, 4)
+    assert small.loss.shape == small.accuracy.shape == small.distance.shape == (2, 2, 2, 2, 4)
 
 
-def test_other_seeds_of_the_control_are_not_an_effect(small):
-    other = experiment.run(change(norms=("none",), strengths=(0.0,), first_seed=50))
-    loss = small.loss.copy()
-    loss[1, 1] = other.loss[0, 0]
-    verdict = experiment.judge(dataclasses.replace(small, loss=loss))["batch norm, shift 2"]
+def test_other_seeds_of_the_control_are_not_an_effect():
+    config = change(norms=("none", "none again"), strengths=(0.0, 0.0), seeds=12)
+    verdict = experiment.judge(experiment.run(config))["batch norm, shift 0"]
     assert verdict.answer not in {"supported", "refuted"}
+    assert verdict.effect != 0
+
+
+def test_a_budget_is_what_a_run_of_so_many_steps_gives(small):
+    shorter = experiment.run(change(budgets=(10,)))
+    for field in ("loss", "accuracy", "distance"):
+        np.testing.assert_array_equal(getattr(shorter, field)[0], getattr(small, field)[0])
 
 
 def test_swapped_arms_flip_the_sign():
@@ -47,9 +52,9 @@ def test_shift_slows_a_network_without_batch_norm(small):
 
 def test_the_shift_is_what_was_injected(small):
     """Two draws from U(-n, n) differ by 2 n / 3 on average; batch norm's own shift is less."""
-    injected = 10 ** small.distance[1, 1].mean(axis=-1)
+    injected = 10 ** small.distance[:, 1, 1].mean(axis=-1)
     assert (injected > 0.5 * 2 * (2 * 0.5) / 3).all()
-    assert (small.distance[1, 0] < small.distance[1, 1] - 0.3).all()
+    assert (small.distance[:, 1, 0] < small.distance[:, 1, 1] - 0.3).all()
     assert experiment.judge_shift(small, 1).effect == pytest.approx(
         (small.best("distance", 1, 1) - small.best("distance", 0, 0)).mean()
     )
@@ -57,21 +62,36 @@ def test_the_shift_is_what_was_injected(small):
 
 def test_each_arm_has_its_own_best_rate(small):
     loss = np.ones_like(small.loss)
-    loss[0, 0, 1] = loss[1, 1, 0] = 0.5
-    loss[0, 1] = np.inf
+    loss[0, 0, 0, 1] = loss[0, 1, 1, 0] = 0.5
     result = dataclasses.replace(small, loss=loss)
     assert (result.best_rate(0, 0), result.best_rate(1, 1)) == (1, 0)
     assert experiment.judge_rate(result, 1, 0).effect == -0.5
-    answers = {case: v.answer for case, v in experiment.judge_rates(result).items()}
-    assert answers.keys() == {("shift 2", "at the best rates"), ("shift 2", "at the smallest rate")}
 
 
 def test_loss_of_a_network_that_diverges_is_at_least_that_of_guessing(small):
     loss = small.loss + np.linspace(0, 0.01, small.config.seeds)
-    loss[0, 0], loss[0, 1] = 0.5, np.inf
+    loss[0, 0, 0], loss[0, 0, 1] = 0.5, np.inf
     verdict = experiment.judge(dataclasses.replace(small, loss=loss))["no norm, shift 2"]
     assert verdict.effect == pytest.approx(experiment.GUESSING - 0.5)
     assert (verdict.bound, verdict.high) == ("at least", np.inf)
+
+
+def test_a_shift_that_does_not_arrive_tells_nothing(small):
+    given = experiment.judge_budgets(small)
+    assert given.keys() == {("shift 2", "10 steps"), ("shift 2", "20 steps")}
+    assert {v.reason for v in given.values()} == {""}
+    distance = small.distance.copy()
+    distance[1, 1, 1] -= 9.0  # less than without norm, after 20 steps
+    verdicts = experiment.judge_budgets(dataclasses.replace(small, distance=distance))
+    assert verdicts["shift 2", "10 steps"] == given["shift 2", "10 steps"]
+    assert verdicts["shift 2", "20 steps"].answer == "cannot tell"
+    assert "no more shift" in verdicts["shift 2", "20 steps"].reason
+
+
+@pytest.mark.parametrize("settings", [{"budgets": ()}, {"budgets": (20, 10)}, {"every": 7}])
+def test_bad_budgets_are_refused(settings):
+    with pytest.raises(ValueError, match=r"(budgets|every): expected"):
+        change(**settings)
 
 
 def test_the_networks_of_strength_0_are_the_plain_ones():

@@ -245,7 +245,8 @@ def overall(verdicts: Mapping[str | tuple[str, ...], Verdict], *factors: str) ->
         The answer that all decided cases share; after a colon, how many they are, if not all. With
         fewer than half of the cases decided, "undecided" or "cannot tell", whichever the more of
         the others are. If decided cases differ, "it depends on ..." with the factors that alone
-        change the answer; where none does so alone, all of them.
+        change the answer, and those that the answer to a case depends on; where there is none of
+        either, all of them.
 
     Raises
     ------
@@ -268,7 +269,9 @@ def overall(verdicts: Mapping[str | tuple[str, ...], Verdict], *factors: str) ->
     for case in answers:
         if len(case) != len(factors):
             raise ValueError(f"verdicts: expected keys of {len(factors)} entries, got {case}")
-    decided = {case: answer for case, answer in answers.items() if answer in DECIDED}
+    nested = {a.removeprefix(f"{DEPENDS} ") for a in answers.values() if a.startswith(DEPENDS)}
+    told = (*DECIDED, *(f"{DEPENDS} {each}" for each in nested))
+    decided = {case: answer for case, answer in answers.items() if answer in told}
     if 2 * len(decided) < len(answers):
         others = [answer for answer in answers.values() if answer not in DECIDED]
         return max(("undecided", "cannot tell"), key=others.count)
@@ -285,7 +288,8 @@ def overall(verdicts: Mapping[str | tuple[str, ...], Verdict], *factors: str) ->
             for other in decided
         )
     ]
-    return f"{DEPENDS} {' and '.join(alone or factors)}"
+    on = dict.fromkeys([*(alone or ([] if nested else factors)), *sorted(nested)])
+    return f"{DEPENDS} {' and '.join(on)}"
 
 
 def case_name(key: str | tuple[str, ...]) -> str:

@@ -177,6 +177,8 @@ def cases(*answers):
         (["supported"] + ["undecided"] * 3, "undecided"),
         (["supported"] + ["undecided"] + ["cannot tell"] * 2, "cannot tell"),
         (["cannot tell"] * 4, "cannot tell"),
+        (["it depends on the rate"] * 4, "it depends on the rate"),
+        (["supported", "it depends on the rate"] * 2, "it depends on the mode and the rate"),
     ],
 )  # fmt: skip
 def test_overall_says_on_what_the_answer_depends(answers, expected):
