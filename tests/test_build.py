@@ -178,7 +178,7 @@ import bnlib
 from bnlib.experiments.records.ledger import glue_verdict
 from bnlib.experiments.records.verdict import paired_verdict
 effect = FACTOR * bnlib.VALUE
-glue_verdict("more", paired_verdict("More.", "", [effect] * 16, [0] * 16, 0.5))
+glue_verdict("more", paired_verdict("More.", "", [effect - 0.08, effect + 0.08] * 8, [0] * 16, 0.5))
 """
 
 
@@ -224,7 +224,7 @@ def test_tables_of_claims_follow_the_chapter_and_the_library(ledger):
     short, planned, full = (row for row in built() if not row.startswith("The claim"))
     assert short == "More of it. supported other"
     assert planned == "Less of it. planned planned: Less"
-    assert full == f"More of it. everybody difference 1.25 (1.25 to 1.25) {design} supported other"
+    assert full == f"More of it. everybody difference 1.250 (1.206 to 1.294) {design} supported other"
     page = (ledger / "_build" / "html" / "book" / "claims.html").read_text("utf8")
     assert 'href="other.html' in page
 
@@ -234,7 +234,7 @@ def test_tables_of_claims_follow_the_chapter_and_the_library(ledger):
 
     deliver(ledger, DELIVERED.replace("FACTOR", "-1"))
     set_library(ledger, 2.5)
-    assert "-2.5 (-2.5 to -2.5)" in built()[-1]
+    assert "-2.500 (-2.544 to -2.456)" in built()[-1]
 
 
 def test_missing_verdict_fails_the_build_every_time(ledger):
