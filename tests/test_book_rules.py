@@ -411,6 +411,13 @@ def citation_faults(texts, bibliography):
     return sorted(used ^ set(re.findall(r"^@\w+\{\s*([^,\s]+)", bibliography, re.MULTILINE)))
 
 
+def planned_but_written(text, titles):
+    """Find chapters that a page calls planned, though they exist."""
+    plain = " ".join(re.sub(r'\\n"?|"', " ", text).replace(",", " ").split())
+    named = re.findall(r"\bplanned\b[^.]{0,40}?\*([^*]+)\*", plain)
+    return [name for name in named if name.strip() in titles]
+
+
 def paths_of_a_machine(text):
     """Find absolute paths that exist on somebody's computer only."""
     folders = "|".join(["home", "Users", "root", "work", "tmp"])
@@ -444,6 +451,14 @@ def test_citations_and_bibliography_agree():
     )
 
 
+def test_no_chapter_is_called_planned_that_is_written():
+    chapters = [nbformat.read(ROOT / f"{entry}.ipynb", as_version=4) for entry in CHAPTERS]
+    titles = {re.search(r"^# (.+)$", prose(c), re.MULTILINE).group(1) for c in chapters}
+    for name, text in sources().items():
+        if name.startswith("book/"):
+            assert planned_but_written(text, titles) == [], name
+
+
 def test_no_committed_file_names_a_path_of_a_machine():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if listed.returncode != 0:
@@ -461,6 +476,9 @@ def test_whole_book_rules_can_fail():
     texts = ["{cite:t}`known`", "See :cite:p:`gone`."]
     assert citation_faults(texts, bibliography) == ["gone", "idle"]
     assert citation_faults(["{cite:p}`known,idle`"], bibliography) == []
+    text = 'the planned chapter *Folding and\\n",\n    "deployment*, planned: *More*'
+    assert planned_but_written(text, {"Folding and deployment"}) == ["Folding and deployment"]
+    assert planned_but_written("*Folding and deployment* is not planned", {"Folding"}) == []
     for path in ("/home/me/x.py", "see /Users/me", '"/tmp/x"', r"C:\Users\me"):
         assert paths_of_a_machine(path)
     assert paths_of_a_machine("https://a.org/home/x and book/tmp/x") == []

@@ -224,7 +224,9 @@ def test_tables_of_claims_follow_the_chapter_and_the_library(ledger):
     short, planned, full = (row for row in built() if not row.startswith("The claim"))
     assert short == "More of it. supported other"
     assert planned == "Less of it. planned planned: Less"
-    assert full == f"More of it. everybody difference 1.250 (1.206 to 1.294) {design} supported other"
+    assert (
+        full == f"More of it. everybody difference 1.250 (1.206 to 1.294) {design} supported other"
+    )
     page = (ledger / "_build" / "html" / "book" / "claims.html").read_text("utf8")
     assert 'href="other.html' in page
 

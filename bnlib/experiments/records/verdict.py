@@ -154,8 +154,8 @@ def paired_verdict(
     arms are. Skewed differences make it miss more often, and on one side: at 16 seeds it contains
     the mean of exponentially distributed differences in 91 %.
 
-    Bounds are those of Manski (1990), *Nonparametric bounds on treatment effects*: without an
-    assumption about where between them an outcome lies.
+    Bounds are those of :cite:t:`manski1990nonparametric`: without an assumption about where between
+    them an outcome lies.
 
     Examples
     --------
