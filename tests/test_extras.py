@@ -103,3 +103,14 @@ def test_a_broken_package_is_not_called_missing(monkeypatch, tmp_path):
     ) as absent:
         require("not_there_at_all", extra="book")
     assert absent.value.name == "not_there_at_all"
+
+
+def test_an_empty_folder_is_no_package(monkeypatch, tmp_path):
+    (tmp_path / "only_a_folder").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match=r"'only_a_folder'.*\[torch\]") as absent:
+        require("only_a_folder", extra="torch")
+    assert absent.value.name == "only_a_folder"
+    (tmp_path / "a_package").mkdir()
+    (tmp_path / "a_package" / "__init__.py").touch()
+    require("a_package", extra="torch")
