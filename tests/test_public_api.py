@@ -9,6 +9,8 @@ import re
 import pytest
 from family_modules import FAMILY
 
+from bnlib.nn.conversion import OURS
+
 BOOK = pathlib.Path(__file__).parents[1] / "book"
 PACKAGES = [
     "bnlib.functional",
@@ -55,6 +57,15 @@ def test_type_hints(value):
         assert parameter.annotation is not inspect.Parameter.empty, name
     if inspect.isfunction(value):
         assert signature.return_annotation is not inspect.Signature.empty
+
+
+@pytest.mark.parametrize("cls", OURS.values(), ids=lambda cls: cls.__name__)
+def test_signature_of_a_drop_in_begins_with_that_of_torch(cls):
+    [base] = [theirs for theirs, ours in OURS.items() if ours is cls]
+    theirs, ours = (inspect.signature(c).parameters for c in (base, cls))
+    assert list(ours)[: len(theirs)] == list(theirs)
+    for name, parameter in theirs.items():
+        assert (ours[name].kind, ours[name].default) == (parameter.kind, parameter.default)
 
 
 def methods():
