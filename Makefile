@@ -49,7 +49,7 @@ unit: $(INSTALLED)  ## run the tests of the library and of the book's rules
 
 notebooks: $(INSTALLED)  ## run every notebook as a test
 	$(BIN)/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env \
-		--nbval-cell-timeout 300 book --ignore book/_ext
+		--nbval-cell-timeout 300 --keep-outputs book --ignore book/_ext
 
 lint: $(INSTALLED)  ## check style, spelling, and that notebooks are stored without outputs
 	$(BIN)/ruff check .
