@@ -40,7 +40,7 @@ class NormCache(NamedTuple):
     beta: np.ndarray | None
     mean: np.ndarray | None
     var: np.ndarray
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of this name
     axes: tuple[int, ...]
     parameter_shape: tuple[int, ...]
 
@@ -96,7 +96,7 @@ def normalize_forward(
     z = standardize(x, axes, eps=eps, center=center)
     y = scale_and_shift(z.x_hat, gamma, beta, parameter_shape).astype(x.dtype, copy=False)
     kept = kept_sizes(x.shape, axes)
-    mean = z.mean.reshape(kept) if center else None
+    mean = None if z.mean is None else z.mean.reshape(kept)
     cache = NormCache(
         z.x_hat,
         z.inv_std.reshape(kept),

@@ -3,6 +3,7 @@ r"""Running mean and variance: what batch normalization uses in eval mode."""
 from typing import Literal
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from bnlib._validation import same_shape
 
@@ -53,7 +54,7 @@ class RunningStatistics:
         self.count = int(count)
 
     @classmethod
-    def initial(cls, shape: tuple[int, ...], dtype: np.dtype = np.float64) -> "RunningStatistics":
+    def initial(cls, shape: tuple[int, ...], dtype: DTypeLike = np.float64) -> "RunningStatistics":
         """Return mean 0 and variance 1 of `shape`, before any update."""
         return cls(np.zeros(shape, dtype), np.ones(shape, dtype))
 

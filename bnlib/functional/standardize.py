@@ -44,7 +44,7 @@ class Standardized(NamedTuple):
     mean: np.ndarray | None
     var: np.ndarray
     inv_std: np.ndarray
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of this name
     axes: tuple[int, ...]
 
 

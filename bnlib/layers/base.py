@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -74,8 +74,8 @@ class Layer:
         self._output: tuple[tuple[int, ...], np.dtype] | None = None
 
     def _set_parameters(self, parameters: dict[str, Array]) -> None:
-        self.parameters: Mapping[str, Array] = parameters
-        self.gradients: Mapping[str, Array] = {n: np.zeros_like(p) for n, p in parameters.items()}
+        self.parameters = parameters
+        self.gradients = {name: np.zeros_like(p) for name, p in parameters.items()}
 
     def __call__(self, x: Array) -> Array:
         """Do the same as :meth:`forward`."""
@@ -118,6 +118,10 @@ class Layer:
         self._output = y.shape, y.dtype
         return y
 
+    @overload
+    def backward(self, dy: Array, *, input_gradient: Literal[True] = True) -> Array: ...
+    @overload
+    def backward(self, dy: Array, *, input_gradient: bool) -> Array | None: ...
     def backward(self, dy: Array, *, input_gradient: bool = True) -> Array | None:
         """Propagate the gradient of a loss from the output to the input of the last ``forward``.
 
@@ -162,7 +166,7 @@ class Layer:
     def _forward(self, x: Array) -> tuple[Array, Any]:
         raise NotImplementedError
 
-    def _backward(self, dy: Array, cache: Any) -> Array:
+    def _backward(self, dy: Array, cache: Any) -> Array | None:
         raise NotImplementedError
 
     def train(self) -> Self:

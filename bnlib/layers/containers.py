@@ -34,11 +34,11 @@ class _Container(Layer):
         """Leave them where they are: with the children."""
 
     @property
-    def parameters(self) -> Mapping[str, Array]:
+    def parameters(self) -> Mapping[str, Array]:  # type: ignore[override]  # read-only
         return self._joined("parameters")
 
     @property
-    def gradients(self) -> Mapping[str, Array]:
+    def gradients(self) -> Mapping[str, Array]:  # type: ignore[override]
         return self._joined("gradients")
 
     def _joined(self, attribute: str) -> Mapping[str, Array]:
@@ -151,8 +151,8 @@ class Sequential(_Container):
     @overload
     def __getitem__(self, index: slice) -> Sequential: ...
     def __getitem__(self, index: int | slice) -> Layer:
-        layers = list(self)[index]
-        return Sequential(*layers) if isinstance(index, slice) else layers
+        layers = list(self)
+        return Sequential(*layers[index]) if isinstance(index, slice) else layers[index]
 
 
 class Residual(_Container):

@@ -57,7 +57,9 @@ def capture_outputs(network: Sequential, layers: Sequence[int]) -> Iterator[dict
     outputs: dict[int, Array] = {}
     for name, i in chosen.items():
         # A partial, not a closure: a deep copy of the network then records into its own dict.
-        network[i].forward = partial(_record, network[i], outputs, name)
+        network[i].forward = partial(  # type: ignore[method-assign]
+            _record, network[i], outputs, name
+        )
     try:
         yield outputs
     finally:
@@ -186,10 +188,10 @@ def activation_percentiles(
            [85.]])
     """
     a, axes = checked_activations("activations", activations, axes)
-    q = np.asarray(q, dtype=float)
-    if q.ndim != 1 or not ((q >= 0) & (q <= 100)).all():
-        raise ValueError(f"q: expected a list of percentages in 0 to 100, got {q.tolist()}")
-    return np.percentile(a, q, axis=axes)
+    percentages = np.asarray(q, dtype=float)
+    if percentages.ndim != 1 or not ((percentages >= 0) & (percentages <= 100)).all():
+        raise ValueError(f"q: expected a list of percentages in 0 to 100, got {q}")
+    return np.percentile(a, percentages, axis=axes)
 
 
 def checked_activations(
