@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 RULES = "tests/test_book_rules.py"
 
 
-def tests_of(changed: Iterable[str], root: Path = ROOT) -> list[str]:
+def tests_of(changed: Iterable[str], root: Path) -> list[str]:
     """Return the paths of tests that belong to changed files, all relative to `root`."""
     found = set()
     for file in map(Path, changed):
@@ -44,4 +44,4 @@ def changed_since_main() -> list[str]:
 
 
 if __name__ == "__main__":
-    print(*tests_of(changed_since_main()))
+    print(*tests_of(changed_since_main(), ROOT))

@@ -20,7 +20,7 @@ class NormCache(NamedTuple):
         Standardized input. In group norm in the shape (..., n, num_groups, c / num_groups, ...).
     inv_std : array, shape of the kept axes
         1 / sqrt(var + eps).
-    gamma, beta : array, or None
+    gamma, beta : array, shape of the kept axes, or None
         Scale and shift, as given.
     mean : array, shape of the kept axes, or None
         Mean; None in RMS norm.

@@ -19,14 +19,14 @@ class RunningStatistics:
 
     Parameters
     ----------
-    mean, var : array, one shape
+    mean, var : array, any shape
         Current estimates; copied.
     count : int
         Number of updates so far.
 
     Attributes
     ----------
-    mean, var : array
+    mean, var : array, shape of the given ones
     count : int
 
     Raises

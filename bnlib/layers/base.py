@@ -23,16 +23,16 @@ class Layer:
 
     Parameters
     ----------
-    parameters : dict of str to ndarray, optional
+    parameters : dict of str to array, optional
         The arrays that an optimizer updates in place.
     seeds : int, optional
         Number of independent replicas ``k`` on a leading seed axis; ``None`` for no such axis.
 
     Attributes
     ----------
-    parameters : dict of str to ndarray
+    parameters : dict of str to array
         Parameters by name; shape ``(k, ...)`` with a seed axis.
-    gradients : dict of str to ndarray
+    gradients : dict of str to array
         Gradient of each parameter from the last ``backward``; zeros before the first. A backward
         pass makes new arrays, so a gradient that was kept is not overwritten.
     training : bool
@@ -86,14 +86,14 @@ class Layer:
 
         Parameters
         ----------
-        x : ndarray, (m, ...) or (k, m, ...)
+        x : array, shape (m, ...) or (k, m, ...)
             A mini-batch, or one for each seed. It is not modified. The layer keeps a reference
             for the backward pass: do not change it in between.
 
         Returns
         -------
-        ndarray
-            The output, of the dtype of ``x``.
+        array, shape of the output, dtype of x
+            The output.
 
         Raises
         ------
@@ -127,7 +127,7 @@ class Layer:
 
         Parameters
         ----------
-        dy : ndarray, shape and dtype of the output
+        dy : array, shape and dtype of the output
             Gradient of the loss with respect to the output. It is not modified.
         input_gradient : bool
             Whether to compute the gradient of the input. Training does not need it, and without
@@ -135,7 +135,7 @@ class Layer:
 
         Returns
         -------
-        ndarray, shape of the input, or None
+        array, shape of the input, or None
             Gradient of the loss with respect to the input; None if it was not asked for. Those
             with respect to the parameters are in ``gradients``.
 
@@ -209,7 +209,7 @@ def draw(
 
     Returns
     -------
-    parameter : ndarray, shape or (k, *shape)
+    parameter : array, shape as given or (k, *shape)
         Drawn in float64 and rounded to ``dtype``.
     seeds : int or None
         Number of seeds ``k``.

@@ -89,7 +89,7 @@ class Sequential(_Container):
 
     Attributes
     ----------
-    parameters, gradients : mapping of str to ndarray
+    parameters, gradients : mapping of str to array
         Those of the layers, read-only, under names such as ``"0.weight"``: number of the layer,
         name in the layer. Write into the arrays to change a parameter.
 
@@ -165,7 +165,7 @@ class Residual(_Container):
 
     Attributes
     ----------
-    parameters, gradients : mapping of str to ndarray
+    parameters, gradients : mapping of str to array
         Those of the branch, read-only, under names such as ``"branch.weight"``.
 
     Raises

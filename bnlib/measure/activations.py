@@ -90,9 +90,9 @@ class Moments(NamedTuple):
 
     Attributes
     ----------
-    mean, std : ndarray
+    mean, std : array, shape of the kept axes
         Mean and standard deviation, with the divisor m.
-    skewness, kurtosis : ndarray
+    skewness, kurtosis : array, shape of the kept axes
         Third and fourth moment of the standardized values: 0 and 3 for a Gaussian; NaN for a
         constant unit.
     """
@@ -108,7 +108,7 @@ def activation_moments(activations: Array, axes: int | Sequence[int] = -2) -> Mo
 
     Parameters
     ----------
-    activations : ndarray, (..., m, d)
+    activations : array, shape (..., m, d)
         Leading axes, such as steps or seeds, are kept.
     axes : int or sequence of int
         Axes to average over: the default is that of the mini-batch; (-4, -2, -1) takes images
@@ -157,7 +157,7 @@ def activation_percentiles(
 
     Parameters
     ----------
-    activations : ndarray, (..., m, d)
+    activations : array, shape (..., m, d)
         Leading axes, such as steps or seeds, are kept.
     q : sequence of float
         Percentages in 0 to 100; the default is that of :cite:t:`ioffe2015batch`, Figure 1.
@@ -166,7 +166,7 @@ def activation_percentiles(
 
     Returns
     -------
-    ndarray, (len(q), ...)
+    array, shape (len(q), ...)
         Of the kept axes, in float64.
 
     Raises

@@ -90,7 +90,7 @@ def points(
         Where to draw; set its limits, scale and axis labels before.
     groups : sequence of g str
         Names of the groups along the horizontal axis.
-    samples : mapping of str to array_like of shape (k, g)
+    samples : mapping of str to array_like, shape (k, g)
         Meaning -> one row a seed.
     labels : mapping of str to str
         Meaning -> text right of the last group.
@@ -146,7 +146,7 @@ def heat_map(
     ----------
     ax : matplotlib.axes.Axes
         Where to draw.
-    values : array_like of shape (r, c)
+    values : array_like, shape (r, c)
         The numbers; the first row is on top. A cell that is not finite stays empty.
     rows, columns : sequence of str
         r and c names.

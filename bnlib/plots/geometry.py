@@ -24,12 +24,12 @@ def project(points: ArrayLike) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    points : array_like of shape (..., 3)
+    points : array_like, shape (..., 3)
         Values of one feature in a mini-batch of m = 3.
 
     Returns
     -------
-    ndarray of shape (..., 2)
+    array, shape (..., 2)
         Coordinates on the page (an orthographic projection).
     """
     right, back, up = np.moveaxis(np.asarray(points) @ _BASIS.T, -1, 0)
@@ -46,7 +46,7 @@ def sphere_and_plane(ax: Axes, x: ArrayLike) -> Line2D:
     ----------
     ax : matplotlib.axes.Axes
         Where to draw; its axes are switched off.
-    x : array_like of shape (p, 3)
+    x : array_like, shape (p, 3)
         p mini-batches of three values of one feature, none of them constant; two or three are
         enough. Values within -2 to 2 fit the figure.
 

@@ -27,9 +27,9 @@ def band(
     ----------
     ax : matplotlib.axes.Axes
         Where to draw.
-    x : array_like of shape (t,)
+    x : array_like, shape (t,)
         Steps, layers, ...
-    samples : array_like of shape (k, t)
+    samples : array_like, shape (k, t)
         One row a seed.
     meaning : str
         A key of `bnlib.plots.LINES`.
@@ -67,9 +67,9 @@ def plot_bands(
     ----------
     ax : matplotlib.axes.Axes
         Where to draw; set its limits, scales and axis labels before.
-    x : array_like of shape (t,)
+    x : array_like, shape (t,)
         Steps.
-    samples : mapping of str to array_like of shape (k, t)
+    samples : mapping of str to array_like, shape (k, t)
         Meaning -> one row a seed.
     labels : mapping of str to str
         Meaning -> text at the end of the line.
