@@ -76,7 +76,7 @@ cpus: $(INSTALLED)  ## run the tests as other processors would (see CONTRIBUTING
 	$(BIN)/python tools/cpus.py $(ARGS)
 
 wheel: $(INSTALLED)  ## build the wheel and use it in a fresh environment: lean, then for a notebook
-	$(BIN)/python tests/check_wheel.py
+	$(BIN)/python tests/helpers/check_wheel.py
 
 lowest:  ## run all tests with the oldest packages that pyproject.toml allows
 	$(MAKE) install VENV=.venv-lowest
@@ -95,7 +95,7 @@ $(ARCHITECTURES)/.installed: requirements-architectures.txt pyproject.toml
 	@touch $@
 
 browser: $(INSTALLED)  ## look at every built page in Chromium: errors, requests, accessibility
-	$(BIN)/python -m pytest -n 2 tests/browser/check_pages.py
+	$(BIN)/python -m pytest -n 2 tests/book/check_pages.py
 
 clean:  ## remove what was built (not .venv)
 	rm -rf _build dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -12,7 +12,7 @@ FILES = (
     "tests/layers/test_linear.py",
     "tests/layers/conftest.py",
     "tests/test_cli.py",
-    "tests/test_book_rules.py",
+    "tests/book/test_book_rules.py",
     "tests/conftest.py",
 )
 
@@ -39,7 +39,7 @@ def tests_of(monkeypatch, tmp_path):
         ("tests/layers/test_linear.py", ["tests/layers/test_linear.py"]),
         ("tests/layers/conftest.py", ["tests/layers"]),
         ("tests/conftest.py", []),
-        ("book/glossary.md", ["tests/test_book_rules.py"]),
+        ("book/glossary.md", ["tests/book/test_book_rules.py"]),
         ("README.md", []),
     ],
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-RULES = "tests/test_book_rules.py"
+RULES = "tests/book/test_book_rules.py"
 
 
 def tests_of(changed: Iterable[str], root: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """Wrong implementations: each is one edit of the library that some test must notice.
 
-`tests/test_mutants.py` swaps each in and runs the checks; `tests/test_chapters.py` runs each
+`tests/test_mutants.py` swaps each in and runs the checks; `tests/book/test_chapters.py` runs each
 chapter's notebook against a library broken by one of them.
 """
 

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EXECUTE = [sys.executable, "tools/execute.py"]
 NBVAL = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "book"]
 BUILD = [
