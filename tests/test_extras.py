@@ -31,7 +31,7 @@ for name in {blocked}:
 for name in {modules}:
     importlib.import_module(name)
 
-sys.path.insert(0, {tests})
+sys.path.insert(0, {helpers})
 import lean_use
 """
 WITHOUT_TORCH = """
@@ -62,7 +62,8 @@ def run(script, *, blocked, without):
         for module in pkgutil.walk_packages(bnlib.__path__, "bnlib.")
         if module.name.split(".")[1] not in without and not module.name.endswith("__main__")
     ]
-    values = {"{blocked}": blocked, "{modules}": modules, "{tests}": str(Path(__file__).parent)}
+    helpers = str(Path(__file__).parent / "helpers")
+    values = {"{blocked}": blocked, "{modules}": modules, "{helpers}": helpers}
     for name, value in values.items():
         script = script.replace(name, repr(value))
     done = subprocess.run(

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pathlib
 import re
+from itertools import pairwise
 
 import pytest
 from family_modules import FAMILY
@@ -42,6 +43,49 @@ def test_docstring(value):
         assert not takes or "Parameters\n---" in text
         returns = inspect.signature(value).return_annotation
         assert returns in (None, "None") or re.search("(Returns|Yields)\n---", text)
+
+
+SECTIONS_WITH_TYPES = {"Parameters", "Attributes", "Returns", "Yields"}
+ARRAY = re.compile(r"\barray|ndarray|of shape")
+SHAPED = re.compile(r"\barray(_like)?( of (int|bool))?, (any shape|shape (?!$))")
+HOLDS_ARRAYS = re.compile(r"(dict|mapping|sequence) of (str to )?array(_like)?(, optional)?$")
+
+
+def types_without_shape(docstring):
+    """List the types of arrays in a docstring that are not written as `array, shape (m, d)`."""
+    lines = inspect.cleandoc(docstring).split("\n")
+    section = ""
+    for line, below in pairwise([*lines, ""]):
+        section = line if set(below) == {"-"} else section
+        typed = line.partition(" : ")[2] or line
+        is_type = section in SECTIONS_WITH_TYPES and line[:1] not in ("", " ", "-")
+        formed = SHAPED.search(typed) or HOLDS_ARRAYS.match(typed)
+        if is_type and ARRAY.search(typed) and not formed:
+            yield line
+
+
+@pytest.mark.parametrize("package", ["functional", "layers", "measure", "plots"])
+def test_shapes_in_docstrings_have_one_form(package):
+    module = importlib.import_module(f"bnlib.{package}")
+    wrong = []
+    for name in module.__all__:
+        value = getattr(module, name)
+        own = filter(inspect.isfunction, vars(value).values()) if inspect.isclass(value) else ()
+        if callable(value):
+            for part in (value, *own):
+                wrong += [(name, line) for line in types_without_shape(part.__doc__ or "")]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["x : ndarray, (m, d)", "x : array", "x : array_like of shape (k,)", "array, shape", "ndarray"],
+)
+def test_other_form_of_a_shape_is_found(line):
+    section = "Parameters" if ":" in line else "Returns"
+    form = "Do it.\n\n{0}\n-------\n{1}\n    The array."
+    assert list(types_without_shape(form.format(section, line))) == [line]
+    assert list(types_without_shape(form.format(section, "array, shape (m, d)"))) == []
 
 
 def has_constructor_of_torch(value):
