@@ -14,8 +14,8 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book serve test unit notebooks lint format check bench cpus wheel lowest \
-	architectures browser clean
+.PHONY: help install book serve test unit notebooks quick lint format check bench cpus wheel \
+	lowest architectures browser clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | while IFS="$$(printf '\t')" \
@@ -49,13 +49,18 @@ unit: $(INSTALLED)  ## run the tests of the library and of the book's rules
 
 notebooks: $(INSTALLED)  ## run every notebook as a test
 	$(BIN)/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env \
-		--nbval-cell-timeout 300 book --ignore book/_ext
+		--nbval-cell-timeout 300 --keep-outputs book --ignore book/_ext
 
-lint: $(INSTALLED)  ## check style, spelling, and that notebooks are stored without outputs
+quick: lint  ## check style and types, and run the tests of what changed since main
+	tests="$$($(BIN)/python tools/changed_tests.py)" && \
+		{ test -z "$$tests" || $(BIN)/python -m pytest -n 2 --dist worksteal $$tests; }
+
+lint: $(INSTALLED)  ## check style, spelling, types, and that notebooks are stored without outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	$(BIN)/nbstripout --verify --keep-id book/*.ipynb
+	$(BIN)/mypy
 
 format: $(INSTALLED)  ## repair style and strip outputs
 	$(BIN)/ruff check --fix .
@@ -71,7 +76,7 @@ cpus: $(INSTALLED)  ## run the tests as other processors would (see CONTRIBUTING
 	$(BIN)/python tools/cpus.py $(ARGS)
 
 wheel: $(INSTALLED)  ## build the wheel and use it in a fresh environment: lean, then for a notebook
-	$(BIN)/python tests/check_wheel.py
+	$(BIN)/python tests/helpers/check_wheel.py
 
 lowest:  ## run all tests with the oldest packages that pyproject.toml allows
 	$(MAKE) install VENV=.venv-lowest
@@ -90,8 +95,8 @@ $(ARCHITECTURES)/.installed: requirements-architectures.txt pyproject.toml
 	@touch $@
 
 browser: $(INSTALLED)  ## look at every built page in Chromium: errors, requests, accessibility
-	$(BIN)/python -m pytest -n 2 tests/browser/check_pages.py
+	$(BIN)/python -m pytest -n 2 tests/book/check_pages.py
 
 clean:  ## remove what was built (not .venv)
-	rm -rf _build dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find bnlib -name '*.nb[ic]' -delete

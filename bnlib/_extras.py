@@ -16,16 +16,22 @@ def require(module: str, *, extra: str) -> None:
     Raises
     ------
     ModuleNotFoundError
-        If the package is not installed; the message names the extra. One that is installed and
-        lacks a package itself raises its own error.
+        If the package is not installed; the message names the extra. A folder of this name without
+        ``__init__.py``, which Python imports as an empty package, does not count. One that is
+        installed and lacks a package itself raises its own error.
     """
+    missing = None
     try:
-        import_module(module)
+        spec = import_module(module).__spec__
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
-        raise ModuleNotFoundError(
-            f"bnlib needs {module!r} for this, and it is not installed. The extra {extra!r} holds "
-            f'it: pip install -e ".[{extra}]" in a clone of the book',
-            name=module,
-        ) from error
+        missing = error
+    else:
+        if spec is None or spec.origin is not None:
+            return
+    raise ModuleNotFoundError(
+        f"bnlib needs {module!r} for this, and it is not installed. The extra {extra!r} holds "
+        f'it: pip install -e ".[{extra}]" in a clone of the book',
+        name=module,
+    ) from missing

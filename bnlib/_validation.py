@@ -24,7 +24,8 @@ def working_dtype(x: np.ndarray) -> np.dtype:
 
 def check_eps(eps: float) -> None:
     """Refuse an eps that is negative or not finite."""
-    if not (np.isscalar(eps) and 0 <= eps < np.inf):
+    is_scalar: bool = np.isscalar(eps)
+    if not (is_scalar and 0 <= eps < np.inf):
         raise ValueError(f"eps: expected a finite number >= 0, got {eps!r}")
 
 
@@ -71,8 +72,10 @@ def same_shape(name: str, value: np.ndarray, shape: tuple[int, ...], like: str) 
 
 def seed_axes(x: np.ndarray, parameter: np.ndarray | None, own: int) -> int:
     """Count the leading seed axes that `parameter` shares with `x`, beyond its `own` axes."""
+    if parameter is None:
+        return 0
     shape = np.shape(parameter)
-    seeds = 0 if parameter is None else max(len(shape) - own, 0)
+    seeds = max(len(shape) - own, 0)
     return seeds if shape[:seeds] == x.shape[:seeds] else 0
 
 

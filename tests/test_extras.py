@@ -31,7 +31,7 @@ for name in {blocked}:
 for name in {modules}:
     importlib.import_module(name)
 
-sys.path.insert(0, {tests})
+sys.path.insert(0, {helpers})
 import lean_use
 """
 WITHOUT_TORCH = """
@@ -62,7 +62,8 @@ def run(script, *, blocked, without):
         for module in pkgutil.walk_packages(bnlib.__path__, "bnlib.")
         if module.name.split(".")[1] not in without and not module.name.endswith("__main__")
     ]
-    values = {"{blocked}": blocked, "{modules}": modules, "{tests}": str(Path(__file__).parent)}
+    helpers = str(Path(__file__).parent / "helpers")
+    values = {"{blocked}": blocked, "{modules}": modules, "{helpers}": helpers}
     for name, value in values.items():
         script = script.replace(name, repr(value))
     done = subprocess.run(
@@ -103,3 +104,14 @@ def test_a_broken_package_is_not_called_missing(monkeypatch, tmp_path):
     ) as absent:
         require("not_there_at_all", extra="book")
     assert absent.value.name == "not_there_at_all"
+
+
+def test_an_empty_folder_is_no_package(monkeypatch, tmp_path):
+    (tmp_path / "only_a_folder").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match=r"'only_a_folder'.*\[torch\]") as absent:
+        require("only_a_folder", extra="torch")
+    assert absent.value.name == "only_a_folder"
+    (tmp_path / "a_package").mkdir()
+    (tmp_path / "a_package" / "__init__.py").touch()
+    require("a_package", extra="torch")

@@ -5,9 +5,12 @@ import importlib
 import inspect
 import pathlib
 import re
+from itertools import pairwise
 
 import pytest
 from family_modules import FAMILY
+
+from bnlib.nn.conversion import OURS
 
 BOOK = pathlib.Path(__file__).parents[1] / "book"
 PACKAGES = [
@@ -42,6 +45,49 @@ def test_docstring(value):
         assert returns in (None, "None") or re.search("(Returns|Yields)\n---", text)
 
 
+SECTIONS_WITH_TYPES = {"Parameters", "Attributes", "Returns", "Yields"}
+ARRAY = re.compile(r"\barray|ndarray|of shape")
+SHAPED = re.compile(r"\barray(_like)?( of (int|bool))?, (any shape|shape (?!$))")
+HOLDS_ARRAYS = re.compile(r"(dict|mapping|sequence) of (str to )?array(_like)?(, optional)?$")
+
+
+def types_without_shape(docstring):
+    """List the types of arrays in a docstring that are not written as `array, shape (m, d)`."""
+    lines = inspect.cleandoc(docstring).split("\n")
+    section = ""
+    for line, below in pairwise([*lines, ""]):
+        section = line if set(below) == {"-"} else section
+        typed = line.partition(" : ")[2] or line
+        is_type = section in SECTIONS_WITH_TYPES and line[:1] not in ("", " ", "-")
+        formed = SHAPED.search(typed) or HOLDS_ARRAYS.match(typed)
+        if is_type and ARRAY.search(typed) and not formed:
+            yield line
+
+
+@pytest.mark.parametrize("package", ["functional", "layers", "measure", "plots"])
+def test_shapes_in_docstrings_have_one_form(package):
+    module = importlib.import_module(f"bnlib.{package}")
+    wrong = []
+    for name in module.__all__:
+        value = getattr(module, name)
+        own = filter(inspect.isfunction, vars(value).values()) if inspect.isclass(value) else ()
+        if callable(value):
+            for part in (value, *own):
+                wrong += [(name, line) for line in types_without_shape(part.__doc__ or "")]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["x : ndarray, (m, d)", "x : array", "x : array_like of shape (k,)", "array, shape", "ndarray"],
+)
+def test_other_form_of_a_shape_is_found(line):
+    section = "Parameters" if ":" in line else "Returns"
+    form = "Do it.\n\n{0}\n-------\n{1}\n    The array."
+    assert list(types_without_shape(form.format(section, line))) == [line]
+    assert list(types_without_shape(form.format(section, "array, shape (m, d)"))) == []
+
+
 def has_constructor_of_torch(value):
     constructor = value.__init__ if inspect.isclass(value) else value
     return getattr(constructor, "__module__", "").startswith("torch.")
@@ -55,6 +101,15 @@ def test_type_hints(value):
         assert parameter.annotation is not inspect.Parameter.empty, name
     if inspect.isfunction(value):
         assert signature.return_annotation is not inspect.Signature.empty
+
+
+@pytest.mark.parametrize("cls", OURS.values(), ids=lambda cls: cls.__name__)
+def test_signature_of_a_drop_in_begins_with_that_of_torch(cls):
+    [base] = [theirs for theirs, ours in OURS.items() if ours is cls]
+    theirs, ours = (inspect.signature(c).parameters for c in (base, cls))
+    assert list(ours)[: len(theirs)] == list(theirs)
+    for name, parameter in theirs.items():
+        assert (ours[name].kind, ours[name].default) == (parameter.kind, parameter.default)
 
 
 def methods():

@@ -14,9 +14,7 @@ from pathlib import Path
 
 import nbformat
 import yaml
-from execution_cache import current_cache, prepare_kernels
-from jupyter_cache import get_cache
-from jupyter_cache.base import CacheBundleIn
+from execution_cache import keep, open_cache, prepare_kernels
 from nbclient import NotebookClient
 
 SECONDS_PER_CELL = 300
@@ -64,9 +62,7 @@ def execute(path: Path) -> tuple[nbformat.NotebookNode, float, str]:
 def main(root: Path) -> int:
     """Execute what the cache lacks; return the number of notebooks that failed."""
     prepare_kernels(root)
-    cache = get_cache(current_cache(root))
-    cache.change_cache_limit(10_000)
-
+    cache = open_cache(root)
     waiting = []
     for path in notebooks_of_toc(root):
         try:
@@ -84,8 +80,7 @@ def main(root: Path) -> int:
             if failure:
                 failures[path] = failure
             else:
-                bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
-                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+                keep(cache, notebook, path, seconds)
             state = "FAILED   " if failure else "executed "
             print(f"{state}  {path.relative_to(root)}  {seconds:.1f} s", flush=True)
 

@@ -12,6 +12,10 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
+from nbformat import NotebookNode
+
 PACKAGES = ("numpy", "scipy", "matplotlib", "scikit-learn", "mlxtend", "mnist1d", "torch")
 
 
@@ -46,6 +50,19 @@ def current_cache(root: Path) -> Path:
             if other != current:
                 shutil.rmtree(other) if other.is_dir() else other.unlink()
     return current
+
+
+def open_cache(root: Path) -> JupyterCacheAbstract:
+    """Open the cache that is valid now."""
+    cache = get_cache(current_cache(root))
+    cache.change_cache_limit(10_000)
+    return cache
+
+
+def keep(cache: JupyterCacheAbstract, notebook: NotebookNode, path: Path, seconds: float) -> None:
+    """Put an executed notebook into the cache, in the place of what is there."""
+    bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
+    cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
 
 
 def prepare_kernels(root: Path) -> None:

@@ -68,7 +68,8 @@ def layout(shape: tuple[int, ...], axes: tuple[int, ...]) -> Layout:
         runs.insert(0, 1)
     back = tuple(int(axis) for axis in np.argsort(order))
     moved = tuple(shape[axis] for axis in order)
-    return Layout(order, back, moved, tuple(runs), tuple(_blocks(*runs)))
+    b, n, c, l = runs  # noqa: E741
+    return Layout(order, back, moved, (b, n, c, l), tuple(_blocks(b, n, c, l)))
 
 
 def _blocks(b: int, n: int, c: int, l: int) -> Iterator[tuple[slice, slice]]:  # noqa: E741

@@ -20,7 +20,7 @@ class NormCache(NamedTuple):
         Standardized input. In group norm in the shape (..., n, num_groups, c / num_groups, ...).
     inv_std : array, shape of the kept axes
         1 / sqrt(var + eps).
-    gamma, beta : array, or None
+    gamma, beta : array, shape of the kept axes, or None
         Scale and shift, as given.
     mean : array, shape of the kept axes, or None
         Mean; None in RMS norm.
@@ -40,7 +40,7 @@ class NormCache(NamedTuple):
     beta: np.ndarray | None
     mean: np.ndarray | None
     var: np.ndarray
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of this name
     axes: tuple[int, ...]
     parameter_shape: tuple[int, ...]
 
@@ -96,7 +96,7 @@ def normalize_forward(
     z = standardize(x, axes, eps=eps, center=center)
     y = scale_and_shift(z.x_hat, gamma, beta, parameter_shape).astype(x.dtype, copy=False)
     kept = kept_sizes(x.shape, axes)
-    mean = z.mean.reshape(kept) if center else None
+    mean = None if z.mean is None else z.mean.reshape(kept)
     cache = NormCache(
         z.x_hat,
         z.inv_std.reshape(kept),

@@ -113,7 +113,7 @@ def batch_norm_inference_backward(
     dx_hat, dgamma, dbeta = scale_and_shift_backward(dy, x_hat, gamma, shape)
     dx = (dx_hat * inv_std).astype(dy.dtype, copy=False)
     like = np.asarray(running_mean)
-    return dx, like_parameter(dgamma, gamma), like_parameter(dbeta, like)
+    return dx, like_parameter(dgamma, gamma), dbeta.reshape(like.shape).astype(like.dtype)
 
 
 def _inference(

@@ -73,7 +73,7 @@ def relative_error(a: np.ndarray, b: np.ndarray) -> float:
 
     Parameters
     ----------
-    a, b : array, one shape
+    a, b : array, any shape
 
     Returns
     -------

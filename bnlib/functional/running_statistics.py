@@ -3,6 +3,7 @@ r"""Running mean and variance: what batch normalization uses in eval mode."""
 from typing import Literal
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from bnlib._validation import same_shape
 
@@ -18,14 +19,14 @@ class RunningStatistics:
 
     Parameters
     ----------
-    mean, var : array, one shape
+    mean, var : array, any shape
         Current estimates; copied.
     count : int
         Number of updates so far.
 
     Attributes
     ----------
-    mean, var : array
+    mean, var : array, shape of the given ones
     count : int
 
     Raises
@@ -53,7 +54,7 @@ class RunningStatistics:
         self.count = int(count)
 
     @classmethod
-    def initial(cls, shape: tuple[int, ...], dtype: np.dtype = np.float64) -> "RunningStatistics":
+    def initial(cls, shape: tuple[int, ...], dtype: DTypeLike = np.float64) -> "RunningStatistics":
         """Return mean 0 and variance 1 of `shape`, before any update."""
         return cls(np.zeros(shape, dtype), np.ones(shape, dtype))
 

@@ -28,11 +28,11 @@ class Standardized(NamedTuple):
     ----------
     x_hat : array, shape of x
         Standardized values.
-    mean : array, or None
+    mean : array, shape of x_hat with length 1 on `axes`, or None
         Mean; None if not centred.
-    var : array
+    var : array, shape of mean
         Biased variance (divisor: `count`); mean square if not centred.
-    inv_std : array
+    inv_std : array, shape of mean
         1 / sqrt(var + eps).
     count : int
         Values in each average.
@@ -44,7 +44,7 @@ class Standardized(NamedTuple):
     mean: np.ndarray | None
     var: np.ndarray
     inv_std: np.ndarray
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of this name
     axes: tuple[int, ...]
 
 
@@ -170,8 +170,8 @@ def project(
         What is projected, and the standardized values.
     axes : tuple of int
         Axes that are averaged over.
-    scale : array
-        `s`: shape of `x_hat` with length 1 on `axes`.
+    scale : array, shape of x_hat with length 1 on `axes`
+        `s`.
     center : bool
         Whether the mean was subtracted in the forward pass; without, P leaves means alone.
 
@@ -179,7 +179,7 @@ def project(
     -------
     projected : array, shape of g
         In the dtype of `g`.
-    mean_g, mean_g_x_hat : array
+    mean_g, mean_g_x_hat : array, shape of g with length 1 on `axes`
         The two averages, float64, with length 1 on `axes`.
     """
     lay = layout(x_hat.shape, axes)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -23,16 +23,16 @@ class Layer:
 
     Parameters
     ----------
-    parameters : dict of str to ndarray, optional
+    parameters : dict of str to array, optional
         The arrays that an optimizer updates in place.
     seeds : int, optional
         Number of independent replicas ``k`` on a leading seed axis; ``None`` for no such axis.
 
     Attributes
     ----------
-    parameters : dict of str to ndarray
+    parameters : dict of str to array
         Parameters by name; shape ``(k, ...)`` with a seed axis.
-    gradients : dict of str to ndarray
+    gradients : dict of str to array
         Gradient of each parameter from the last ``backward``; zeros before the first. A backward
         pass makes new arrays, so a gradient that was kept is not overwritten.
     training : bool
@@ -74,8 +74,8 @@ class Layer:
         self._output: tuple[tuple[int, ...], np.dtype] | None = None
 
     def _set_parameters(self, parameters: dict[str, Array]) -> None:
-        self.parameters: Mapping[str, Array] = parameters
-        self.gradients: Mapping[str, Array] = {n: np.zeros_like(p) for n, p in parameters.items()}
+        self.parameters = parameters
+        self.gradients = {name: np.zeros_like(p) for name, p in parameters.items()}
 
     def __call__(self, x: Array) -> Array:
         """Do the same as :meth:`forward`."""
@@ -86,14 +86,14 @@ class Layer:
 
         Parameters
         ----------
-        x : ndarray, (m, ...) or (k, m, ...)
+        x : array, shape (m, ...) or (k, m, ...)
             A mini-batch, or one for each seed. It is not modified. The layer keeps a reference
             for the backward pass: do not change it in between.
 
         Returns
         -------
-        ndarray
-            The output, of the dtype of ``x``.
+        array, shape of the output, dtype of x
+            The output.
 
         Raises
         ------
@@ -118,12 +118,16 @@ class Layer:
         self._output = y.shape, y.dtype
         return y
 
+    @overload
+    def backward(self, dy: Array, *, input_gradient: Literal[True] = True) -> Array: ...
+    @overload
+    def backward(self, dy: Array, *, input_gradient: bool) -> Array | None: ...
     def backward(self, dy: Array, *, input_gradient: bool = True) -> Array | None:
         """Propagate the gradient of a loss from the output to the input of the last ``forward``.
 
         Parameters
         ----------
-        dy : ndarray, shape and dtype of the output
+        dy : array, shape and dtype of the output
             Gradient of the loss with respect to the output. It is not modified.
         input_gradient : bool
             Whether to compute the gradient of the input. Training does not need it, and without
@@ -131,7 +135,7 @@ class Layer:
 
         Returns
         -------
-        ndarray, shape of the input, or None
+        array, shape of the input, or None
             Gradient of the loss with respect to the input; None if it was not asked for. Those
             with respect to the parameters are in ``gradients``.
 
@@ -162,7 +166,7 @@ class Layer:
     def _forward(self, x: Array) -> tuple[Array, Any]:
         raise NotImplementedError
 
-    def _backward(self, dy: Array, cache: Any) -> Array:
+    def _backward(self, dy: Array, cache: Any) -> Array | None:
         raise NotImplementedError
 
     def train(self) -> Self:
@@ -205,7 +209,7 @@ def draw(
 
     Returns
     -------
-    parameter : ndarray, shape or (k, *shape)
+    parameter : array, shape as given or (k, *shape)
         Drawn in float64 and rounded to ``dtype``.
     seeds : int or None
         Number of seeds ``k``.

@@ -93,6 +93,7 @@ class BatchNorm(Norm):
             y = F.batch_norm_inference(x, *statistics, *self._affine, eps=self.eps, axes=axes)
             return y, (None, (x, axes, *statistics))
         y, cache = F.batch_norm_forward(x, *self._affine, eps=self.eps, axes=axes)
+        assert cache.mean is not None  # only an RMS norm has none
         self.running.update(
             cache.mean, cache.var, cache.count, momentum=self.momentum, unbiased=self.unbiased
         )

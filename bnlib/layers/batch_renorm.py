@@ -80,6 +80,7 @@ class BatchRenorm(BatchNorm):
         first = len(self._shape) - 1  # axis of the mini-batch
         axes = (first, *range(first + 2, x.ndim))
         x_hat, cache = F.batch_norm_forward(x, eps=self.eps, axes=axes)
+        assert cache.mean is not None  # only an RMS norm has none
         mean, var = (s.reshape(self._shape) for s in (cache.mean, cache.var))
         r_max, d_max = self.bounds
         std, running_std = (np.sqrt(v + self.eps) for v in (var, self.running.var))

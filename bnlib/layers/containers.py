@@ -34,11 +34,11 @@ class _Container(Layer):
         """Leave them where they are: with the children."""
 
     @property
-    def parameters(self) -> Mapping[str, Array]:
+    def parameters(self) -> Mapping[str, Array]:  # type: ignore[override]  # read-only
         return self._joined("parameters")
 
     @property
-    def gradients(self) -> Mapping[str, Array]:
+    def gradients(self) -> Mapping[str, Array]:  # type: ignore[override]
         return self._joined("gradients")
 
     def _joined(self, attribute: str) -> Mapping[str, Array]:
@@ -89,7 +89,7 @@ class Sequential(_Container):
 
     Attributes
     ----------
-    parameters, gradients : mapping of str to ndarray
+    parameters, gradients : mapping of str to array
         Those of the layers, read-only, under names such as ``"0.weight"``: number of the layer,
         name in the layer. Write into the arrays to change a parameter.
 
@@ -151,8 +151,8 @@ class Sequential(_Container):
     @overload
     def __getitem__(self, index: slice) -> Sequential: ...
     def __getitem__(self, index: int | slice) -> Layer:
-        layers = list(self)[index]
-        return Sequential(*layers) if isinstance(index, slice) else layers
+        layers = list(self)
+        return Sequential(*layers[index]) if isinstance(index, slice) else layers[index]
 
 
 class Residual(_Container):
@@ -165,7 +165,7 @@ class Residual(_Container):
 
     Attributes
     ----------
-    parameters, gradients : mapping of str to ndarray
+    parameters, gradients : mapping of str to array
         Those of the branch, read-only, under names such as ``"branch.weight"``.
 
     Raises

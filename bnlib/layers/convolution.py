@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import DTypeLike
@@ -191,7 +193,7 @@ class Conv2d(Layer):
 
 def pair(name: str, value: int | tuple[int, int], smallest: int = 1) -> tuple[int, int]:
     """Return a size for the height and one for the width, from a pair or from one for both."""
-    both = (value, value) if np.ndim(value) == 0 else tuple(value)
+    both = tuple(value) if isinstance(value, Iterable) else (value, value)
     if len(both) != 2 or not all(
         isinstance(v, int | np.integer) and not isinstance(v, bool) and v >= smallest for v in both
     ):

@@ -75,6 +75,7 @@ class GhostBatchNorm(BatchNorm):
         ]
         axes = (first, *range(first + 2, x.ndim))
         y, cache = F.batch_norm_forward(columns, *affine, eps=self.eps, axes=axes)
+        assert cache.mean is not None  # only an RMS norm has none
         mean, var = (self._of_parts(s).mean(axis=-2) for s in (cache.mean, cache.var))
         self.running.update(mean, var, cache.count, momentum=self.momentum, unbiased=self.unbiased)
         return y.reshape(x.shape), (cache, None)

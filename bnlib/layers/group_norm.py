@@ -94,7 +94,7 @@ class GroupNorm(Norm):
     def _normalize(self, x: Array) -> tuple[Array, Any]:
         return F.group_norm_forward(x, self.num_groups, *self._affine, eps=self.eps)
 
-    def _derive(self, dy: Array, cache: Any) -> tuple[Array | None, ...]:
+    def _derive(self, dy: Array, cache: Any) -> tuple[Array, Array | None, Array | None]:
         return F.group_norm_backward(dy, cache)
 
     def _describe(self) -> list[str]:
@@ -160,7 +160,7 @@ class InstanceNorm(GroupNorm):
     def _normalize(self, x: Array) -> tuple[Array, Any]:
         return F.instance_norm_forward(x, *self._affine, eps=self.eps)
 
-    def _derive(self, dy: Array, cache: Any) -> tuple[Array | None, ...]:
+    def _derive(self, dy: Array, cache: Any) -> tuple[Array, Array | None, Array | None]:
         return F.instance_norm_backward(dy, cache)
 
     def _describe(self) -> list[str]:

@@ -25,7 +25,7 @@ def he(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: i
 
     Returns
     -------
-    ndarray, shape
+    array, shape as given
         Weights in float64.
 
     Notes
@@ -58,7 +58,7 @@ def xavier(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_ou
 
     Returns
     -------
-    ndarray, shape
+    array, shape as given
         Weights in float64.
 
     Notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ class _LastAxes(Norm):
         seeds: int | None = None,
         dtype: DTypeLike = np.float64,
     ) -> None:
-        shape = (normalized_shape,) if np.ndim(normalized_shape) == 0 else tuple(normalized_shape)
+        if not isinstance(normalized_shape, Iterable):
+            normalized_shape = (normalized_shape,)
+        shape = tuple(normalized_shape)
         if not shape:
             raise ValueError("normalized_shape: expected at least one axis, got ()")
         for size in shape:

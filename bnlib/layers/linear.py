@@ -81,7 +81,7 @@ class Linear(Layer):
         super().__init__(parameters, seeds=seeds)
         self.d_in, self.d_out = d_in, d_out
 
-    def _forward(self, x: Array) -> tuple[Array, Array]:
+    def _forward(self, x: Array) -> tuple[Array, tuple]:
         self._check_dtype(x)
         if x.ndim < 2 + (self.seeds is not None) or x.shape[-1] != self.d_in:
             expected = "".join(f"{n}, " for n in with_seeds(self.seeds, ()))

@@ -13,16 +13,16 @@ def softmax_cross_entropy(logits: Array, labels: NDArray[np.integer]) -> tuple[A
 
     Parameters
     ----------
-    logits : ndarray, (m, c) or (k, m, c)
+    logits : array, shape (m, c) or (k, m, c)
         Scores of the c classes.
-    labels : ndarray of int, (m,) or (k, m)
+    labels : array of int, shape (m,) or (k, m)
         True classes, 0 to c - 1; (m,) is shared by all seeds.
 
     Returns
     -------
-    loss : ndarray, () or (k,)
+    loss : array, shape () or (k,)
         Mean over the mini-batch, in nats, of each seed.
-    dlogits : ndarray, shape of logits
+    dlogits : array, shape of logits
         Gradient of each seed's own loss: (softmax - one_hot) / m.
 
     Raises
@@ -79,16 +79,16 @@ def mean_squared_error(prediction: Array, target: Array) -> tuple[Array, Array]:
 
     Parameters
     ----------
-    prediction : ndarray, (m, d) or (k, m, d)
+    prediction : array, shape (m, d) or (k, m, d)
         Output of a network.
-    target : ndarray, (m, d) or shape of prediction
+    target : array, shape (m, d) or shape of prediction
         What it should be; (m, d) is shared by all seeds.
 
     Returns
     -------
-    loss : ndarray, () or (k,)
+    loss : array, shape () or (k,)
         Mean over all m d entries, of each seed.
-    dprediction : ndarray, shape of prediction
+    dprediction : array, shape of prediction
         Gradient of each seed's own loss: 2 (prediction - target) / (m d).
 
     Raises

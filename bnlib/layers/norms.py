@@ -56,7 +56,7 @@ class Norm(Layer):
 
     def _keep(self, *gradients: Array | None) -> None:
         for name, gradient in zip(self._names, gradients, strict=True):
-            if name in self.parameters:
+            if gradient is not None and name in self.parameters:
                 self.gradients[name] = gradient
 
     def _options(self) -> list[str]:

@@ -116,13 +116,13 @@ class SGD(Optimizer):
     ----------
     network : Layer
         The network whose ``parameters`` are updated from its ``gradients``.
-    lr : float or ndarray, (k,)
+    lr : float or array, shape (k,)
         Learning rate, or one for each seed.
     momentum : float
         Factor of the old velocity, 0 <= momentum < 1.
     nesterov : bool
         Whether to look ahead along the velocity; needs momentum.
-    weight_decay : float or ndarray, (k,)
+    weight_decay : float or array, shape (k,)
         Its multiple of the parameter is added to the gradient.
     groups : sequence of dict
         Each has ``names``, a list of parameters, and ``lr`` or ``weight_decay`` or both, which
@@ -195,13 +195,13 @@ class Adam(Optimizer):
     ----------
     network : Layer
         The network whose ``parameters`` are updated from its ``gradients``.
-    lr : float or ndarray, (k,)
+    lr : float or array, shape (k,)
         Learning rate, or one for each seed.
     betas : pair of float
         Weights of the old first and second moment, each in [0, 1).
     eps : float
         Added to the root of the second moment.
-    weight_decay : float or ndarray, (k,)
+    weight_decay : float or array, shape (k,)
         Its multiple of the parameter is added to the gradient.
     groups : sequence of dict
         Each has ``names``, a list of parameters, and ``lr`` or ``weight_decay`` or both, which

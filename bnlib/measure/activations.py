@@ -57,7 +57,9 @@ def capture_outputs(network: Sequential, layers: Sequence[int]) -> Iterator[dict
     outputs: dict[int, Array] = {}
     for name, i in chosen.items():
         # A partial, not a closure: a deep copy of the network then records into its own dict.
-        network[i].forward = partial(_record, network[i], outputs, name)
+        network[i].forward = partial(  # type: ignore[method-assign]
+            _record, network[i], outputs, name
+        )
     try:
         yield outputs
     finally:
@@ -88,9 +90,9 @@ class Moments(NamedTuple):
 
     Attributes
     ----------
-    mean, std : ndarray
+    mean, std : array, shape of the kept axes
         Mean and standard deviation, with the divisor m.
-    skewness, kurtosis : ndarray
+    skewness, kurtosis : array, shape of the kept axes
         Third and fourth moment of the standardized values: 0 and 3 for a Gaussian; NaN for a
         constant unit.
     """
@@ -106,7 +108,7 @@ def activation_moments(activations: Array, axes: int | Sequence[int] = -2) -> Mo
 
     Parameters
     ----------
-    activations : ndarray, (..., m, d)
+    activations : array, shape (..., m, d)
         Leading axes, such as steps or seeds, are kept.
     axes : int or sequence of int
         Axes to average over: the default is that of the mini-batch; (-4, -2, -1) takes images
@@ -155,7 +157,7 @@ def activation_percentiles(
 
     Parameters
     ----------
-    activations : ndarray, (..., m, d)
+    activations : array, shape (..., m, d)
         Leading axes, such as steps or seeds, are kept.
     q : sequence of float
         Percentages in 0 to 100; the default is that of :cite:t:`ioffe2015batch`, Figure 1.
@@ -164,7 +166,7 @@ def activation_percentiles(
 
     Returns
     -------
-    ndarray, (len(q), ...)
+    array, shape (len(q), ...)
         Of the kept axes, in float64.
 
     Raises
@@ -186,10 +188,10 @@ def activation_percentiles(
            [85.]])
     """
     a, axes = checked_activations("activations", activations, axes)
-    q = np.asarray(q, dtype=float)
-    if q.ndim != 1 or not ((q >= 0) & (q <= 100)).all():
-        raise ValueError(f"q: expected a list of percentages in 0 to 100, got {q.tolist()}")
-    return np.percentile(a, q, axis=axes)
+    percentages = np.asarray(q, dtype=float)
+    if percentages.ndim != 1 or not ((percentages >= 0) & (percentages <= 100)).all():
+        raise ValueError(f"q: expected a list of percentages in 0 to 100, got {q}")
+    return np.percentile(a, percentages, axis=axes)
 
 
 def checked_activations(

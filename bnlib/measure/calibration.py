@@ -23,16 +23,16 @@ def expected_calibration_error(
 
     Parameters
     ----------
-    logits : ndarray, (..., n, c)
+    logits : array, shape (..., n, c)
         Scores of c classes for n examples, such as those of each seed.
-    labels : ndarray of int, (n,)
+    labels : array of int, shape (n,)
         True classes.
     bins : int
         B, at least 1.
 
     Returns
     -------
-    ndarray, (...)
+    array, shape (...)
         Between 0 and 1.
 
     Raises

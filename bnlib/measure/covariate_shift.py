@@ -22,9 +22,9 @@ class CovariateShift(NamedTuple):
     ----------
     layers : tuple of int
         Numbers of the layers in the network.
-    difference : ndarray, (n,) or (n, k)
+    difference : array, shape (n,) or (n, k)
         :math:`\lVert G - G' \rVert` of each layer and seed.
-    cosine : ndarray, (n,) or (n, k)
+    cosine : array, shape (n,) or (n, k)
         Cosine of the angle between G and G'; NaN where one of them is zero.
     """
 
@@ -60,7 +60,7 @@ def covariate_shift(
     loss : callable
         (output, target) -> (loss, gradient of the output), as
         :func:`bnlib.layers.softmax_cross_entropy`.
-    x, target : ndarray
+    x, target : array, shape (m, ...) or (k, m, ...)
         The mini-batch of step t; both gradients are of this one.
     layers : sequence of int, optional
         Numbers of the layers to measure; by default all that have parameters.

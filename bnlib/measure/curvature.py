@@ -33,9 +33,9 @@ def hessian_vector_product(
     loss : callable
         (output, target) -> (loss, gradient of the output), as
         :func:`bnlib.layers.softmax_cross_entropy`.
-    x, target : ndarray
+    x, target : array, shape (m, ...) or (k, m, ...)
         The mini-batch.
-    vector : mapping of str to ndarray
+    vector : mapping of str to array, shape of each parameter
         One array for each parameter, with its name and shape. With a seed axis each seed has its
         own Hessian and its own vector.
     h : float
@@ -44,7 +44,7 @@ def hessian_vector_product(
 
     Returns
     -------
-    dict of str to ndarray
+    dict of str to array
         H v, in the form of `vector`.
 
     Raises
@@ -104,7 +104,7 @@ def top_hessian_eigenvalue(
     loss : callable
         (output, target) -> (loss, gradient of the output), as
         :func:`bnlib.layers.softmax_cross_entropy`.
-    x, target : ndarray
+    x, target : array, shape (m, ...) or (k, m, ...)
         The mini-batch.
     h : float
         Length of the displacement, as in :func:`hessian_vector_product`.
@@ -113,7 +113,7 @@ def top_hessian_eigenvalue(
 
     Returns
     -------
-    ndarray, () or (k,)
+    array, shape () or (k,)
         Largest eigenvalue (by its sign, not by its size) of each seed.
 
     Raises

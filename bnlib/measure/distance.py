@@ -20,7 +20,7 @@ def wasserstein_distance(a: Array, b: Array, axes: int | Sequence[int] = -2) -> 
 
     Parameters
     ----------
-    a, b : ndarray, (..., m, d)
+    a, b : array, shape (..., m, d)
         Two samples of one shape, such as the activations before and after a step. The order of
         the examples has no influence.
     axes : int or sequence of int
@@ -28,8 +28,8 @@ def wasserstein_distance(a: Array, b: Array, axes: int | Sequence[int] = -2) -> 
 
     Returns
     -------
-    ndarray
-        Of the kept axes, in the units of the activations.
+    array, shape of the kept axes
+        In the units of the activations.
 
     Raises
     ------
@@ -69,15 +69,15 @@ def symmetric_kl(a: Array, b: Array, axes: int | Sequence[int] = -2) -> NDArray[
 
     Parameters
     ----------
-    a, b : ndarray, (..., m, d)
+    a, b : array, shape (..., m, d)
         Two samples; the sizes of the axes of the examples may differ.
     axes : int or sequence of int
         Axes of the examples, as in :func:`activation_moments`.
 
     Returns
     -------
-    ndarray
-        Of the kept axes, in nats. Infinite if one unit is constant and the other is another
+    array, shape of the kept axes
+        In nats. Infinite if one unit is constant and the other is another
         constant or not constant.
 
     Raises
@@ -114,7 +114,7 @@ def moment_difference(a: Array, b: Array, axes: int | Sequence[int] = -2) -> Mom
 
     Parameters
     ----------
-    a, b : ndarray, (..., m, d)
+    a, b : array, shape (..., m, d)
         Two samples; the sizes of the axes of the examples may differ.
     axes : int or sequence of int
         Axes of the examples, as in :func:`activation_moments`.

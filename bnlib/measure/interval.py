@@ -25,7 +25,7 @@ def mean_interval(samples: ArrayLike, confidence: float = CONFIDENCE) -> Interva
 
     Parameters
     ----------
-    samples : array_like of shape (k, ...)
+    samples : array_like, shape (k, ...)
         One row a seed; at least two seeds, all values finite.
     confidence : float
         Coverage of the interval if the samples are normal.

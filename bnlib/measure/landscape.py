@@ -17,13 +17,13 @@ class GradientPath(NamedTuple):
 
     Attributes
     ----------
-    start : ndarray, () or (k,)
+    start : array, shape () or (k,)
         Loss at the start.
-    loss : ndarray, (n,) or (n, k)
+    loss : array, shape (n,) or (n, k)
         Loss after each step, :math:`L(w - a g)`.
-    distance : ndarray, (n,) or (n, k)
+    distance : array, shape (n,) or (n, k)
         Length of each step, :math:`\lVert a g \rVert`.
-    gradient_change : ndarray, (n,) or (n, k)
+    gradient_change : array, shape (n,) or (n, k)
         Gradient predictiveness, :math:`\lVert g(w) - g(w - a g) \rVert`; small if the gradient
         still holds after the step.
     """
@@ -62,9 +62,9 @@ def gradient_path(
     loss : callable
         (output, target) -> (loss, gradient of the output), as
         :func:`bnlib.layers.softmax_cross_entropy`.
-    x, target : ndarray
+    x, target : array, shape (m, ...) or (k, m, ...)
         The mini-batch; all losses and gradients are of this one.
-    steps : array_like, (n,) or (n, k)
+    steps : array_like, shape (n,) or (n, k)
         Factors a > 0 of the gradient, in units of a learning rate; a column for each seed, or
         the same for all.
 

@@ -17,12 +17,12 @@ def participation_rank(x: Array) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    x : ndarray, (..., m, d)
+    x : array, shape (..., m, d)
         Matrices, such as the activations of m examples for each seed. They are not centred.
 
     Returns
     -------
-    ndarray, (...)
+    array, shape (...)
         Between 1 and the rank; r if r singular values are equal and the others zero. NaN for a
         zero matrix.
 
@@ -60,12 +60,12 @@ def entropy_rank(x: Array) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    x : ndarray, (..., m, d)
+    x : array, shape (..., m, d)
         Matrices; they are not centred.
 
     Returns
     -------
-    ndarray, (...)
+    array, shape (...)
         Between 1 and the rank; r if r singular values are equal and the others zero. NaN for a
         zero matrix.
 
@@ -96,12 +96,12 @@ def stable_rank(x: Array) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    x : ndarray, (..., m, d)
+    x : array, shape (..., m, d)
         Matrices; they are not centred.
 
     Returns
     -------
-    ndarray, (...)
+    array, shape (...)
         Between 1 and the rank. NaN for a zero matrix.
 
     Raises

@@ -81,7 +81,9 @@ class _Counted(np.ndarray):
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: tuple = (), **options: Any
     ) -> Any:
         arguments = [*inputs, *out]
-        counts = next(a.counts for a in arguments if isinstance(a, _Counted))
+        counts = next(
+            a.counts for a in arguments if isinstance(a, _Counted) and a.counts is not None
+        )
         plain = [np.asarray(a) if isinstance(a, _Counted) else a for a in inputs]
         if out:
             options["out"] = tuple(np.asarray(a) for a in out)
@@ -89,6 +91,6 @@ class _Counted(np.ndarray):
         read = sum({id(a): np.size(a) for a in inputs if np.ndim(a)}.values())
         operations = np.size(inputs[0]) if method == "reduce" else result.size
         counts += read, result.size, operations
-        result = result.view(_Counted)
-        result.counts = counts
-        return result
+        counted = result.view(_Counted)
+        counted.counts = counts
+        return counted

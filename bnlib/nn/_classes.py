@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils import parametrize
 
 
 def refuse_lazy(layers: dict[str, nn.Module], kind: str) -> None:
@@ -15,6 +16,20 @@ def refuse_lazy(layers: dict[str, nn.Module], kind: str) -> None:
                 f"module: expected no lazy {kind} without parameters, got {name or 'one'!r}; "
                 "run one mini-batch before the conversion"
             )
+
+
+def refuse_paused(layers: dict[str, nn.Module]) -> None:
+    """Raise ValueError within `bnlib.surgery.pause_statistics`, which puts the old class back."""
+    for name, layer in layers.items():
+        if is_paused(layer):
+            raise ValueError(
+                f"{name or 'the model'} has its statistics paused: leave pause_statistics first"
+            )
+
+
+def is_paused(layer: nn.Module) -> bool:
+    """Whether `bnlib.surgery.pause_statistics` keeps the running statistics of a layer."""
+    return hasattr(type(layer), "paused_from")
 
 
 def replaces_forward(cls: type, ends: Container[type]) -> bool:
@@ -36,6 +51,22 @@ def replaces_forward(cls: type, ends: Container[type]) -> bool:
 def made_by(make: Callable[[type], type], cls: type) -> dict[str, Any]:
     """Return what the class `make(cls)` needs for layers to be pickled: no name leads to it."""
     return {"made_by": (make, cls), "__reduce__": _reduce}
+
+
+def made_from(cls: type, *makes: Callable[[type], type]) -> type | None:
+    """Return the class that one of `makes` has made `cls` of, or None."""
+    make, former = vars(cls).get("made_by", (None, None))
+    return former if make in makes else None
+
+
+def is_parametrized(cls: type) -> bool:
+    """Whether `torch.nn.utils.parametrize` has made `cls`, for one layer, to hold properties."""
+    return cls.__module__ == parametrize.__name__
+
+
+def parametrized(cls: type, base: type) -> type:
+    """Return `cls`, for which `is_parametrized` holds, on another base."""
+    return type(f"Parametrized{base.__name__}", (base,), dict(vars(cls)))
 
 
 def _reduce(self: nn.Module) -> tuple[Any, ...]:

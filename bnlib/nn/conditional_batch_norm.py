@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fused, _fx, _layout, _plain, _running, _script
+from bnlib.nn import _check, _fused, _fx, _layout, _matmul, _plain, _running, _script
 from bnlib.nn.batch_norm import _BatchNorm
 
 
@@ -103,7 +103,7 @@ def _check_condition(condition: Tensor, n: int, conditions: int) -> None:
 def _select(delta: Tensor, condition: Tensor) -> Tensor:
     """Return the rows of `delta` (k, c) for classes (n,), their mixture for embeddings (n, k)."""
     if condition.is_floating_point():
-        return condition.to(delta.dtype) @ delta
+        return _matmul.exact(condition.to(delta.dtype), delta)
     return delta[condition]
 
 
@@ -137,8 +137,10 @@ class ConditionalBatchNorm1d(_ConditionalBatchNorm, nn.BatchNorm1d):
     with ``strict=False``. `weight_delta` and `bias_delta` (k, c) start at 0, so that a pretrained
     model works as before until it has learned to use the condition. Statistics go over the
     mini-batch with all its conditions. Where the paper maps the embedding by a network of two
-    layers, put the first in front. Double backward works. In compiled code and under
-    ``torch.func`` the range of classes is left to torch's indexing, which takes negative ones.
+    layers, put the first in front. Under autocast the mixture is computed in the dtype of the
+    parameters, as the rows that classes select are. Double backward works. In compiled code and
+    under ``torch.func`` the range of classes is left to torch's indexing, which takes negative
+    ones.
 
     Examples
     --------

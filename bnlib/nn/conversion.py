@@ -6,15 +6,23 @@ from collections.abc import Callable
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.utils import parametrize
 
-from bnlib.nn._classes import made_by, refuse_lazy, replaces_forward
+from bnlib.nn._classes import (
+    is_parametrized,
+    made_by,
+    made_from,
+    parametrized,
+    refuse_lazy,
+    refuse_paused,
+    replaces_forward,
+)
 from bnlib.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from bnlib.nn.group_norm import GroupNorm
 from bnlib.nn.instance_norm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from bnlib.nn.layer_norm import LayerNorm
 from bnlib.nn.rms_norm import RMSNorm
 from bnlib.nn.sync_batch_norm import SyncBatchNorm
+from bnlib.nn.sync_conversion import _synced
 
 OURS: dict[type, type] = {
     getattr(nn, cls.__name__): cls
@@ -53,6 +61,8 @@ def to_torch(module: nn.Module) -> nn.Module:
     ------
     TypeError
         If `module` is no module.
+    ValueError
+        If statistics are paused by `bnlib.surgery.pause_statistics`; nothing is exchanged then.
 
     Warns
     -----
@@ -78,7 +88,7 @@ def to_torch(module: nn.Module) -> nn.Module:
     ``prepare_fx`` and ``prepare_qat_fx`` of ``torch.ao.quantization``. Its ``fuse_modules`` and
     ``fuse_modules_qat`` raise an error without it. ``torch.export`` in train mode, for training
     with quantization, has one operation that can be fused only after it. ``torch.fx`` traces a
-    batch norm or instance norm that has forward hooks only after it. ``torch.export`` in
+    batch norm or instance norm that has forward pre-hooks only after it. ``torch.export`` in
     eval mode, ``torch.nn.utils.fusion`` and ``torch.jit`` take both.
 
     Examples
@@ -93,7 +103,7 @@ def to_torch(module: nn.Module) -> nn.Module:
     True
     """
     layers = {name: m for name, m in _named_modules(module) if _is_ours(type(m))}
-    _exchange(layers, _torch_class)
+    _exchange(layers, TORCHS, _torch_class)
     return module
 
 
@@ -119,7 +129,8 @@ def from_torch(module: nn.Module) -> nn.Module:
     TypeError
         If `module` is no module.
     ValueError
-        If a lazy norm has seen no mini-batch yet; nothing is exchanged then.
+        If a lazy norm has seen no mini-batch yet, or statistics are paused by
+        `bnlib.surgery.pause_statistics`; nothing is exchanged then.
 
     Warns
     -----
@@ -143,7 +154,7 @@ def from_torch(module: nn.Module) -> nn.Module:
     modules = _named_modules(module)
     layers = {name: m for name, m in modules if isinstance(m, NORMS) and not _is_ours(type(m))}
     refuse_lazy(layers, "norm")
-    _exchange(layers, _our_class)
+    _exchange(layers, OURS, _our_class)
     return module
 
 
@@ -158,10 +169,13 @@ def _is_ours(cls: type) -> bool:
     return any(base.__module__.startswith(PACKAGE) for base in cls.__mro__)
 
 
-def _exchange(layers: dict[str, nn.Module], find: Callable[[type], type | str]) -> None:
-    """Give each layer the class that `find` has for its own, or warn with the reason against."""
+def _exchange(
+    layers: dict[str, nn.Module], table: dict[type, type], find: Callable[[type], type | str]
+) -> None:
+    """Give each layer its class in the other library, or warn with the reason against."""
+    refuse_paused(layers)
     left: dict[str, list[str]] = {}
-    classes = {name: find(type(layer)) for name, layer in layers.items()}  # may raise
+    classes = {name: _counterpart(type(m), table, find) for name, m in layers.items()}  # may raise
     for name, cls in classes.items():
         layer = layers[name]
         if isinstance(cls, str):
@@ -173,16 +187,20 @@ def _exchange(layers: dict[str, nn.Module], find: Callable[[type], type | str]) 
         warnings.warn(f"{', '.join(names)} {stay}: {reason}", stacklevel=3)
 
 
+def _counterpart(
+    cls: type, table: dict[type, type], find: Callable[[type], type | str]
+) -> type | str:
+    """Return the class in the other library, from a table or by `find`, or why there is none."""
+    if is_parametrized(cls):
+        base = _counterpart(cls.__base__, table, find)
+        return base if isinstance(base, str) else parametrized(cls, base)
+    return table.get(cls) or made_from(cls, _with_ours, _without_ours) or find(cls)
+
+
 def _torch_class(cls: type) -> type | str:
-    """Return the class of ``torch.nn`` for one of `bnlib.nn`, or why there is none."""
-    if cls in TORCHS:
-        return TORCHS[cls]
-    if "exchanged_from" in vars(cls):
-        return cls.exchanged_from
-    if cls.__module__ == parametrize.__name__:
-        return _parametrized(cls, _torch_class)
+    """Return the class for a subclass of one of `bnlib.nn`, or why there is none."""
     if issubclass(cls, SyncBatchNorm):
-        plain = vars(cls).get("converted_from")
+        plain = made_from(cls, _synced)
         if plain in OURS or plain in TORCHS:
             return nn.SyncBatchNorm
         return "more than a SyncBatchNorm; if it was converted, call revert_sync_batchnorm first"
@@ -194,26 +212,12 @@ def _torch_class(cls: type) -> type | str:
 
 
 def _our_class(cls: type) -> type | str:
-    """Return the class of `bnlib.nn` for one of ``torch.nn``, or why there is none."""
-    if cls in OURS:
-        return OURS[cls]
-    if "exchanged_from" in vars(cls):
-        return cls.exchanged_from
-    if cls.__module__ == parametrize.__name__:
-        return _parametrized(cls, _our_class)
+    """Return the class for a subclass of one of ``torch.nn``, or why there is none."""
     if not issubclass(cls, tuple(OURS)):
         return "derives from no layer that bnlib.nn has"
     if replaces_forward(cls, OURS) or issubclass(cls, nn.SyncBatchNorm):
         return "has a forward that does not call that of a plain norm of torch.nn"
     return _with_ours(cls)
-
-
-def _parametrized(cls: type, find: Callable[[type], type | str]) -> type | str:
-    """Exchange what torch has put a class with properties on, for this one layer."""
-    base = find(cls.__bases__[0])
-    if isinstance(base, str):
-        return base
-    return type(f"Parametrized{base.__name__}", (base,), dict(vars(cls)))
 
 
 @functools.cache
@@ -248,5 +252,4 @@ def _namespace(make: Callable[[type], type], cls: type) -> dict[str, object]:
         "__module__": cls.__module__,
         "__doc__": cls.__doc__,
         **made_by(make, cls),
-        "exchanged_from": cls,
     }

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.modules.batchnorm import _NormBase
 
-from bnlib.nn import _check, _fx, _layout, _plain, _running, _script
+from bnlib.nn import _check, _fx, _layout, _matmul, _plain, _running, _script
 from bnlib.nn._inverse_root import InverseRoot
 
 
@@ -89,7 +89,7 @@ class _DecorrelatedBatchNorm(_NormBase):
             count = _check.values_per_channel(input)
             centred, mean, cov = _moments(values)
         _finite("running_cov" if uses_running else "input", cov)
-        x_hat = _product(self._whitening(cov).to(x.dtype), centred)
+        x_hat = _matmul.exact(self._whitening(cov).to(x.dtype), centred)
         x_hat = x_hat.reshape(x.shape).movedim(0, 1)
         parameters = (_plain.per_channel(p, input) for p in (self.weight, self.bias))
         y = _layout.like(_plain.affine(x_hat, *parameters, input), input)
@@ -130,16 +130,7 @@ def _moments(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     centred = values - mean
     left = centred.mean(2, keepdim=True)  # what rounding left in the mean
     centred = centred - left
-    return centred, mean + left, _product(centred, centred.mT) / values.shape[2]
-
-
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Return a @ b in the dtype of both, also where autocast would round them to 8 bits."""
-    device = a.device.type
-    if not torch.amp.is_autocast_available(device):  # meta
-        return a @ b
-    with torch.autocast(device, enabled=False):
-        return a @ b
+    return centred, mean + left, _matmul.exact(centred, centred.mT) / values.shape[2]
 
 
 class DecorrelatedBatchNorm1d(_DecorrelatedBatchNorm):

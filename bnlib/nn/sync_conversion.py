@@ -7,7 +7,15 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bnlib.nn._classes import made_by, refuse_lazy, replaces_forward
+from bnlib.nn._classes import (
+    is_parametrized,
+    made_by,
+    made_from,
+    parametrized,
+    refuse_lazy,
+    refuse_paused,
+    replaces_forward,
+)
 from bnlib.nn.batch_norm import _BatchNorm as _OurBatchNorm
 from bnlib.nn.sync_batch_norm import SyncBatchNorm, _AnyBatchNorm
 
@@ -38,7 +46,8 @@ def convert_sync_batchnorm(
     Raises
     ------
     ValueError
-        If a lazy batch norm has seen no mini-batch yet; nothing is converted then.
+        If a lazy batch norm has seen no mini-batch yet, or statistics are paused by
+        `bnlib.surgery.pause_statistics`; nothing is converted then.
 
     Warns
     -----
@@ -61,21 +70,18 @@ def convert_sync_batchnorm(
     """
     layers = {name: m for name, m in module.named_modules() if isinstance(m, _BatchNorm)}
     refuse_lazy(layers, "batch norm")
+    refuse_paused(layers)
     for name, layer in layers.items():
-        if isinstance(layer, SyncBatchNorm):
-            layer.process_group = process_group or layer.process_group
-        elif type(layer) is nn.SyncBatchNorm:
-            layer.__class__ = SyncBatchNorm
-            layer.process_group = process_group or layer.process_group
-        elif isinstance(layer, nn.SyncBatchNorm) or replaces_forward(type(layer), (_OurBatchNorm,)):
+        cls = _synchronized(type(layer))
+        if cls is None:
             warnings.warn(
                 f"{name or 'module'} ({type(layer).__name__}) has a forward that does not call "
                 "that of a plain batch norm; it stays as it is",
                 stacklevel=2,
             )
         else:
-            layer.__class__ = _synced(type(layer))
-            layer.process_group = process_group
+            layer.__class__ = cls
+            layer.process_group = process_group or getattr(layer, "process_group", None)
     return module
 
 
@@ -92,6 +98,12 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
     Module
         `module` itself. A layer that was converted has its former class again. One that was made
         as `SyncBatchNorm` becomes a batch norm of input with any number of axes from two.
+        Parametrizations (``torch.nn.utils.parametrize``) stay.
+
+    Raises
+    ------
+    ValueError
+        If statistics are paused by `bnlib.surgery.pause_statistics`; nothing is changed then.
 
     Examples
     --------
@@ -100,15 +112,38 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
     >>> isinstance(layer, SyncBatchNorm)
     False
     """
-    for layer in module.modules():
-        if type(layer) in (SyncBatchNorm, nn.SyncBatchNorm):
-            layer.__class__ = _AnyBatchNorm
-        elif hasattr(type(layer), "converted_from"):
-            layer.__class__ = type(layer).converted_from
-        else:
-            continue
-        vars(layer).pop("process_group", None)
+    layers = {name: m for name, m in module.named_modules() if isinstance(m, _BatchNorm)}
+    refuse_paused(layers)
+    for layer in layers.values():
+        cls = _reverted(type(layer))
+        if cls is not None:
+            layer.__class__ = cls
+            vars(layer).pop("process_group", None)
     return module
+
+
+def _synchronized(cls: type) -> type | None:
+    """Return the synchronized class for one of batch norms; None if it could not be right."""
+    if issubclass(cls, SyncBatchNorm):
+        return cls
+    if is_parametrized(cls):
+        base = _synchronized(cls.__base__)
+        return base and parametrized(cls, base)
+    if cls is nn.SyncBatchNorm:
+        return SyncBatchNorm
+    if issubclass(cls, nn.SyncBatchNorm) or replaces_forward(cls, (_OurBatchNorm,)):
+        return None
+    return _synced(cls)
+
+
+def _reverted(cls: type) -> type | None:
+    """Return the class that is not synchronized for one that is; None for others."""
+    if is_parametrized(cls):
+        base = _reverted(cls.__base__)
+        return base and parametrized(cls, base)
+    if cls in (SyncBatchNorm, nn.SyncBatchNorm):
+        return _AnyBatchNorm
+    return made_from(cls, _synced)
 
 
 @functools.cache
@@ -126,6 +161,5 @@ def _synced(cls: type) -> type:
             "__module__": __name__,
             **made_by(_synced, cls),
             "_check_input_dim": cls._check_input_dim,
-            "converted_from": cls,
         },
     )

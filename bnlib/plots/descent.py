@@ -20,9 +20,9 @@ def descent_path(ax: Axes, hessian: ArrayLike, path: ArrayLike, meaning: str) ->
     ----------
     ax : matplotlib.axes.Axes
         Where to draw; limits and equal units on both axes are set.
-    hessian : array_like of shape (2, 2)
+    hessian : array_like, shape (2, 2)
         Symmetric, with positive eigenvalues.
-    path : array_like of shape (t, 2)
+    path : array_like, shape (t, 2)
         Distances of the parameters from the minimum, first step to last.
     meaning : str
         A key of `bnlib.plots.LINES`.

@@ -56,15 +56,15 @@ def layer_histograms(
     ValueError
         If the three sequences differ in length.
     """
-    axes = np.ravel(axes)
-    if not len(axes) == len(values) == len(titles):
+    panels = list(np.ravel(np.asarray(axes, dtype=object)))
+    if not len(panels) == len(values) == len(titles):
         raise ValueError(
             "values, titles: expected one for each of the axes, "
-            f"got {len(values)} and {len(titles)} for {len(axes)}"
+            f"got {len(values)} and {len(titles)} for {len(panels)}"
         )
     color = line_style(meaning)["color"]
     patches = []
-    for ax, layer, title in zip(axes, values, titles, strict=True):
+    for ax, layer, title in zip(panels, values, titles, strict=True):
         layer = np.ravel(layer)
         shares = np.full(layer.size, 1 / layer.size)
         _, _, (patch,) = ax.hist(
@@ -90,7 +90,7 @@ def points(
         Where to draw; set its limits, scale and axis labels before.
     groups : sequence of g str
         Names of the groups along the horizontal axis.
-    samples : mapping of str to array_like of shape (k, g)
+    samples : mapping of str to array_like, shape (k, g)
         Meaning -> one row a seed.
     labels : mapping of str to str
         Meaning -> text right of the last group.
@@ -146,7 +146,7 @@ def heat_map(
     ----------
     ax : matplotlib.axes.Axes
         Where to draw.
-    values : array_like of shape (r, c)
+    values : array_like, shape (r, c)
         The numbers; the first row is on top. A cell that is not finite stays empty.
     rows, columns : sequence of str
         r and c names.
@@ -170,8 +170,9 @@ def heat_map(
         raise ValueError(f"values: expected shape {(len(rows), len(columns))}, got {values.shape}")
     low, high = limits if limits is not None else (values.min(), values.max())
     mesh = ax.pcolormesh(values, vmin=low, vmax=high, edgecolor="face", linewidth=0.2)
+    missing = np.ma.getmaskarray(values)
     for (i, j), value in np.ndenumerate(values):
-        if values.mask is not np.ma.nomask and values.mask[i, j]:
+        if missing[i, j]:
             continue
         is_light = np.dot(mesh.to_rgba(value)[:3], _LUMA) > 0.5
         ax.text(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -22,12 +24,12 @@ def project(points: ArrayLike) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    points : array_like of shape (..., 3)
+    points : array_like, shape (..., 3)
         Values of one feature in a mini-batch of m = 3.
 
     Returns
     -------
-    ndarray of shape (..., 2)
+    array, shape (..., 2)
         Coordinates on the page (an orthographic projection).
     """
     right, back, up = np.moveaxis(np.asarray(points) @ _BASIS.T, -1, 0)
@@ -44,7 +46,7 @@ def sphere_and_plane(ax: Axes, x: ArrayLike) -> Line2D:
     ----------
     ax : matplotlib.axes.Axes
         Where to draw; its axes are switched off.
-    x : array_like of shape (p, 3)
+    x : array_like, shape (p, 3)
         p mini-batches of three values of one feature, none of them constant; two or three are
         enough. Values within -2 to 2 fit the figure.
 
@@ -79,7 +81,7 @@ def sphere_and_plane(ax: Axes, x: ArrayLike) -> Line2D:
         color = line_style(meaning)["color"]
         (points,) = ax.plot(*stage.T, MARKERS[meaning], color=color)
         offset = _NAME_DISTANCES * direction / np.linalg.norm(direction)
-        style = {"color": color, "ha": "center", "va": "center", "size": "large"}
+        style: dict[str, Any] = {"color": color, "ha": "center", "va": "center", "size": "large"}
         ax.annotate(text, stage[0], offset, textcoords="offset points", **style)
     return points
 
@@ -96,13 +98,13 @@ def _draw_surfaces(ax: Axes) -> None:
         ax.plot(*project(half @ _BASIS[:2]).T, color=line_style("batch")["color"], linestyle=style)
     top = project(1.5 * _RADIUS * _BASIS[2])
     _draw_arrow(ax, np.zeros(2), top, reference)
-    ax.text(*top, "  (1, 1, 1)", color=reference, va="center")
+    ax.text(top[0], top[1], "  (1, 1, 1)", color=reference, va="center")
     text = r"plane $x_1+x_2+x_3=0$"
     ax.text(-_RADIUS, plane[:, 1].min(), text, color=reference, ha="right", va="top")
     edge = _RADIUS * np.array([-np.cos(np.pi / 4), np.sin(np.pi / 4)])
-    ax.text(*edge, r"radius $\sqrt{3}$ ", color=reference, ha="right", va="bottom")
+    ax.text(edge[0], edge[1], r"radius $\sqrt{3}$ ", color=reference, ha="right", va="bottom")
 
 
 def _draw_arrow(ax: Axes, tail: NDArray, head: NDArray, color: str) -> None:
-    style = {"arrowstyle": "->", "mutation_scale": 10, "shrinkA": 3, "shrinkB": 3}
-    ax.add_patch(FancyArrowPatch(tail, head, color=color, **style))
+    style: dict[str, Any] = {"arrowstyle": "->", "mutation_scale": 10, "shrinkA": 3, "shrinkB": 3}
+    ax.add_patch(FancyArrowPatch(tuple(tail), tuple(head), color=color, **style))

@@ -21,7 +21,7 @@ def image_rows(
     ----------
     ax : matplotlib.axes.Axes
         Where to draw; its frame is switched off.
-    rows : mapping of str to array_like of shape (n, h, w)
+    rows : mapping of str to array_like, shape (n, h, w)
         Name -> images, the first row on top.
     limits : tuple of two floats
         The values that are black and white; what lies outside looks like the nearer of them.

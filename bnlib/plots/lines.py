@@ -27,9 +27,9 @@ def band(
     ----------
     ax : matplotlib.axes.Axes
         Where to draw.
-    x : array_like of shape (t,)
+    x : array_like, shape (t,)
         Steps, layers, ...
-    samples : array_like of shape (k, t)
+    samples : array_like, shape (k, t)
         One row a seed.
     meaning : str
         A key of `bnlib.plots.LINES`.
@@ -67,9 +67,9 @@ def plot_bands(
     ----------
     ax : matplotlib.axes.Axes
         Where to draw; set its limits, scales and axis labels before.
-    x : array_like of shape (t,)
+    x : array_like, shape (t,)
         Steps.
-    samples : mapping of str to array_like of shape (k, t)
+    samples : mapping of str to array_like, shape (k, t)
         Meaning -> one row a seed.
     labels : mapping of str to str
         Meaning -> text at the end of the line.
@@ -116,7 +116,7 @@ def label_ends(
     distance (an isotonic regression), then moved inside the axes.
     """
     if lines is None:
-        lines = [line for line in ax.get_lines() if not line.get_label().startswith("_")]
+        lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
     if not lines:
         raise ValueError("lines: expected at least one line with a label, got none")
     ends = [_last_point(line) for line in lines]
@@ -124,7 +124,7 @@ def label_ends(
         ends = [(ax.get_xlim()[1], y) for _, y in ends]
     labels = [
         ax.annotate(
-            line.get_label(),
+            str(line.get_label()),
             xy=end,
             xytext=(_LABEL_OFFSET, 0),
             textcoords="offset points",
@@ -134,7 +134,9 @@ def label_ends(
         )
         for line, end in zip(lines, ends, strict=True)
     ]
-    ax.figure.draw_without_rendering()  # lays the axes out, so that heights in pixels are final
+    figure = ax.get_figure(root=True)
+    assert figure is not None  # axes that hold lines are on one
+    figure.draw_without_rendering()  # lays the axes out, so that heights in pixels are final
     heights = ax.transData.transform(ends)[:, 1]
     gap = _LABEL_PADDING * max(label.get_window_extent().height for label in labels)
     shifts = (_spread(heights, gap, ax.bbox.y0, ax.bbox.y1) - heights) * 72 / ax.figure.dpi
@@ -148,7 +150,8 @@ def _last_point(line: Line2D) -> tuple[float, float]:
     finite = points[np.isfinite(points).all(axis=1)]
     if len(finite) == 0:
         raise ValueError(f"lines: expected finite points in {line.get_label()!r}, got none")
-    return tuple(finite[-1])
+    x, y = finite[-1]
+    return x, y
 
 
 def _spread(heights: NDArray, gap: float, bottom: float, top: float) -> NDArray:

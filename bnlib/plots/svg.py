@@ -7,6 +7,8 @@ import re
 from xml.etree import ElementTree
 
 import matplotlib
+import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.collections import Collection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -77,22 +79,21 @@ def _crop(fig: Figure) -> Bbox:
 
 
 def _rasterize_large_artists(fig: Figure) -> None:
-    sizes = {artist: _count_points(artist) for artist in fig.findobj(_is_data)}
+    sizes = {artist: _count_points(artist) for artist in fig.findobj()}
     if sum(sizes.values()) > MAX_VECTOR_POINTS:
         for artist, size in sizes.items():
             if size > _LARGE_ARTIST_POINTS:
                 artist.set_rasterized(True)
 
 
-def _is_data(artist: object) -> bool:
-    return isinstance(artist, Line2D | Collection)
-
-
-def _count_points(artist: Line2D | Collection) -> int:
+def _count_points(artist: Artist) -> int:
+    """Count the points of a line or a collection; 0 for what is neither."""
     if isinstance(artist, Line2D):
-        return len(artist.get_xydata())
-    vertices = sum(len(path.vertices) for path in artist.get_paths())
-    return max(len(artist.get_offsets()), vertices)
+        return len(np.asarray(artist.get_xydata()))
+    if isinstance(artist, Collection):
+        vertices = sum(len(np.asarray(path.vertices)) for path in artist.get_paths())
+        return max(len(np.asarray(artist.get_offsets())), vertices)
+    return 0
 
 
 def _adapt(element: ElementTree.Element, name: str) -> None:

@@ -17,7 +17,7 @@ from bnlib.nn.decorrelated_batch_norm import _DecorrelatedBatchNorm
 from bnlib.nn.frozen_batch_norm import _FrozenBatchNorm
 from bnlib.nn.split_batch_norm import _SplitBatchNorm
 from bnlib.surgery._family import TOLERANCE, holds_running_mean, of_many_sizes
-from bnlib.surgery._modules import LINEAR_LAYERS
+from bnlib.surgery._modules import LINEAR_LAYERS, hooks_of
 
 OWN_FORWARD = (
     nn.Linear,
@@ -125,8 +125,8 @@ def check_norm(norm: nn.Module) -> None:
         raise NotExactError("it has no running statistics and depends on the mini-batch")
     if norm.training and isinstance(norm, _NormBase) and not isinstance(norm, _FrozenBatchNorm):
         raise NotExactError("it is in train mode, where it depends on the mini-batch: call eval()")
-    if norm._forward_hooks or norm._forward_pre_hooks:
-        raise NotExactError("it has forward hooks, which would be lost")
+    if hooks := hooks_of(norm):
+        raise NotExactError(f"it has {' and '.join(hooks)}, which would be lost")
     if others := _further_inputs(norm):
         raise NotExactError(f"its output depends on a further input: {', '.join(others)}")
     variance = "running_cov" if isinstance(norm, _DecorrelatedBatchNorm) else "running_var"
@@ -184,8 +184,8 @@ def check_layer(layer: nn.Module, name: str) -> None:
             "torch.nn.utils.weight_norm or by pruning: call remove_weight_norm, "
             "remove_spectral_norm or prune.remove first"
         )
-    if layer._forward_hooks or layer._forward_pre_hooks:
-        raise NotExactError(f"{name} has forward hooks, which would see other values")
+    if hooks := hooks_of(layer):
+        raise NotExactError(f"{name} has {' and '.join(hooks)}, which would see other values")
     if layer.weight.is_complex() or not layer.weight.is_floating_point():
         raise NotExactError(f"{name} has weights of type {layer.weight.dtype}")
 

@@ -212,12 +212,21 @@ def put_back(norm: nn.Module, mean: Tensor, var: Tensor) -> None:
         buffer.copy_(value.view_as(buffer))
 
 
+def _is_iterable(loader: object) -> bool:
+    return isinstance(loader, Iterable) or hasattr(loader, "__getitem__")
+
+
 class Batches:
     """The first `max_batches` batches of a loader, with a progress bar."""
 
     def __init__(self, loader: Iterable[Any], max_batches: int | None, progress: bool) -> None:
         if max_batches is not None:
             _check.integer("max_batches", max_batches, 1)
+        if isinstance(loader, Tensor | Mapping | str) or not _is_iterable(loader):
+            raise TypeError(
+                "loader: expected an iterable of batches, such as a DataLoader or a list, got "
+                f"{type(loader).__name__}; for a single batch x, write [x]"
+            )
         self._loader, self._max, self._progress = loader, max_batches, progress
 
     def __iter__(self) -> Iterator[Any]:

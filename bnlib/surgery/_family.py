@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from bnlib import nn as bnn
+from bnlib.nn._classes import refuse_paused
 from bnlib.nn.batch_norm import _BatchNorm as _OurBatchNorm
 from bnlib.nn.batch_renorm import _BatchRenorm
 from bnlib.nn.conditional_batch_norm import _ConditionalBatchNorm
@@ -73,6 +74,7 @@ def split(module: nn.Module) -> tuple[nn.Module, list[nn.Module]] | None:
 
 def check_statistics(module: nn.Module, name: str) -> None:
     """Refuse a batch norm of a class that is not known to normalize what it is given."""
+    refuse_paused({name: module})
     known = is_plain(module) or is_relative(module)
     if not known and split(module) is None and not _keeps_statistics_of_its_input(module):
         raise ValueError(

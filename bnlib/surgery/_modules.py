@@ -102,6 +102,15 @@ def warn_of_others(model: nn.Module) -> None:
         )
 
 
+def hooks_of(module: nn.Module) -> list[str]:
+    """Return the kinds of hooks that a module has, such as "forward pre hooks"."""
+    return [
+        attribute.strip("_").replace("_", " ")
+        for attribute, hooks in vars(module).items()
+        if attribute.endswith("_hooks") and hooks
+    ]
+
+
 def substitute(model: nn.Module, exchanges: Mapping[nn.Module, nn.Module]) -> nn.Module:
     """Put each value in the place of its key, under all names; return the root."""
     for parent in list(model.modules()):

@@ -69,7 +69,7 @@ class FoldReport:
 
     def __str__(self) -> str:
         lines = [f"folded {name} into {layer}" for name, layer in self.folded.items()]
-        lines += [f"left {name}: {reason}" for name, reason in self.left.items()]
+        lines += [f"left {name or 'the model'}: {reason}" for name, reason in self.left.items()]
         if not lines:
             seen = say(Counter(self.others)) or "no other norm"
             return f"found no batch norm; saw {seen}"
@@ -213,6 +213,8 @@ def fold(
         return Folded(result, report)
     for name, norm in norms.items():
         try:
+            if norm is model:
+                raise NotExactError("it is the whole model: no layer stands next to it")
             check_norm(norm)
         except NotExactError as reason:
             report.left[name] = str(reason)

@@ -40,8 +40,9 @@ def freeze(
     TypeError
         If `model` is no module or `layers` is a string.
     ValueError
-        If there is no such batch norm, one has no running statistics to be frozen at, or is of a
-        class that does more to its input than a batch norm does.
+        If there is no such batch norm, one has no running statistics to be frozen at, has them
+        paused (:func:`~bnlib.surgery.pause_statistics`), or is of a class that does more to its
+        input than a batch norm does.
 
     See Also
     --------

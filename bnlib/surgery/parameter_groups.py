@@ -47,6 +47,11 @@ def parameter_groups(
 
     Notes
     -----
+    The magnitudes of ``torch.nn.utils.parametrizations.weight_norm`` have as many axes as the
+    weight and decay with it, unless ``dim=None`` makes them one scalar. They are the lengths of its
+    rows, so that to decay them is to decay the weight; the decay of the directions changes only
+    the effective learning rate.
+
     The function goes by the axes of the parameters. So call it before a wrapper flattens them to
     vectors, as ``FullyShardedDataParallel`` does without ``use_orig_params=True``.
 

@@ -81,11 +81,12 @@ def recalibrate(
     Raises
     ------
     TypeError
-        If a batch is of another form, `layerwise` is to read an iterator, or `max_batches` is no
-        integer.
+        If `loader` is a single tensor or a dict, a batch is of another form, `layerwise` is to read
+        an iterator, or `max_batches` is no integer.
     ValueError
         If there is no batch norm to set, or one of a class that does more to its input than a batch
-        norm does; if the loader is empty, a batch gives a single value a channel, an input is not
+        norm does, or whose statistics are paused (:func:`~bnlib.surgery.pause_statistics`); if the
+        loader is empty, a batch gives a single value a channel, an input is not
         finite, or statistics are too large for the type of their buffers (a float16 ends at 65504).
     RuntimeError
         If it failed on another process of the group, or if `layerwise` finds no order, as a batch
@@ -128,11 +129,11 @@ def recalibrate(
         check_statistics(batch_norm, name)
     if layers is None:
         warn_of_others(model)
+    batches = Batches(loader, max_batches, progress)
     if layerwise and isinstance(loader, Iterator):
         raise TypeError(
             "layerwise reads the data once a layer: give a data loader or a list, not an iterator"
         )
-    batches = Batches(loader, max_batches, progress)
     show = functools.partial(forward or show_batch, model)
     collector = Collector(targets, show, unbiased=unbiased, group=group)
     old = {name: [buffer.clone() for buffer in statistics(bn)] for name, bn in targets.items()}

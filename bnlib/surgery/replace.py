@@ -18,7 +18,7 @@ from bnlib.nn import DyT, ScaleNorm, _check
 from bnlib.nn.decorrelated_batch_norm import _DecorrelatedBatchNorm
 from bnlib.nn.split_batch_norm import _SplitBatchNorm
 from bnlib.surgery._family import NORMS, axes, inputs, is_plain, is_relative, split
-from bnlib.surgery._modules import has_statistics, select_batch_norms, substitute
+from bnlib.surgery._modules import has_statistics, hooks_of, select_batch_norms, substitute
 from bnlib.surgery.freeze import freeze_as, is_frozen
 
 Factory = Callable[[nn.Module], nn.Module]
@@ -28,6 +28,7 @@ FEWEST_CHANNELS = 2
 FEWEST_FEATURES = 8
 """Of a group on data that may lack spatial axes; a group of two is left with one bit, +1 or -1."""
 
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 FEATURES_LAST = (nn.LayerNorm, nn.RMSNorm, ScaleNorm, DyT)
 
 
@@ -64,11 +65,16 @@ def replace(model: nn.Module, factory: Factory, layers: Collection[str] | None =
         module.
     ValueError
         If there is no such batch norm; if one does more than normalize, and what it does could not
-        be kept; if it takes a mask or a condition that the new module does not take, or has hooks;
-        or if the factory refuses it.
+        be kept; if it takes a mask or a condition that the new module does not take; if it has
+        hooks of any kind, or shares a parameter with other modules, and the new module has another
+        one instead; or if the factory refuses it.
 
     Notes
     -----
+    The factory is given batch norms of the copy, and those of this package hand their parameters
+    on as they are, so that what was shared is shared. One of your own can do the same,
+    ``new.weight = batch_norm.weight``.
+
     A batch norm with children behind it, such as timm's ``BatchNormAct2d`` with its `drop` and
     `act`, becomes a ``torch.nn.Sequential`` of the new module and these children, which then is in
     the names of the state dict.
@@ -85,11 +91,12 @@ def replace(model: nn.Module, factory: Factory, layers: Collection[str] | None =
     _check_factory(factory)
     names = list(select_batch_norms(model, layers))
     result = copy.deepcopy(model)
+    holders = _holders(result)
     exchanges = {}
     for name in names:
         batch_norm = result.get_submodule(name)
         try:
-            exchanges[batch_norm] = _exchange(batch_norm, factory)
+            exchanges[batch_norm] = _exchange(batch_norm, factory, holders)
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{name or 'the model'}: {error}") from error
@@ -110,7 +117,19 @@ def _check_factory(factory: object) -> None:
         raise TypeError(f"factory: expected a function from module to module, got {factory!r}")
 
 
-def _exchange(batch_norm: nn.Module, factory: Factory) -> nn.Module:
+def _holders(model: nn.Module) -> dict[nn.Parameter, list[str]]:
+    """Return the names of each parameter: several where modules share it."""
+    holders: dict[nn.Parameter, list[str]] = {}
+    for name, module in model.named_modules():
+        for key, parameter in module._parameters.items():
+            if parameter is not None:
+                holders.setdefault(parameter, []).append(f"{name}.{key}".strip("."))
+    return holders
+
+
+def _exchange(
+    batch_norm: nn.Module, factory: Factory, holders: dict[nn.Parameter, list[str]]
+) -> nn.Module:
     """Return what takes the place of one batch norm, with all that stands behind it there."""
     plain, behind = _take_apart(batch_norm)
     new = factory(plain)
@@ -124,6 +143,9 @@ def _exchange(batch_norm: nn.Module, factory: Factory) -> nn.Module:
             f"a {type(plain).__name__} is called with {names}, a {type(new).__name__} takes its "
             "input alone"
         )
+    if hooks := hooks_of(batch_norm):
+        raise ValueError(f"it has {' and '.join(hooks)}, which would be lost: remove them first")
+    _check_shared(plain, new, holders)
     new.train(plain.training)
     if is_frozen(batch_norm) and isinstance(new, nn.modules.batchnorm._BatchNorm):
         freeze_as(new, batch_norm)
@@ -134,10 +156,22 @@ def _exchange(batch_norm: nn.Module, factory: Factory) -> nn.Module:
     return whole
 
 
+def _check_shared(
+    batch_norm: nn.Module, new: nn.Module, holders: dict[nn.Parameter, list[str]]
+) -> None:
+    """Refuse a new module with a parameter of its own in the place of one that is shared."""
+    for key, old in batch_norm.named_parameters(recurse=False):
+        there = [p for name, p in new.named_parameters() if name.split(".")[-1] == key]
+        if len(holders[old]) > 1 and any(parameter is not old for parameter in there):
+            raise ValueError(
+                f"its {key} is shared, {' = '.join(holders[old])}, and the new "
+                f"{type(new).__name__} has one of its own: assign batch_norm.{key} to it in a "
+                "factory, or end the sharing first"
+            )
+
+
 def _take_apart(batch_norm: nn.Module) -> tuple[nn.Module, list[nn.Module]]:
     """Return a batch norm, and the modules behind it, of which a subclass may have some."""
-    if batch_norm._forward_hooks or batch_norm._forward_pre_hooks:
-        raise ValueError("it has forward hooks, which would be lost: remove them first")
     inside = next(batch_norm.children(), None)  # a relative has none but parametrizations
     if is_plain(batch_norm) or (is_relative(batch_norm) and inside is None):
         return batch_norm, []
@@ -167,10 +201,11 @@ def to(cls: type[nn.Module], **options: Any) -> Factory:
     -------
     callable
         From a batch norm to a module of `cls` with as many channels. What has a meaning there stays
-        and is not given in the options: eps, momentum, dtype, device, weight and bias with their
-        ``requires_grad``, the process group, and, where `cls` is a batch norm, running statistics
-        and their counter. A split batch norm gets them for each stream, a decorrelated one a
-        diagonal covariance, and so all batch norms go on to compute the same in eval mode.
+        and is not given in the options: eps, momentum, dtype, device, weight and bias, the process
+        group, and, where `cls` is a batch norm, running statistics and their counter. Weight and
+        bias are the same objects as before. A split batch norm gets copies for each stream, a
+        decorrelated one a diagonal covariance, and so all batch norms go on to compute the same in
+        eval mode.
 
     Raises
     ------
@@ -207,9 +242,19 @@ def to(cls: type[nn.Module], **options: Any) -> Factory:
         _check_data(kind, batch_norm)
         accepted = _arguments(kind)
         kept = {k: v for k, v in _options_of(batch_norm, kind).items() if k in accepted}
-        new = kind(**(kept | options))
-        for norm in new.streams if isinstance(new, _SplitBatchNorm) else [new]:
-            _take_over(norm, batch_norm)
+        try:
+            new = kind(**(kept | options))
+        except TypeError as error:
+            if unknown := [name for name in options if name not in accepted]:
+                raise TypeError(
+                    f"to({cls.__name__}, ...): expected options among {accepted}, got {unknown}"
+                ) from error
+            raise
+        if not isinstance(new, _SplitBatchNorm):
+            _take_over(new, batch_norm)
+            return new
+        for norm in new.streams:
+            _take_over(norm, copy.deepcopy(batch_norm))
         return new
 
     return factory
@@ -349,16 +394,17 @@ def _check_data(kind: type, batch_norm: nn.Module) -> None:
         )
 
 
-def _arguments(cls: type) -> set[str]:
+def _arguments(cls: type) -> list[str]:
     """Return the names of the arguments of a class, with those that it hands on to its bases."""
-    names = _arguments(cls.norm) if issubclass(cls, _SplitBatchNorm) else set()
-    for base in cls.__mro__:
+    names: list[str] = []
+    streams = cls.norm.__mro__ if issubclass(cls, _SplitBatchNorm) else ()
+    for base in (*cls.__mro__, *streams):
         if "__init__" in vars(base):
-            parameters = inspect.signature(base.__init__).parameters
-            names |= parameters.keys()
-            if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+            _, *parameters = inspect.signature(base.__init__).parameters.values()
+            names += [p.name for p in parameters if p.kind not in VARIADIC]
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
                 break
-    return names
+    return list(dict.fromkeys(names))
 
 
 def _options_of(batch_norm: nn.Module, kind: type) -> dict[str, Any]:
@@ -388,15 +434,12 @@ def _options_of(batch_norm: nn.Module, kind: type) -> dict[str, Any]:
 
 
 def _take_over(new: nn.Module, batch_norm: nn.Module) -> None:
-    """Copy parameters and, to a batch norm, running statistics, each in its own type."""
+    """Hand on parameters and, to a batch norm, copies of running statistics, each in its type."""
     for key in ("weight", "bias"):
         old, there = getattr(batch_norm, key), getattr(new, key, None)
         if old is None or there is None or old.shape != there.shape:
             continue
-        value = old.detach().clone()
-        if isinstance(there, nn.Parameter):
-            value = nn.Parameter(value, old.requires_grad)
-        setattr(new, key, value)
+        setattr(new, key, old if isinstance(there, nn.Parameter) else old.detach().clone())
     keeps = isinstance(new, _NormBase) and not isinstance(new, _InstanceNorm)
     if not (keeps and has_statistics(new) and has_statistics(batch_norm)):
         return

@@ -1,22 +1,15 @@
-import itertools
-
 import numpy as np
 import pytest
 import torch
+from pairs import pairwise
 from random_inputs import SEED
 
 from bnlib.layers import Conv2d
 
-GRID = [
-    (kernel, stride, padding, groups)
-    for kernel, stride, padding, groups in itertools.product(
-        (1, 3, (2, 3)), (1, 2, (2, 1)), (0, 1, (0, 2)), (1, 2, 4)
-    )
-]
+CASES = pairwise((1, 3, (2, 3)), (1, 2, (2, 1)), (0, 1, (0, 2)), (1, 2, 4), (True, False))
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding", "groups"), GRID)
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("kernel", "stride", "padding", "groups", "training"), CASES)
 def test_equals_torch(agrees, rng, kernel, stride, padding, groups, training):
     layer = Conv2d(4, 8, kernel, rng=rng, stride=stride, padding=padding, groups=groups)
     layer.parameters["bias"][...] = rng.standard_normal(8)

@@ -69,6 +69,14 @@ def test_gradients_reach_only_the_classes_of_the_mini_batch():
     assert (module.weight_delta.grad[:3] != 0).all()
 
 
+def test_autocast_does_not_round_the_mixture_of_an_embedding():
+    module = layer("1d").float().eval()
+    x, z = torch.randn(6, 3), torch.eye(4)[LABELS] / 3
+    expected = module(x, z)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(module(x, z), expected, rtol=0, atol=0)
+
+
 def test_reset_parameters():
     module = layer("1d")
     module.reset_parameters()

@@ -389,6 +389,34 @@ def test_parametrized_layers_are_exchanged_each_for_itself(way):
     assert type(net[1]) is target.LayerNorm
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("library", [nn, bnn])
+@pytest.mark.parametrize("name", ["BatchNorm1d", "SyncBatchNorm"])
+def test_parametrizations_outlive_synchronization_and_its_end(library, name, when):
+    twos, x = torch.full((3,), 2.0), torch.randn(5, 3)
+    expected = nn.functional.batch_norm(x, None, None, twos, training=True)
+    for reverted_first in (True, False):
+        net = nn.Sequential(getattr(library, name)(3))
+        plain = type(net[0])
+        if when == "after":
+            bnn.convert_sync_batchnorm(net)
+        parametrize.register_parametrization(net[0], "weight", Double())
+        bnn.convert_sync_batchnorm(net)
+        assert isinstance(net[0], bnn.SyncBatchNorm)
+        assert distance(copy.deepcopy(net)(x), expected) < 1e-5
+        ends = [bnn.revert_sync_batchnorm, remove_parametrization]
+        for end in ends if reverted_first else reversed(ends):
+            end(net)
+            assert torch.equal(net[0].weight, twos)
+            assert distance(net(x), expected) < 1e-5
+        assert not isinstance(net[0], bnn.SyncBatchNorm | nn.SyncBatchNorm)
+        assert name == "SyncBatchNorm" or type(net[0]) is plain
+
+
+def remove_parametrization(net):
+    parametrize.remove_parametrizations(net[0], "weight")
+
+
 def test_parametrized_relative_stays():
     layer = parametrize.register_parametrization(bnn.GhostBatchNorm1d(3), "weight", Double())
     with pytest.warns(UserWarning, match=r"ParametrizedGhostBatchNorm1d\) stays"):

@@ -204,13 +204,51 @@ def test_fx_does_not_record_hooks_twice(name, register):
     model = nn.Sequential(getattr(bnn, name)(*args, **options)).eval()
     getattr(model[0], register)(HOOKS[register])
     x = torch.randn(shape)
-    if name not in ROWS_AND_GROUPS:
+    if register == "register_forward_pre_hook" and name not in ROWS_AND_GROUPS:
         with pytest.raises(NotImplementedError, match=r"call bnlib\.nn\.to_torch first"):
             torch.fx.symbolic_trace(model)
         traced = torch.fx.symbolic_trace(bnn.to_torch(copy.deepcopy(model)))
     else:
         traced = torch.fx.symbolic_trace(model)
     torch.testing.assert_close(traced(x), model(x))
+
+
+@pytest.mark.parametrize("library", [nn, bnn])
+@pytest.mark.parametrize("name", CASES)
+def test_fx_leaves_forward_hooks_to_the_node(name, library):
+    args, options, shape = CASES[name]
+    model, seen = nn.Sequential(getattr(library, name)(*args, **options)), []
+    model[0].register_forward_hook(lambda module, args, output: seen.append("first"))
+    model[0].register_forward_hook(
+        lambda module, args, kwargs, output: seen.append("second"), with_kwargs=True
+    )
+    traced = torch.fx.symbolic_trace(model)
+    assert seen == []
+    assert [n.target for n in traced.graph.nodes if n.op != "placeholder"] == ["0", "output"]
+    for run in (traced, model):
+        run(torch.randn(shape))
+        assert seen == ["first", "second"]
+        seen.clear()
+
+
+class CallsForward(nn.Module):
+    """Calls the forward of its norm alone, which passes over the hooks."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = bnn.BatchNorm1d(3)
+        self.norm.register_forward_hook(lambda module, args, output: 2 * output)
+
+    def forward(self, x):
+        return self.norm.forward(x)
+
+
+def test_fx_does_not_add_hooks_that_no_call_has():
+    model = CallsForward()
+    hooks = dict(model.norm._forward_hooks)
+    with pytest.raises(NotImplementedError, match="its forward is called without"):
+        torch.fx.symbolic_trace(model)
+    assert dict(model.norm._forward_hooks) == hooks
 
 
 def test_fx_records_a_pruned_layer_as_one_node():

@@ -92,3 +92,9 @@ def test_batch_statistics_of_the_family():
         bnn.GhostBatchNorm1d(4, ghost_size=3),
     ):
         torch.testing.assert_close(use_batch_statistics(norm.eval())(x), norm.train()(x))
+
+
+def test_a_tensor_is_no_loader():
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    with pytest.raises(TypeError, match=r"got Tensor; for a single batch x, write \[x\]"):
+        adapt(model, torch.randn(6, 4))

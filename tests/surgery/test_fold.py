@@ -434,8 +434,8 @@ class Standardized(nn.Conv2d):
         return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
 
 
-def hooked(module):
-    module.register_forward_hook(lambda module, args, output: output)
+def hooked(module, register="register_forward_hook"):
+    getattr(module, register)(lambda *args: None)
     return module
 
 
@@ -460,6 +460,16 @@ REFUSED_MODULES = {
     ),
     "hook on the layer": (hooked(nn.Conv2d(2, 2, 1)), nn.BatchNorm2d(2), "forward hooks"),
     "hook on the norm": (nn.Conv2d(2, 2, 1), hooked(nn.BatchNorm2d(2)), "forward hooks"),
+    "backward hook on the norm": (
+        nn.Conv2d(2, 2, 1),
+        hooked(nn.BatchNorm2d(2), "register_full_backward_hook"),
+        "backward hooks",
+    ),
+    "state dict hook on the norm": (
+        nn.Conv2d(2, 2, 1),
+        hooked(nn.BatchNorm2d(2), "register_state_dict_post_hook"),
+        "state dict hooks",
+    ),
     "not finite": (nn.Conv2d(2, 2, 1), poisoned(nn.BatchNorm2d(2)), "not finite"),
 }
 
@@ -471,6 +481,14 @@ def test_module_that_cannot_be_folded(case):
     norm.train(case == "train mode")
     _, report = fold(model, torch.randn(2, 2, 3, 3))
     assert reason in report.left["1"]
+
+
+@pytest.mark.parametrize("example", [None, torch.randn(3, 4)])
+def test_a_norm_that_is_the_whole_model_has_no_neighbour(example):
+    model = nn.BatchNorm1d(4).eval()
+    folded, report = fold(model, example)
+    assert str(report) == "left the model: it is the whole model: no layer stands next to it"
+    assert type(folded) is nn.BatchNorm1d
 
 
 def test_channels_on_another_axis_than_the_features():

@@ -40,6 +40,8 @@ def test_other_layers():
             "group": nn.GroupNorm(1, 2),
             "instance": nn.InstanceNorm1d(2, affine=True),
             "weight_norm": parametrizations.weight_norm(nn.Linear(2, 2)),
+            "weight_norm_conv": parametrizations.weight_norm(nn.Conv2d(2, 3, 3)),
+            "weight_norm_in_one": parametrizations.weight_norm(nn.Linear(2, 2), dim=None),
             "bias_norm": parametrizations.weight_norm(nn.Linear(2, 2), "bias", dim=None),
             "embedding": nn.Embedding(3, 2),
         }
@@ -53,6 +55,9 @@ def test_other_layers():
         "lstm.weight_hh_l0",
         f"weight_norm.{prefix}0",
         f"weight_norm.{prefix}1",
+        f"weight_norm_conv.{prefix}0",
+        f"weight_norm_conv.{prefix}1",
+        f"weight_norm_in_one.{prefix}1",
         "bias_norm.weight",
         "embedding.weight",
     }

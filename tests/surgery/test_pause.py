@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from bnlib import nn as bnn
-from bnlib.surgery import freeze, pause_statistics
+from bnlib.surgery import freeze, pause_statistics, recalibrate
 
 X = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0))
 
@@ -233,3 +233,25 @@ def test_what_the_first_norms_were_if_a_later_one_cannot_be_paused():
     with pytest.raises(TypeError, match="no subclass"), pause_statistics(model):
         pass
     assert [type(module) for module in model] == [nn.BatchNorm2d, Final]
+
+
+IN_PLACE = {
+    "freeze": freeze,
+    "recalibrate": lambda model: recalibrate(model, [X]),
+    "to_torch": bnn.to_torch,
+    "from_torch": bnn.from_torch,
+    "convert_sync_batchnorm": bnn.convert_sync_batchnorm,
+    "revert_sync_batchnorm": bnn.revert_sync_batchnorm,
+}
+
+
+@pytest.mark.parametrize("function", IN_PLACE)
+def test_what_changes_norms_in_place_says_that_they_are_paused(function):
+    kind = nn.BatchNorm2d if function == "from_torch" else bnn.SyncBatchNorm
+    model = nn.Sequential(kind(4))
+    paused = pytest.raises(ValueError, match="0 has its statistics paused: leave pause_statistics")
+    with pause_statistics(model), paused:
+        IN_PLACE[function](model)
+    assert type(model[0]) is kind
+    assert model.train()[0].training
+    assert int(model[0].num_batches_tracked) == 0

@@ -234,7 +234,9 @@ BAD_LOADERS = {
     "wrong shape": (lambda x: [x, x[:, :3]], RuntimeError, "shape"),
     "wrong type": (lambda x: [x, "abc"], TypeError, "forward=lambda"),
     "no tensor": (lambda x: [x, ()], TypeError, "not tuple"),
-    "no loader": (lambda x: 3, TypeError, "iterable"),
+    "no loader": (lambda x: 3, TypeError, "loader: expected an iterable of batches"),
+    "bare tensor": (lambda x: x, TypeError, r"got Tensor; for a single batch x, write \[x\]"),
+    "bare dict": (lambda x: {"input": x}, TypeError, r"got dict; .* write \[x\]"),
     "interrupted": (lambda x: interrupted(x), KeyboardInterrupt, "stop"),
 }
 

@@ -145,12 +145,81 @@ def test_refused():
         replace(nn.Sequential(nn.LayerNorm(2), bnn.FrozenBatchNorm2d(3)), layer_norm())
     with pytest.raises(ValueError, match=r"\['0'\] are no batch norms.*; 0 is a LayerNorm"):
         replace(nn.Sequential(nn.LayerNorm(2), nn.BatchNorm1d(3)), layer_norm(), ["0"])
-    model = nn.Sequential(nn.BatchNorm2d(4))
-    model[0].register_forward_hook(lambda module, args, output: -output)
-    with pytest.raises(ValueError, match="0: it has forward hooks"):
-        replace(model, layer_norm())
     with pytest.raises(ValueError, match="lazy parameters: run it once"):
         replace(nn.LazyBatchNorm2d(), layer_norm())
+
+
+@pytest.mark.parametrize(
+    ("register", "kind"),
+    [
+        ("register_forward_hook", "forward hooks"),
+        ("register_forward_pre_hook", "forward pre hooks"),
+        ("register_full_backward_hook", "backward hooks"),
+        ("register_full_backward_pre_hook", "backward pre hooks"),
+        ("register_state_dict_post_hook", "state dict hooks"),
+        ("register_state_dict_pre_hook", "state dict pre hooks"),
+        ("register_load_state_dict_pre_hook", "load state dict pre hooks"),
+        ("register_load_state_dict_post_hook", "load state dict post hooks"),
+    ],
+)
+def test_hooks_are_not_lost(register, kind):
+    model = nn.Sequential(nn.BatchNorm2d(4))
+    getattr(model[0], register)(lambda *args: None)
+    with pytest.raises(ValueError, match=f"0: it has {kind}, which would be lost"):
+        replace(model, layer_norm())
+    assert type(replace(model, lambda batch_norm: batch_norm)[0]) is nn.BatchNorm2d
+
+
+def test_a_batch_norm_that_was_lazy_has_no_hooks():
+    model = nn.Sequential(nn.LazyBatchNorm2d())
+    model(IMAGES)
+    assert type(replace(model, layer_norm())[0]) is nn.GroupNorm
+
+
+class Shared(nn.Module):
+    """Two batch norms with one weight, which another module has, too."""
+
+    def __init__(self, kind=nn.BatchNorm2d):
+        super().__init__()
+        self.norms = nn.Sequential(kind(6), kind(6))
+        self.norms[1].weight = self.norms[0].weight
+        self.gain = self.norms[0].weight
+
+
+@pytest.mark.parametrize(
+    "factory", [group_norm(2), layer_norm(), instance_norm(), to(bnn.GhostBatchNorm2d)]
+)
+def test_shared_parameters_stay_shared(factory):
+    model = Shared()
+    new = replace(model, factory)
+    assert new.norms[0].weight is new.norms[1].weight is new.gain
+    assert new.norms[0].bias is not new.norms[1].bias
+    assert new.gain is not model.gain
+    one = replace(model, factory, ["norms.1"])
+    assert one.norms[0].weight is one.norms[1].weight
+
+
+def test_shared_parameters_behind_which_an_activation_stands_stay_shared():
+    new = replace(Shared(BatchNormAct2d), group_norm(2))
+    assert new.norms[0][0].weight is new.norms[1][0].weight is new.gain
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [lambda norm: nn.GroupNorm(2, 6), to(bnn.SplitBatchNorm2d)],
+    ids=["one's own", "streams"],
+)
+def test_shared_parameters_that_would_part_are_refused(factory):
+    shared = r"its weight is shared, gain = norms\.0\.weight = norms\.1\.weight, and the new"
+    with pytest.raises(ValueError, match=f"norms.0: {shared}"):
+        replace(Shared(), factory)
+
+
+def test_a_batch_norm_under_two_names_is_replaced_by_one_module():
+    norm = nn.BatchNorm2d(6)
+    new = replace(nn.Sequential(norm, nn.ReLU(), norm), lambda norm: nn.GroupNorm(2, 6))
+    assert type(new[0]) is nn.GroupNorm
+    assert new[0] is new[2]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +238,12 @@ def test_refused():
         (lambda: to(nn.GroupNorm, num_groups=3), ValueError, "0: .*divisible"),
         (lambda: to(nn.LayerNorm), ValueError, r"0: .* on axis 1; layer_norm\(\)"),
         (lambda: to(bnn.MaskedBatchNorm1d), ValueError, "0: there is no MaskedBatchNorm2d"),
-        (lambda: to(bnn.GhostBatchNorm2d, ghost=2), TypeError, "0: .*'ghost'"),
+        (
+            lambda: to(bnn.GhostBatchNorm1d, ghost=2),
+            TypeError,
+            r"0: to\(GhostBatchNorm1d, .*among .*'ghost_size', .*'eps'.*, got \['ghost'\]",
+        ),
+        (lambda: to(bnn.SplitBatchNorm2d, stream=2), TypeError, "'streams'.*, got .'stream'."),
         (lambda: to(bnn.GhostBatchNorm2d, ghost_size=0), ValueError, "0: ghost_size"),
     ],
 )

@@ -17,7 +17,7 @@ from bnlib.experiments.engine import training
 from bnlib.experiments.records import cache
 from bnlib.experiments.records.cache import key, sweep, write_atomically
 
-TESTS = Path(__file__).parents[2]
+HELPERS = Path(slow_experiment.__file__).parent
 
 
 def configs(folder):
@@ -34,10 +34,10 @@ def assert_same(finished, folder):
 def start(folder, jobs):
     """Start a sweep of which config 2 waits, in a process group of its own."""
     (folder / "hold-2").touch()
-    command = [sys.executable, TESTS / "slow_experiment.py", "experiments", "run", "slow"]
+    command = [sys.executable, HELPERS / "slow_experiment.py", "experiments", "run", "slow"]
     command += ["--cache", folder / "cache", "--jobs", str(jobs), "--set", f"folder={folder}"]
     command += [f"index={index}" for index in range(4)]
-    paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    paths = os.pathsep.join([str(HELPERS.parents[1]), str(HELPERS)])
     process = subprocess.Popen(
         command,
         env=os.environ | {"PYTHONPATH": paths},

@@ -1,7 +1,7 @@
 """Build the wheel, use it in a fresh environment as it is, and run a notebook against it there.
 
-Usage: ``python tests/check_wheel.py``, or ``make wheel``. It takes some minutes: first the wheel
-is installed with the extra `torch` only, then with what a notebook needs.
+Usage: ``python tests/helpers/check_wheel.py``, or ``make wheel``. It takes some minutes: first the
+wheel is installed with the extra `torch` only, then with what a notebook needs.
 """
 
 import os
@@ -13,8 +13,8 @@ import venv
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-LEAN_USE = ROOT / "tests" / "lean_use.py"
+ROOT = Path(__file__).parents[2]
+LEAN_USE = ROOT / "tests" / "helpers" / "lean_use.py"
 NOTEBOOK = ROOT / "book" / "motivation.ipynb"  # needs no PyTorch
 RUN = """
 import pathlib, sys

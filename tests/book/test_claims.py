@@ -8,7 +8,7 @@ import pytest
 
 from bnlib.experiments.records.verdict import Verdict
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EXECUTE = [sys.executable, "tools/execute.py"]
+NBVAL = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "book"]
 BUILD = [
     shutil.which("jupyter-book", path=Path(sys.executable).parent),
     *("build", ".", "-W", "-n", "--keep-going", "-q"),
@@ -42,7 +43,8 @@ def set_library(folder, value):
 
 @pytest.fixture
 def book(tmp_path):
-    for name in ("_config.yml", "requirements.txt", "tools", "book/_ext", "book/_static"):
+    copied = "_config.yml", "requirements.txt", "tools", "book/_ext", "book/_static"
+    for name in (*copied, "book/conftest.py"):
         source, target = ROOT / name, tmp_path / name
         target.parent.mkdir(exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
@@ -104,6 +106,34 @@ def test_unchanged_notebook_is_executed_once(book):
     for command in (EXECUTE, BUILD, EXECUTE, BUILD):
         assert run(book, command).returncode == 0
     assert (book / "book" / "runs.txt").read_text("utf8") == "run\n"
+
+
+def test_notebook_that_nbval_executed_is_not_executed_again(ledger):
+    # `ledger`: outputs with metadata, which the build needs
+    page = ledger / "book" / "other.ipynb"
+    notebook = nbformat.read(page, 4)
+    notebook.cells.append(new_code_cell("with open('runs.txt', 'a') as f: print('run', file=f)"))
+    nbformat.write(notebook, page)
+    for command in ([*NBVAL, "--keep-outputs"], EXECUTE, BUILD):
+        result = run(ledger, command)
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert (ledger / "book" / "runs.txt").read_text("utf8") == "run\n"
+    assert values_on_page(ledger) == ["1.25"]
+    assert "More of it. supported other" in rows_on_page(ledger)
+
+
+def test_notebook_that_failed_in_nbval_is_executed_again(book):
+    write_page(book, "other", "number = 1", "assert number == 2", "number = 2")
+    assert run(book, [*NBVAL, "--keep-outputs"]).returncode == 1
+    result = run(book, EXECUTE)
+    assert "unchanged  book/index.ipynb" in result.stdout.replace("\\", "/")
+    assert "FAILED     book/other.ipynb" in result.stdout.replace("\\", "/")
+
+
+def test_nbval_alone_leaves_nothing_behind(book):
+    write_page(book, "index", "1 + 1")
+    assert run(book, NBVAL).returncode == 0
+    assert not (book / "_build").exists()
 
 
 @pytest.mark.skipif(os.cpu_count() == 1, reason="needs two cores")

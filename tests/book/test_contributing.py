@@ -10,7 +10,7 @@ import pytest
 
 import bnlib
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf8")
 PARTS = [
     module.name
