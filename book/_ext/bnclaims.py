@@ -1,7 +1,8 @@
 """The ledger: what people say, with the verdicts that the chapters computed in this very build.
 
 * ```` ```{claims} claims.yml ```` makes a table of the claims in that file: all of them in short,
-  or with `:show: tested` and `:show: planned` one of the two kinds in full.
+  or with `:show: planned` those without a verdict. With `:show: tested` it makes a card for each of
+  the others.
 * ``{verdict}`key` `` is the verdict alone, in a sentence.
 
 A chapter delivers a verdict with `bnlib.experiments.records.ledger.glue_verdict`. A verdict that no
@@ -27,6 +28,7 @@ from bnlib.experiments.records.verdict import Verdict
 
 LOGGER = logging.getLogger(__name__)
 PREFIX = "verdict-"  # of the glued names
+INF = float("inf")
 
 
 @dataclass(frozen=True)
@@ -50,51 +52,115 @@ def read_claims(path):
     return [Claim(**entry) for entry in yaml.safe_load(Path(path).read_text("utf8"))]
 
 
-def table(claims, show="short"):
-    """Return the table in Markdown, with a role for each verdict."""
+def listing(claims, show="short"):
+    """Return the claims in Markdown, with roles for what the chapters found.
+
+    "short" and "planned" are tables. "tested" is a card for each claim: the verdict comes first,
+    and the interval of each case is drawn.
+    """
+    if show == "tested":
+        return "\n".join(CARD.format(c=claim, numbers=_numbers(claim)) for claim in tested(claims))
     columns = {name: COLUMNS[name] for name in VIEWS[show]}
     rows = [columns, ["---"] * len(columns)]
-    for claim in claims:
-        if show == "short" or (show == "tested") == bool(claim.verdict):
-            rows.append([write(claim) for write in columns.values()])
+    for claim in claims if show == "short" else [c for c in claims if not c.verdict]:
+        rows.append([write(claim) for write in columns.values()])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _measured(claim):
-    unit = " %" if claim.percent else ""
-    return f"{claim.measured} {{verdict-numbers}}`{claim.verdict}{unit}`"
+def tested(claims):
+    """Return the claims that a chapter has measured."""
+    return [claim for claim in claims if claim.verdict]
 
 
-def _verdict(claim):
-    return f"{{verdict}}`{claim.verdict}`" if claim.verdict else "planned"
+def _numbers(claim):
+    return f"{{verdict-numbers}}`{claim.verdict}{' %' if claim.percent else ''}`"
 
 
+CARD = """\
+````{{container}} claim
+**{c.claim}** {{verdict}}`{c.verdict}`
+
+Who says so: {c.source}
+
+Where: {c.where}
+
+Measured: {c.measured} {numbers}
+````
+"""
 COLUMNS = {
     "The claim": lambda claim: claim.claim,
     "Who says so": lambda claim: claim.source,
-    "The claim, and who says so": lambda claim: f"**{claim.claim}** {claim.source}",
-    "What was measured": _measured,
-    "Verdict": _verdict,
+    "Verdict": lambda claim: f"{{verdict}}`{claim.verdict}`" if claim.verdict else "planned",
     "Where": lambda claim: claim.where,
-    "The verdict, and where": lambda claim: f"{_verdict(claim)} {claim.where}",
 }
 VIEWS = {
     "short": ("The claim", "Verdict", "Where"),
-    "tested": ("The claim, and who says so", "What was measured", "The verdict, and where"),
     "planned": ("The claim", "Who says so", "Where"),
+    "tested": (),
 }
+SIGNS = {
+    "supported": "yes",
+    "refuted": "no",
+    "no effect": "none",
+    "undecided": "open",
+    "cannot tell": "open",
+    "it depends on": "depends",
+}
+"""Beginning of an answer -> the class of its badge."""
+
+
+def badge(answer):
+    """Return the answer as a badge, whose colour and sign the style sheet knows."""
+    sign = next(sign for word, sign in SIGNS.items() if answer.startswith(word))
+    return nodes.strong("", answer, classes=["verdict", f"verdict-{sign}"])
+
+
+WIDTH, HEIGHT = 120, 12
+
+
+def interval(verdict, reach):
+    """Draw an interval, its effect and the margin, from -reach to reach; infinite ends are cut."""
+
+    def x(value):
+        return WIDTH / 2 * (1 + min(max(value / reach, -1), 1))
+
+    def across(left, right, y, height, kind):
+        return (
+            f'<rect class="{kind}" x="{x(left):.1f}" y="{y}" height="{height}" '
+            f'width="{max(x(right) - x(left), 1):.1f}"/>'
+        )
+
+    effect = verdict.effect
+    dot = f'<circle class="effect" cx="{x(effect):.1f}" cy="6" r="3"/>' if effect == effect else ""
+    return (
+        f'<svg class="interval" viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">'
+        + across(-verdict.margin, verdict.margin, 0, HEIGHT, "margin")
+        + across(verdict.low, verdict.high, 5, 2, "range")
+        + f"{dot}</svg>"
+    )
+
+
+def reach(verdicts):
+    """Return how far from 0 the drawings of some verdicts reach: beyond all finite ends."""
+    ends = (end for v in verdicts for end in (v.low, v.high, 1.5 * v.margin) if abs(end) < INF)
+    return 1.2 * max(map(abs, ends))
 
 
 def numbers(record, percent=False):
-    """Put a verdict's numbers into words: a line a case, and one that says how they came about."""
+    """Put a verdict's numbers into words: a line a case, and one that says how they came about.
+
+    Each line comes with the drawing of its interval, if it has one.
+    """
     factor, unit = (100, " %") if percent else (1, "")
     lines, designs = [], {}  # the keys of a dict keep their order
-    for case, fields in record["cases"].items():
-        verdict = Verdict(**fields)
+    verdicts = {case: Verdict(**fields) for case, fields in record["cases"].items()}
+    widest = reach(verdicts.values())
+    for case, verdict in verdicts.items():
         line = verdict.in_numbers(factor, unit)
-        lines.append(f"{case}: {line}, {verdict.answer}" if case else line)
+        words = f"{case}: {line}, {verdict.answer}" if case else line
+        lines.append((words, interval(verdict, widest)))
         margin = f"{factor * verdict.margin:g}{unit}"
-        designs[f"{verdict.seeds} seeds, 95 % intervals, margin {margin}"] = None
+        designs[f"{verdict.seeds} seeds, 95 % intervals, margin {margin}", ""] = None
     return [*lines, *designs]
 
 
@@ -118,13 +184,13 @@ class VerdictRole(SphinxRole):
 
 
 class Claims(SphinxDirective):
-    """The table of the claims in a file."""
+    """The claims in a file, as a table or as cards."""
 
     required_arguments = 1
     option_spec = {"show": lambda view: directives.choice(view, tuple(VIEWS))}  # noqa: RUF012
 
     def run(self):
-        """Write the table as Markdown and parse it."""
+        """Write them as Markdown and parse it."""
         relative, path = self.env.relfn2path(self.arguments[0])
         self.env.note_dependency(relative)
         self.env.note_dependency(__file__)
@@ -134,7 +200,7 @@ class Claims(SphinxDirective):
             raise self.error(f"claims: {error}") from error
         listed = {claim.verdict for claim in claims}
         self.env.metadata[self.env.docname]["bn_listed_verdicts"] = listed
-        lines = StringList(table(claims, self.options.get("show", "short")).splitlines(), path)
+        lines = StringList(listing(claims, self.options.get("show", "short")).splitlines(), path)
         node = nodes.Element()
         self.state.nested_parse(lines, self.content_offset, node)
         for each in node.findall(nodes.table):
@@ -183,10 +249,13 @@ class ShowVerdicts(SphinxPostTransform):
                 LOGGER.warning("no chapter delivered the verdict %r", node["key"], location=node)
                 node.parent.remove(node)
             elif node["show"] == "answer":
-                node.replace_self(nodes.strong("", record["answer"]))
+                node.replace_self(badge(record["answer"]))
             else:  # lines of their own, below the paragraph
-                lines = numbers(record, node["percent"])
-                node.parent.parent += nodes.line_block("", *(nodes.line("", x) for x in lines))
+                block = nodes.line_block()
+                for words, drawing in numbers(record, node["percent"]):
+                    drawn = [nodes.raw("", drawing, format="html")] if drawing else []
+                    block += nodes.line("", "", *drawn, nodes.Text(words))
+                node.parent.parent += block
                 node.parent.remove(node)
 
 
