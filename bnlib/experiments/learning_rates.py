@@ -84,7 +84,7 @@ class Config:
 
     norms: tuple[networks.Arm, ...] = ("none", "batch")
     scales: tuple[float, ...] = (1.0,)
-    rates: tuple[float, ...] = (0.056, 0.1, 0.18, 0.32, 0.56, 1.0, 1.8, 3.2)
+    rates: tuple[float, ...] = (0.056, 0.1, 0.18, 0.32, 0.56, 1.8, 3.2)
     budgets: tuple[int, ...] = (200, 400, 800)
     optimizer: Literal["sgd", "adam"] = "sgd"
     depth: int = 6

@@ -61,7 +61,7 @@ class Config:
 
     norms: tuple[networks.Arm, ...] = ("none", "batch")
     rates: tuple[float, ...] = (0.01, 0.1)
-    best: tuple[float, ...] = (0.1, 0.32)
+    best: tuple[float, ...] = (0.1, 0.56)
     factors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     depth: int = 6
     width: int = 32
