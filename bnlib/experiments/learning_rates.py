@@ -1,31 +1,42 @@
 """Train over a grid of learning rates, with and without a norm, from good and bad weights.
 
-Which rates train, how fast at the best one, and how much the scale of the first weights matters.
+Which rates train, how fast at the best one, and how much the scale of the first weights matters,
+all judged by the accuracy on test examples in eval mode. The noise that batch norm adds to the loss
+of a mini-batch has no part in that.
 :doc:`/book/learning_rate_and_convergence`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnlib.experiments.engine import networks, rates
-from bnlib.experiments.engine.training import record_test_accuracy, train
-from bnlib.experiments.records.verdict import Between, Verdict, check_two_arms, paired_verdict
+from bnlib.experiments.engine.training import State, record_test_accuracy, train
+from bnlib.experiments.records.verdict import (
+    Between,
+    Verdict,
+    case_name,
+    check_two_arms,
+    paired_verdict,
+)
 
 GUESSING = float(np.log(10))
-"""Loss of equal probabilities for ten classes. The loss of a mini-batch that is worse, or not
-finite, counts as this: such a network has learned nothing."""
+"""Loss of equal probabilities for ten classes."""
 
-TRAINED = GUESSING / 2
-"""A network trains at a rate if the mean loss of its last `LAST` mini-batches is at most this."""
+TRAINED = 0.75
+"""A network trains at a rate if it classifies this share of the test examples right: far from
+chance (0.1) and from the best (0.97), as in :py:mod:`bnlib.experiments.trainable_depth`."""
 
-TARGET = GUESSING / 4
-"""Convergence is counted in steps until the mean loss of `WINDOW` mini-batches is at most this."""
+TARGETS = (0.5, 0.75, 0.9)
+"""Convergence is counted in steps until this share of the test examples is classified right."""
 
-LAST, WINDOW = 20, 10
+CHECKPOINTS = (5, 10, 15, 20, 30, 45, 65, 100, 140, 200, 280, 400, 560, 800, 1120, 1600)
+"""Networks are tested after so many steps, and after each budget."""
 
 RATE_MARGIN = 0.3
 """Decades of the largest rate, a factor of 2; more than a step of the default grid."""
@@ -34,8 +45,14 @@ SPEED_MARGIN = 0.18
 """Decades of steps, a factor of 1.5: a step with BN costs more, so a gain must be larger than
 that to matter."""
 
-SPREAD_MARGIN = 0.3
-"""Decades of the final loss, a factor of 2 that the choice of the first weights makes."""
+SHARE_MARGIN = 0.1
+"""Share of the networks that train, and of the test examples: one in ten."""
+
+SETTING = "the depth", "the initialization", "the mini-batch", "the optimizer"
+RATE_FACTORS = *SETTING, "the number of steps"
+SPEED_FACTORS = *SETTING, "the target"
+START_FACTORS = "the measure", "the number of steps"
+"""What the entries of the keys of `judge_rates`, `judge_speed` and `judge_initialization` are."""
 
 
 @dataclass(frozen=True)
@@ -51,75 +68,103 @@ class Config:
         compare initializations.
     rates : tuple of float
         Learning rates, in increasing order.
-    depth, width, batch_size, steps : int
-        Hidden layers, units in each, examples of a mini-batch, and updates.
+    budgets : tuple of int
+        Numbers of steps after which the networks are compared, in increasing order.
+    optimizer : {"sgd", "adam"}
+    depth, width, batch_size : int
+        Hidden layers, units in each, and examples of a mini-batch.
     seeds, first_seed : int
         Number of seeds, at least 2, and the first of them.
+
+    Raises
+    ------
+    ValueError
+        If rates or budgets do not increase, or there are none.
     """
 
     norms: tuple[networks.Arm, ...] = ("none", "batch")
-    scales: tuple[float, ...] = (0.5, 0.71, 1.0, 1.41, 2.0)
-    rates: tuple[float, ...] = (
-        0.01, 0.018, 0.032, 0.056, 0.1, 0.18, 0.32, 0.56, 1.0, 1.8, 3.2
-    )  # fmt: skip
+    scales: tuple[float, ...] = (1.0,)
+    rates: tuple[float, ...] = (0.056, 0.1, 0.18, 0.32, 0.56, 1.8, 3.2)
+    budgets: tuple[int, ...] = (200, 400, 800)
+    optimizer: Literal["sgd", "adam"] = "sgd"
     depth: int = 6
     width: int = 32
     batch_size: int = 32
-    steps: int = 200
     seeds: int = 16
     first_seed: int = 0
 
     def __post_init__(self) -> None:
-        if sorted({*self.rates}) != [*self.rates]:
-            raise ValueError(f"rates: expected increasing numbers, got {self.rates}")
+        for name in ("rates", "budgets"):
+            numbers = getattr(self, name)
+            if not numbers or sorted({*numbers}) != [*numbers] or numbers[0] <= 0:
+                raise ValueError(f"{name}: expected increasing positive numbers, got {numbers}")
+
+    @property
+    def checkpoints(self) -> tuple[int, ...]:
+        """The steps after which networks are tested, c of them, in increasing order."""
+        before = (n for n in CHECKPOINTS if n < self.budgets[-1])
+        return tuple(sorted({*before, *self.budgets}))
 
 
 @dataclass(frozen=True)
 class Result:
-    """What `run` measured; n is the norm, s the scale, r the rate, k the seed.
+    """What `run` measured; n is the norm, s the scale, r the rate, k the seed, c the checkpoint.
 
     Attributes
     ----------
     config : Config
-    steps : ndarray of int, (n, s, r, k)
-        Updates until the loss reached `TARGET`; `config.steps` if it did not, so at least this.
-    final : ndarray, (n, s, r, k)
-        Mean loss of the last `LAST` mini-batches; each counts as `GUESSING` at most.
-    accuracy : ndarray, (n, s, r, k)
-        Test accuracy after the last update, in eval mode; 0.1 where the run diverged.
+    accuracy : ndarray, (n, s, r, k, c)
+        Share of the test examples that are classified right in eval mode; 0 where the run has
+        diverged.
     """
 
     config: Config
-    steps: NDArray[np.int64]
-    final: NDArray[np.float64]
     accuracy: NDArray[np.float64]
 
-    @property
-    def largest_rate(self) -> Between:
-        """log10 of the largest rate that trains lies between these, (n, s, k).
+    def after(self, steps: int) -> NDArray[np.float64]:
+        """Accuracy after one of the `config.checkpoints`, (n, s, r, k)."""
+        return self.accuracy[..., self.config.checkpoints.index(steps)]
+
+    def largest_rate(self, steps: int) -> Between:
+        """log10 of the largest rate that trains in so many steps lies between these, (n, s, k).
 
         The largest of the grid that does, and the next one of the grid; there is no upper bound
         where that is the last, and no lower one where none does.
         """
         grid = np.concatenate([[-np.inf], np.log10(self.config.rates), [np.inf]])
         rank = np.arange(1, len(grid) - 1)[:, None]
-        largest = np.where(self.final <= TRAINED, rank, 0).max(axis=2)
+        largest = np.where(self.after(steps) >= TRAINED, rank, 0).max(axis=2)
         return Between(grid[largest], grid[largest + 1])
 
-    @property
-    def best_rate(self) -> NDArray[np.int64]:
-        """Index of each seed's rate, (n, s, k), chosen on the training loss of the other seeds.
+    def steps_to(self, target: float) -> Between:
+        """log10 of the steps until the accuracy first reaches a target, (n, s, r, k).
 
-        The rate has the fewest steps (in the mean of the logarithm); where rates need equally
-        many, as none of them reaches the target, the one with the smallest final loss.
+        Interpolated between checkpoints. There is no upper bound where it does not within the last
+        budget, and no lower one where it has at the first checkpoint.
         """
-        cost = np.log10(self.steps) + 1e-6 * self.final  # (n, s, r, k)
-        others = cost.sum(axis=-1, keepdims=True) - cost
-        return rates.best(others, axis=2)
+        x, y = np.log10(self.config.checkpoints), self.accuracy
+        reached = y >= target
+        i = np.maximum(reached.argmax(axis=-1), 1)
+        before, there = (np.take_along_axis(y, j[..., None], axis=-1)[..., 0] for j in (i - 1, i))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            between = x[i - 1] + (target - before) / (there - before) * (x[i] - x[i - 1])
+        never, at_once = ~reached.any(axis=-1), reached[..., 0]
+        return Between(
+            np.select([never, at_once], [x[-1], -np.inf], between),
+            np.select([never, at_once], [np.inf, x[0]], between),
+        )
 
-    def at_best(self, values: NDArray) -> NDArray:
-        """Take (n, s, r, k) at each seed's best rate -> (n, s, k)."""
-        return np.take_along_axis(values, self.best_rate[:, :, None], axis=2)[:, :, 0]
+    def fastest(self, target: float) -> Between:
+        """Take `steps_to` at the best rate for this target, (n, s, k)."""
+        steps = self.steps_to(target)
+        last = np.log10(self.config.budgets[-1])
+        best = best_for_others(np.minimum(steps.high, last) - 1e-6 * self.accuracy[..., -1])
+        return Between(*(_at(bound, best) for bound in steps))
+
+    def best_after(self, steps: int) -> NDArray[np.float64]:
+        """Accuracy after one of the checkpoints, at the rate that is best there, (n, s, k)."""
+        accuracy = self.after(steps)
+        return _at(accuracy, best_for_others(-accuracy))
 
 
 def run(config: Config = Config(), *, progress: bool = False) -> Result:
@@ -127,74 +172,96 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     arms = [
         [_train(config, norm, scale, progress) for scale in config.scales] for norm in config.norms
     ]
-    return Result(config, *(np.array([[arm[i] for arm in row] for row in arms]) for i in range(3)))
+    return Result(config, np.array(arms))
 
 
-def _train(config: Config, norm: str, scale: float, progress: bool) -> tuple[NDArray, ...]:
-    """Return steps, final loss and accuracy, each (r, k)."""
+def _train(config: Config, norm: str, scale: float, progress: bool) -> NDArray[np.float64]:
+    """Return the accuracy, (r, k, c)."""
+    every = gcd(*config.checkpoints)
+
+    def record(state: State) -> NDArray[np.floating]:
+        if state.step in config.checkpoints:
+            return record_test_accuracy(state)
+        return np.zeros(state.config.lanes)
+
     result = train(
-        networks.Config.of(config, norm=norm, init_scale=scale, lr=config.rates, dtype="float32"),
-        {"accuracy": record_test_accuracy},
-        every=max(config.steps, 1),
+        networks.Config.of(
+            config,
+            norm=norm,
+            init_scale=scale,
+            lr=config.rates,
+            steps=config.budgets[-1],
+            dtype="float32",
+        ),
+        {"accuracy": record},
+        every=every,
         progress=progress,
     )
-    loss = np.minimum(np.nan_to_num(result.loss.astype(np.float64), nan=np.inf), GUESSING)
-    accuracy = np.nan_to_num(result.records["accuracy"][:, -1], nan=0.1)
-    final = loss[:, -LAST:].mean(axis=1)
-    return tuple(map(result.by_rate, (steps_to(loss, TARGET), final, accuracy)))
+    accuracy = result.records["accuracy"][:, [n // every for n in config.checkpoints]]
+    return np.nan_to_num(result.by_rate(accuracy), nan=0.0)
 
 
-def steps_to(loss: NDArray[np.floating], target: float) -> NDArray[np.int64]:
-    """Count the updates until the mean loss of the last mini-batches is at most a target.
+def best_for_others(cost: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Choose each seed's rate, (n, s, k), by the mean cost of the other seeds.
 
     Parameters
     ----------
-    loss : ndarray, (k, t + 1)
-        Loss before each of t updates, and after the last.
-    target : float
+    cost : ndarray, (n, s, r, k)
 
     Returns
     -------
-    ndarray of int, (k,)
-        t if the target is not reached: the true number is at least this.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from bnlib.experiments.learning_rates import steps_to
-    >>> steps_to(np.linspace(3, 0, 31)[None], 1.0)
-    array([25])
+    ndarray of int, (n, s, k)
+        Index of the rate of the smallest cost, the first of several that are equal.
     """
-    means = np.lib.stride_tricks.sliding_window_view(loss, WINDOW, axis=1).mean(axis=-1)
-    reached = means <= target
-    first = WINDOW - 1 + reached.argmax(axis=1)
-    return np.where(reached.any(axis=1), first, loss.shape[1] - 1)
+    return rates.best(cost.sum(axis=-1, keepdims=True) - cost, axis=2)
 
 
-def judge_rates(result: Result) -> dict[str, Verdict]:
-    """Judge the claim that the norm allows higher learning rates, for each scale.
+def _at(values: NDArray, rate: NDArray[np.int64]) -> NDArray:
+    """Take (n, s, r, k) at a rate for each seed, (n, s, k)."""
+    return np.take_along_axis(values, rate[:, :, None], axis=2)[:, :, 0]
+
+
+def judge_rates(result: Result) -> dict[tuple[str, ...], Verdict]:
+    """Judge the claim that the norm allows higher learning rates, for each scale and budget.
 
     The result is of two norms; a norm and the same again are the negative control. The effect is
-    the difference of log10 of the largest rate that trains, which the grid bounds.
+    the difference of log10 of the largest rate that trains, which the grid bounds. The entries of
+    the keys are levels of `RATE_FACTORS`.
     """
-    claim, source = "It allows higher learning rates", "Ioffe and Szegedy (2015)"
-    return _by_scale(result, claim, source, result.largest_rate, RATE_MARGIN)
+    verdicts = {}
+    for steps in result.config.budgets:
+        largest = result.largest_rate(steps)
+        for i, setting in enumerate(_settings(result.config)):
+            case = *setting, f"{steps} steps"
+            control, treatment = (Between(largest.low[n, i], largest.high[n, i]) for n in (0, 1))
+            claim = f"It allows higher learning rates: {case_name(case)}."
+            verdicts[case] = paired_verdict(
+                claim, "Ioffe and Szegedy (2015)", treatment, control, RATE_MARGIN
+            )
+    return verdicts
 
 
-def judge_speed(result: Result) -> dict[str, Verdict]:
-    """Judge for each scale the claim that training converges faster, each at its own best rate.
+def judge_speed(result: Result) -> dict[tuple[str, ...], Verdict]:
+    """Judge for each scale and target the claim that training converges faster.
 
-    The effect is log10 of the steps without the norm over the steps with it; steps that were not
-    enough are a lower bound of those that are.
+    Each arm has its own best rate. The effect is log10 of the steps without the norm over the steps
+    with it; steps that were not enough are a lower bound of those that are. The entries of the keys
+    are levels of `SPEED_FACTORS`.
     """
-    claim, source = "Training converges faster", "Ioffe and Szegedy (2015)"
-    steps = result.at_best(result.steps)
-    most = np.where(steps < result.config.steps, steps, np.inf)
-    speed = Between(-np.log10(most), -np.log10(steps))
-    return _by_scale(result, claim, source, speed, SPEED_MARGIN)
+    verdicts = {}
+    for target in TARGETS:
+        low, high = result.fastest(target)
+        for i, setting in enumerate(_settings(result.config)):
+            case = *setting, f"{100 * target:g} %"
+            control, treatment = (Between(-high[n, i], -low[n, i]) for n in (0, 1))
+            claim = f"Training converges faster: {case_name(case)}."
+            verdicts[case] = paired_verdict(
+                claim, "Ioffe and Szegedy (2015)", treatment, control, SPEED_MARGIN
+            )
+    return verdicts
 
 
-def judge_initialization(result: Result) -> dict[str, Verdict]:
+def judge_initialization(result: Result) -> dict[tuple[str, str], Verdict]:
     """Judge the claim that initialization matters less.
 
     Parameters
@@ -204,45 +271,58 @@ def judge_initialization(result: Result) -> dict[str, Verdict]:
 
     Returns
     -------
-    dict of str to Verdict
-        The effect is how many decades the final losses of the scales lie apart, without the norm
-        minus with it: with the rate that was best at scale 1, and with each scale's own best.
+    dict of (str, str) to Verdict
+        By the levels of `START_FACTORS`. Of the pairs of a scale and a rate, the share that trains,
+        with the norm minus without it; and how far the test accuracies of the scales lie apart,
+        without the norm minus with it: with the rate that was best at scale 1, and with each
+        scale's own best.
     """
     check_two_arms(result.config.norms)
     he = result.config.scales.index(1.0)
-    rate = result.best_rate[:, he, None, None]  # (n, 1, 1, k)
-    kept = np.take_along_axis(result.final, rate, axis=2)[:, :, 0]
-    losses = {"rate tuned at s = 1": kept, "rate tuned at each s": result.at_best(result.final)}
     verdicts = {}
-    for case, loss in losses.items():
-        control, treatment = np.ptp(np.log10(loss), axis=1)
-        claim = f"Initialization matters less, {case}."
-        source = "Ioffe and Szegedy (2015)"
-        verdicts[case] = paired_verdict(claim, source, control, treatment, SPREAD_MARGIN)
+    for steps in result.config.budgets:
+        accuracy = result.after(steps)
+        best = best_for_others(-accuracy)
+        kept = _at(accuracy, np.broadcast_to(best[:, he, None], best.shape))
+        measures = {
+            "share of scales and rates that train": (accuracy >= TRAINED).mean(axis=(1, 2)),
+            "accuracy, rate tuned at s = 1": -np.ptp(kept, axis=1),
+            "accuracy, rate tuned at each s": -np.ptp(_at(accuracy, best), axis=1),
+        }
+        for measure, (control, treatment) in measures.items():
+            case = measure, f"{steps} steps"
+            verdicts[case] = paired_verdict(
+                f"Initialization matters less: {case_name(case)}.",
+                "Ioffe and Szegedy (2015)",
+                treatment,
+                control,
+                SHARE_MARGIN,
+            )
     return verdicts
 
 
-def judge(result: Result) -> dict[str, Verdict]:
+def judge(result: Result) -> dict[tuple[str, ...], Verdict]:
     """Judge all claims, the one on initialization if there are several; keys name the case."""
     judges = {"rates": judge_rates, "speed": judge_speed}
     if len(result.config.scales) > 1:
         judges["initialization"] = judge_initialization
     return {
-        f"{name}: {case}": verdict
+        (name, *case): verdict
         for name, judged in judges.items()
         for case, verdict in judged(result).items()
     }
 
 
-def _by_scale(
-    result: Result, claim: str, source: str, values: Between, margin: float
-) -> dict[str, Verdict]:
-    """Judge the second norm against the first; values are (2, s, k)."""
-    check_two_arms(result.config.norms)
-    verdicts = {}
-    for i, scale in enumerate(result.config.scales):
-        control, treatment = (Between(values.low[n, i], values.high[n, i]) for n in (0, 1))
-        case = f"depth {result.config.depth}, s = {scale:g}"
-        claimed = f"{claim}, {case}."
-        verdicts[case] = paired_verdict(claimed, source, treatment, control, margin)
-    return verdicts
+def _settings(config: Config) -> list[tuple[str, str, str, str]]:
+    """Name the levels of `SETTING` for each scale."""
+    check_two_arms(config.norms)
+    optimizer = {"sgd": "SGD", "adam": "Adam"}[config.optimizer]
+    return [
+        (
+            f"depth {config.depth}",
+            f"s = {scale:g}",
+            f"mini-batches of {config.batch_size}",
+            optimizer,
+        )
+        for scale in config.scales
+    ]

@@ -1,5 +1,6 @@
-"""Measure the loss and the gradient along the gradient during training, over learning rates.
+"""Measure the loss and the gradient along the gradient, over the training and over learning rates.
 
+The effect is judged at the start, at the end, and where both networks have the same loss.
 :doc:`/book/learning_rate_and_convergence`.
 """
 
@@ -12,11 +13,24 @@ from numpy.typing import NDArray
 
 from bnlib.experiments.engine import networks
 from bnlib.experiments.engine.training import State, train
-from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, case_name, check_two_arms, paired_verdict
 from bnlib.layers import softmax_cross_entropy
 from bnlib.measure import gradient_path
 
 MEASURES = ("loss range", "gradient change", "smoothness")
+
+FACTORS = "the measure", "the learning rate", "the time in training"
+"""What the entries of the keys of `judge` are."""
+
+LATE = 0.75
+"""The end of the training are the records after this share of the steps."""
+
+WINDOW = 10
+"""The loss at a record is the mean of so many mini-batches, this one the last of them."""
+
+LOSS, BANDWIDTH = 1.0, 0.25
+"""At equal loss: each record counts by how near its loss is to `LOSS`, with the weight of a normal
+density of the logarithm of the loss."""
 
 MARGIN = 0.3
 """Decades that count as an effect: a factor of 2 in the range of the loss or in beta."""
@@ -33,7 +47,7 @@ class Config:
     rates : tuple of float
         Learning rates at which the norms are compared.
     best : tuple of float
-        For each norm the learning rate that trains it fastest
+        For each norm the learning rate that trains it fastest to the middle of the targets
         (:py:mod:`bnlib.experiments.learning_rates`).
     factors : tuple of float
         Lengths of the steps along the gradient, in units of the learning rate.
@@ -46,14 +60,14 @@ class Config:
     """
 
     norms: tuple[networks.Arm, ...] = ("none", "batch")
-    rates: tuple[float, ...] = (0.01, 0.032, 0.1)
-    best: tuple[float, ...] = (0.1, 0.32)
+    rates: tuple[float, ...] = (0.01, 0.1)
+    best: tuple[float, ...] = (0.1, 0.56)
     factors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     depth: int = 6
     width: int = 32
     batch_size: int = 32
-    steps: int = 200
-    every: int = 20
+    steps: int = 600
+    every: int = 30
     seeds: int = 16
     first_seed: int = 0
 
@@ -65,7 +79,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Result:
-    """What `run` measured; n is the norm, r the rate of `grid`, k the seed, t the measurement.
+    """What `run` measured; n is the norm, r the rate of `grid`, k the seed, t the record.
 
     Attributes
     ----------
@@ -74,14 +88,26 @@ class Result:
         log10 of the `MEASURES`: the range of the loss over the steps along the gradient, the
         largest change of the gradient over them, and the effective smoothness beta. NaN where a
         network has diverged or its gradient is 0.
+    loss : ndarray, (n, r, k, t)
+        Mean loss of the last `WINDOW` mini-batches; NaN where a network has diverged.
     """
 
     config: Config
     values: NDArray[np.float64]
+    loss: NDArray[np.float64]
 
-    def mean(self, measure: str) -> NDArray[np.float64]:
-        """Average one of the `MEASURES` over the training, (n, r, k); NaN if a time is."""
-        return self.values[..., MEASURES.index(measure)].mean(axis=-1)
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """Updates before each record, (t,)."""
+        return np.arange(0, self.config.steps + 1, self.config.every)
+
+    def of(self, measure: str) -> NDArray[np.float64]:
+        """Take one of the `MEASURES`, (n, r, k, t)."""
+        return self.values[..., MEASURES.index(measure)]
+
+    def late(self, measure: str) -> NDArray[np.float64]:
+        """Average one of the `MEASURES` over the end of the training, (n, r, k)."""
+        return self.of(measure)[..., self.steps > LATE * self.config.steps].mean(axis=-1)
 
 
 def run(config: Config = Config(), *, progress: bool = False) -> Result:
@@ -97,11 +123,15 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     -------
     Result
     """
-    return Result(config, np.array([_train(config, norm, progress) for norm in config.norms]))
+    arms = [_train(config, norm, progress) for norm in config.norms]
+    return Result(config, *(np.array([arm[i] for arm in arms]) for i in range(2)))
 
 
-def _train(config: Config, norm: str, progress: bool) -> NDArray[np.float64]:
-    plain = networks.Config.of(config, norm=norm, lr=config.grid)
+def _train(
+    config: Config, norm: str, progress: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the measures, (r, k, t, 3), and the loss, (r, k, t)."""
+    plain = networks.Config.of(config, norm=norm, lr=config.grid, dtype="float32")
 
     def record(state: State) -> NDArray[np.float64]:
         rates = np.repeat(config.grid, config.seeds)  # (lanes,)
@@ -112,10 +142,11 @@ def _train(config: Config, norm: str, progress: bool) -> NDArray[np.float64]:
         return np.where(np.isfinite(values), values, np.nan)
 
     result = train(plain, {"path": record}, every=config.every, progress=progress)
-    return result.by_rate(result.records["path"])
+    loss = [result.loss[:, max(0, t - WINDOW + 1) : t + 1].mean(axis=1) for t in result.steps]
+    return result.by_rate(result.records["path"]), result.by_rate(np.stack(loss, axis=1))
 
 
-def judge(result: Result) -> dict[str, Verdict]:
+def judge(result: Result) -> dict[tuple[str, str, str], Verdict]:
     """Judge the claim that the norm smooths the loss landscape.
 
     Parameters
@@ -125,10 +156,10 @@ def judge(result: Result) -> dict[str, Verdict]:
 
     Returns
     -------
-    dict of str to Verdict
-        For the range of the loss and for beta: with both arms at the same of the `rates`, and
-        each at its own best. The effect, in decades, is the mean over the training without the
-        norm minus that with it.
+    dict of (str, str, str) to Verdict
+        By the levels of `FACTORS`: the range of the loss and beta; with both arms at the same of
+        the `rates`, and each at its own best; at step 0, over the end of the training, and where
+        the loss is about `LOSS`. The effect, in decades, is without the norm minus with it.
 
     Raises
     ------
@@ -141,13 +172,24 @@ def judge(result: Result) -> dict[str, Verdict]:
     pairs["each at its best"] = config.best
     verdicts = {}
     for measure in ("loss range", "smoothness"):
-        values = result.mean(measure)  # (n, r, k)
+        values, late = result.of(measure), result.late(measure)
         for pair, rates in pairs.items():
-            at = [config.grid.index(rate) for rate in rates]
-            control, treatment = (arm[i] for arm, i in zip(values, at, strict=True))
-            case = f"{measure}, {pair}"
-            claim = f"It smooths the loss landscape: {case}."
-            verdicts[case] = paired_verdict(
-                claim, "Santurkar et al. (2018)", control, treatment, MARGIN
-            )
+            arms = (0, 1), [config.grid.index(rate) for rate in rates]
+            times = {
+                "at the start": values[arms][..., 0],
+                "at the end": late[arms],
+                "at equal loss": _at_loss(values[arms], result.loss[arms]),
+            }
+            for time, (control, treatment) in times.items():
+                case = measure, pair, time
+                claim = f"It smooths the loss landscape: {case_name(case)}."
+                verdicts[case] = paired_verdict(
+                    claim, "Santurkar et al. (2018)", control, treatment, MARGIN
+                )
     return verdicts
+
+
+def _at_loss(values: NDArray[np.float64], loss: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average values over the records whose loss is about `LOSS`, (..., t) -> (...)."""
+    weights = np.exp(-0.5 * np.square(np.log(loss / LOSS) / BANDWIDTH))
+    return (weights * values).sum(axis=-1) / weights.sum(axis=-1)

@@ -164,7 +164,7 @@ CASES = {
             "rates": (0.1, 0.32, 1.0),
             "depth": 4,
             "width": 16,
-            "steps": 120,
+            "budgets": (120,),
             "seeds": 4,
         },
         control=AGAIN,
