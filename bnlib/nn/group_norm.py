@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fx, _group, _layout, _script
+from bnlib.nn import _fx, _script
+from bnlib.nn._cpu import dispatch, memory_format
 
 
 class GroupNorm(nn.GroupNorm):
@@ -82,6 +83,6 @@ class GroupNorm(nn.GroupNorm):
         if isinstance(input, Proxy):
             return _fx.leaf(self, input) if _fx.is_leaf(self, input) else super().forward(input)
         arguments = (self.num_groups, self.weight, self.bias, self.eps)
-        if not _group.takes(input, self.num_channels, *arguments):
-            return _layout.like(super().forward(input), input)
-        return _group.group_norm(input, *arguments)
+        if not dispatch.takes_groups(input, self.num_channels, *arguments):
+            return memory_format.like(super().forward(input), input)
+        return dispatch.group_norm(input, *arguments)
