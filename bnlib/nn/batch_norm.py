@@ -117,7 +117,8 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
 
     Notes
     -----
-    What differs from torch 2.13 on the CPU:
+    What differs from torch 2.13 on the CPU, the first two points only with Numba installed (the
+    extra ``fast``), as without it torch's own operation runs:
 
     - Sums go on in float64, and from values near the mean. torch adds up channels_last and
       (m, d) input in float32, and loses digits where the mean is large beside the standard
@@ -142,11 +143,10 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     the state dict, do not outlive a value that is written into a buffer, and do not exist in
     compiled code. There, and with torch's own layer, the remedy is one line: make the batch norms
     of a model float32 again, by ``layer.float()``; they take half-precision input as before. With
-    Numba installed (the extra ``fast``), training runs in compiled loops; their
-    first calls, forward and backward, compile for some seconds each and keep the result on
-    disk. Where single operations are watched (``torch.compile``, export, tracing, ``torch.func``,
-    forward mode, batched gradients), and for second derivatives, the layer is a differentiable
-    definition, as accurate. On devices other than the CPU, torch's own operation runs.
+    Numba, training runs in compiled loops; their first calls, forward and backward, compile for
+    some seconds each and keep the result on disk. Where single operations are watched
+    (``torch.compile``, export, tracing, ``torch.func``, forward mode, batched gradients), and for
+    second derivatives of the loops, the layer is a differentiable definition, as accurate. On devices other than the CPU, torch's own operation runs.
 
     Examples
     --------

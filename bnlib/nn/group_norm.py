@@ -35,7 +35,8 @@ class GroupNorm(nn.GroupNorm):
 
     Notes
     -----
-    What differs from torch 2.13 on the CPU:
+    What differs from torch 2.13 on the CPU, the first two points only with Numba installed (the
+    extra ``fast``), as without it torch's own operation runs:
 
     - torch takes the variance of channels_last input as :math:`E[x^2] - E[x]^2` in float32: at
       mean 10,000 and standard deviation 1 its output is off by more than 1,000. Here sums go
@@ -44,7 +45,7 @@ class GroupNorm(nn.GroupNorm):
       channels_last.
     - Of examples without positions, the gradient of `weight` is 0; torch gives NaN.
 
-    This holds also where single operations are watched (``torch.compile``, export, tracing,
+    All of this holds also where single operations are watched (``torch.compile``, export, tracing,
     ``torch.func``, forward mode, batched gradients): there the layer is a differentiable
     definition, of whose operations an exported program consists; an ONNX model has the operators
     that it has for ``torch.nn.GroupNorm``, and the digits that its runtime keeps.

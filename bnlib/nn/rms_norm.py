@@ -34,8 +34,8 @@ class RMSNorm(nn.RMSNorm):
     Notes
     -----
     torch 2.13 puts this norm together from single operations on the CPU, each a pass through the
-    memory. Here forward and backward take two passes each, compiled where Numba is installed.
-    On devices other than the CPU, torch's own operation runs.
+    memory. With Numba installed (the extra ``fast``), forward and backward are compiled loops of
+    two passes each; without it, and on devices other than the CPU, torch's own operation runs.
 
     Examples
     --------

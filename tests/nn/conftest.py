@@ -17,6 +17,14 @@ def kernel(request):
 
 
 @pytest.fixture
+def loops():
+    """Numba's loops, for what torch's operations do not promise."""
+    pytest.importorskip("numba")
+    with dispatch.use_kernel("numba"):
+        yield
+
+
+@pytest.fixture
 def keras(monkeypatch):
     """Keras on its torch backend, where it happens to be installed."""
     monkeypatch.setenv("KERAS_BACKEND", "torch")

@@ -146,7 +146,7 @@ def batch_norm(
     -------
     y : Tensor, shape, dtype and memory format of x
     mean, var : Tensor, (c,)
-        Batch mean and biased variance, without gradient: float64 from the loops, else in the
+        Batch mean and biased variance, without gradient: float64, from the definition in the
         precision of the computation.
     """
     if is_watched(x, weight, bias) if watched is None else watched:
@@ -173,12 +173,15 @@ def standardize(x: Tensor, eps: float) -> Output:
 
 
 def _batch_norm_of_torch(x: Tensor, weight: Parameter, bias: Parameter, eps: float) -> Output:
-    """Run torch's operation, with statistics of its own to write into."""
+    """Run torch's operation, with running statistics of its own to read those of `x` from.
+
+    Momentum times the unbiased variance, which torch stores, is the biased one for (m - 1) / m.
+    """
     mean, var = x.new_zeros(2, x.shape[1], dtype=computing_dtype(x))
     weight, bias = (None if p is None else p.to(mean.dtype).contiguous() for p in (weight, bias))
-    y = F.batch_norm(memory_format.dense(x), mean, var, weight, bias, True, 1.0, eps)
-    count = x.numel() // x.shape[1]
-    return memory_format.like(y, x), mean, var * ((count - 1) / count)
+    momentum = 1 - x.shape[1] / x.numel()
+    y = F.batch_norm(memory_format.dense(x), mean, var, weight, bias, True, momentum, eps)
+    return memory_format.like(y, x), mean.double() / momentum, var.double()
 
 
 def takes(
