@@ -146,7 +146,8 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     Numba, training runs in compiled loops; their first calls, forward and backward, compile for
     some seconds each and keep the result on disk. Where single operations are watched
     (``torch.compile``, export, tracing, ``torch.func``, forward mode, batched gradients), and for
-    second derivatives of the loops, the layer is a differentiable definition, as accurate. On devices other than the CPU, torch's own operation runs.
+    second derivatives of the loops, the layer is a differentiable definition, as accurate. On
+    devices other than the CPU, torch's own operation runs.
 
     Examples
     --------

@@ -8,7 +8,7 @@ Numba is installed, and by torch's own operation where it is not.
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -27,60 +27,31 @@ class Kernel(Protocol):
 
     Parameters are contiguous and have the dtype of `x`. A forward pass returns the output, and in
     float64 the mean and the biased variance of all that is normalized together; a backward pass
-    the gradients of x, weight and bias.
+    the gradients of x, weight and bias. Their arguments are ``x, weight, bias, eps`` and
+    ``dy, x, weight, mean, var, eps``, and an option.
     """
 
-    def forward(self, x: Tensor, weight: Parameter, bias: Parameter, eps: float) -> Output:
-        """Normalize the channels of x (n, c, ...)."""
+    forward: Callable[[Tensor, Parameter, Parameter, float], Output]  # of x (n, c, ...)
+    backward: Callable[[Tensor, Tensor, Parameter, Tensor, Tensor, float], Output]
 
-    def backward(
-        self, dy: Tensor, x: Tensor, weight: Parameter, mean: Tensor, var: Tensor, eps: float
-    ) -> Output:
-        """Differentiate `forward`."""
+    # Of x (r, d). The option is `center`; without, the mean is 0 and var the mean square.
+    last_axis_forward: Callable[[Tensor, Parameter, Parameter, float, bool], Output]
+    last_axis_backward: Callable[[Tensor, Tensor, Parameter, Tensor, Tensor, float, bool], Output]
 
-    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean and the biased variance of each channel."""
+    # Of x (n, c, l). The option is the number of groups; statistics are (n * groups,).
+    group_forward: Callable[[Tensor, Parameter, Parameter, float, int], Output]
+    group_backward: Callable[[Tensor, Tensor, Parameter, Tensor, Tensor, float, int], Output]
 
-    def apply(
-        self, x: Tensor, mean: Tensor, var: Tensor, weight: Parameter, bias: Parameter, eps: float
-    ) -> Tensor:
-        """Return (x - mean) / sqrt(var + eps) * weight + bias."""
+    # The parts of `forward` and `backward`, between which processes add up what they have.
+    moments: Callable[[Tensor], tuple[Tensor, Tensor]]
+    apply: Callable[[Tensor, Tensor, Tensor, Parameter, Parameter, float], Tensor]
+    gradient_sums: Callable[[Tensor, Tensor, Tensor], Tensor]
+    gradient_input: Callable[
+        [Tensor, Tensor, Parameter, Tensor, Tensor, float, Tensor, int], Tensor
+    ]
 
-    def gradient_sums(self, dy: Tensor, x: Tensor, mean: Tensor) -> Tensor:
-        """Return the sums (2, c) of dy and of dy * (x - mean), float64."""
-
-    def gradient_input(
-        self, dy: Tensor, x: Tensor, weight: Parameter, mean: Tensor, var: Tensor, eps: float,
-        sums: Tensor, count: int,
-    ) -> Tensor:  # fmt: skip
-        """Return the gradient of x for these sums over `count` values of each channel."""
-
-    def track(
-        self, buffers: Output, mean: Tensor, var: Tensor, weight: float, correction: float
-    ) -> None:
-        """Move running mean and variance by `weight` to mean and correction * var, and count."""
-
-    def last_axis_forward(
-        self, x: Tensor, weight: Parameter, bias: Parameter, eps: float, center: bool
-    ) -> Output:
-        """Normalize the rows of x (r, d); if not `center`, the mean is 0, var the mean square."""
-
-    def last_axis_backward(
-        self, dy: Tensor, x: Tensor, weight: Parameter, mean: Tensor, var: Tensor, eps: float,
-        center: bool,
-    ) -> Output:  # fmt: skip
-        """Differentiate `last_axis_forward`."""
-
-    def group_forward(
-        self, x: Tensor, weight: Parameter, bias: Parameter, eps: float, groups: int
-    ) -> Output:
-        """Normalize the groups of channels of x (n, c, l); statistics are (n * groups,)."""
-
-    def group_backward(
-        self, dy: Tensor, x: Tensor, weight: Parameter, mean: Tensor, var: Tensor, eps: float,
-        groups: int,
-    ) -> Output:  # fmt: skip
-        """Differentiate `group_forward`."""
+    # Of running mean, running variance and count, at once.
+    track: Callable[[Output, Tensor, Tensor, float, float], None]
 
 
 _chosen = os.environ.get("BNLIB_KERNEL", "numba")  # "torch" refuses Numba

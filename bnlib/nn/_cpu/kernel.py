@@ -1,7 +1,4 @@
-"""The norms of tensors, in the loops of `loops`: what `dispatch.Kernel` asks for.
-
-Tensors are dense, and knows nothing of autograd.
-"""
+"""The norms of tensors in the loops of `loops`: what `dispatch.Kernel` asks for, and says."""
 
 import contextlib
 import ctypes
@@ -54,6 +51,7 @@ _start_threads()
 
 
 def forward(x: Tensor, weight: Parameter, bias: Parameter, eps: float) -> Output:
+    """Normalize the channels of x (n, c, ...)."""
     y, mean, var = _empty_like(x), _float64(x, x.shape[1]), _float64(x, x.shape[1])
     _call(loops.forward, x, *_image(x), x, weight, bias, eps, mean, var, y)
     return y, mean, var
@@ -62,6 +60,7 @@ def forward(x: Tensor, weight: Parameter, bias: Parameter, eps: float) -> Output
 def backward(
     dy: Tensor, x: Tensor, weight: Parameter, mean: Tensor, var: Tensor, eps: float
 ) -> Output:
+    """Differentiate `forward`."""
     c = x.shape[1]
     dx, sums, dweight, dbias = _empty_like(x), _float64(x, 2, c), x.new_empty(c), x.new_empty(c)
     _call(loops.backward, x, *_image(x), dy, x, weight, eps, mean, var, sums, x.numel() // c, dx,
@@ -70,6 +69,7 @@ def backward(
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and the biased variance of each channel."""
     mean, var = _float64(x, x.shape[1]), _float64(x, x.shape[1])
     _call(loops.moments, x, *_image(x), x, mean, var)
     return mean, var
@@ -78,12 +78,14 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 def apply(
     x: Tensor, mean: Tensor, var: Tensor, weight: Parameter, bias: Parameter, eps: float
 ) -> Tensor:
+    """Return (x - mean) / sqrt(var + eps) * weight + bias."""
     y = _empty_like(x)
     _call(loops.apply, x, *_image(x), x, weight, bias, eps, mean, var, y)
     return y
 
 
 def gradient_sums(dy: Tensor, x: Tensor, mean: Tensor) -> Tensor:
+    """Return the sums (2, c) of dy and of dy * (x - mean), float64."""
     sums = _float64(x, 2, x.shape[1])
     _call(loops.gradient_sums, x, *_image(x), dy, x, mean, sums)
     return sums
@@ -93,12 +95,14 @@ def gradient_input(
     dy: Tensor, x: Tensor, weight: Parameter, mean: Tensor, var: Tensor, eps: float,
     sums: Tensor, count: int,
 ) -> Tensor:  # fmt: skip
+    """Return the gradient of x for these sums over `count` values of each channel."""
     dx = _empty_like(x)
     _call(loops.gradient_input, x, *_image(x), dy, x, weight, eps, mean, var, sums, count, dx)
     return dx
 
 
 def track(buffers: Output, mean: Tensor, var: Tensor, weight: float, correction: float) -> None:
+    """Move running mean and variance by `weight` to mean and correction * var, and count."""
     loops.track(*(t.numpy() for t in (*buffers, mean, var)), weight, correction)
     torch.autograd.graph.increment_version(buffers)
 
@@ -106,6 +110,7 @@ def track(buffers: Output, mean: Tensor, var: Tensor, weight: float, correction:
 def last_axis_forward(
     x: Tensor, weight: Parameter, bias: Parameter, eps: float, center: bool
 ) -> Output:
+    """Normalize the rows of x (r, d): layer norm, or RMS norm if not `center`."""
     y, mean, var = _empty_like(x), _float64(x, len(x)), _float64(x, len(x))
     arrays = _arrays(x, _or(weight, 1, x), _or(bias, 0, x), y, mean, var)
     _run(loops.last_axis_forward, x, *arrays[:3], eps, center, *arrays[3:])
@@ -115,6 +120,7 @@ def last_axis_forward(
 def last_axis_backward(
     dy: Tensor, x: Tensor, weight: Parameter, mean: Tensor, var: Tensor, eps: float, center: bool
 ) -> Output:
+    """Differentiate `last_axis_forward`."""
     dx, sums = _empty_like(x), _float64(x, min(CHUNKS, -(-len(x) // 8)), 2, x.shape[1])
     arrays = _arrays(dy, x, _or(weight, 1, x), mean, var, dx, sums)
     _run(loops.last_axis_backward, x, *arrays[:3], eps, *arrays[3:5], center, *arrays[5:])
@@ -122,6 +128,7 @@ def last_axis_backward(
 
 
 def group_forward(x: Tensor, weight: Parameter, bias: Parameter, eps: float, groups: int) -> Output:
+    """Normalize the groups of channels of each example of x (n, c, l)."""
     n, _, length = x.shape
     y, mean, var = _empty_like(x), _float64(x, n * groups), _float64(x, n * groups)
     v, weight, bias, *results = _arrays(
@@ -134,6 +141,7 @@ def group_forward(x: Tensor, weight: Parameter, bias: Parameter, eps: float, gro
 def group_backward(
     dy: Tensor, x: Tensor, weight: Parameter, mean: Tensor, var: Tensor, eps: float, groups: int
 ) -> Output:
+    """Differentiate `group_forward`."""
     n, c, length = x.shape
     dx, sums = _empty_like(x), _float64(x, 2, n * groups, c // groups)
     dv, v, weight, *results = _arrays(

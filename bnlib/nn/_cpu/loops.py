@@ -111,13 +111,13 @@ def parameter(address, size, default, like):
 
 
 @helper
-def guess(values):
-    """Mean of the first values; of equal values, exactly that value."""
-    first, m = values[0], min(values.size, PILOT)
-    total = values.dtype.type(0)
-    for j in range(m):
-        total += minus(values[j], first)
-    return first + total / values.dtype.type(m)
+def guess(v, start, step, count):
+    """Mean of the first of `count` values, `step` apart; of equal values, exactly that value."""
+    first, m = v[start], min(count, PILOT)
+    total = v.dtype.type(0)
+    for j in range(np.uintp(m)):
+        total += minus(v[start + j * step], first)
+    return first + total / v.dtype.type(m)
 
 
 @helper
@@ -158,7 +158,7 @@ def run_moments(v, start, stop, center):
     Without `center`, 0 and 0 and the mean square.
     """
     count = stop - start
-    near = guess(v[start:stop]) if center else v.dtype.type(0)
+    near = guess(v, start, np.uintp(1), count) if center else v.dtype.type(0)
     total, square = run_sums(None, v, start, stop, near)
     left, square = total / count, square / count
     if not center:
@@ -275,9 +275,10 @@ def line_write(dy, v, near, a, b, c0, out):
 @helper
 def guesses(v, channels, length):
     """Return the first guess at the mean of each channel."""
-    near = np.empty(channels, v.dtype)
+    near, flat = np.empty(channels, v.dtype), v.reshape(-1)
+    step, count = (1, length) if v.ndim == 1 else (v.shape[1], v.shape[0])
     for c in range(channels):
-        near[c] = guess(v[c * length : (c + 1) * length] if v.ndim == 1 else v[:, c * length])
+        near[c] = guess(flat, np.uintp(c * length), np.uintp(step), count)
     return near
 
 
@@ -329,12 +330,12 @@ def write(dy, v, mean, a, b, c0, length, out):
     """Fill out with a * dy + b * (x - mean) + c0, for float64 coefficients (c,)."""
     near = mean.astype(v.dtype)
     c0 = c0 - b * (mean - near)
-    arrays = (spread(near, v, length), spread(a, v, length), spread(b, v, length),
-              spread(c0, v, length))  # fmt: skip
+    b, c0 = spread(b, v, length), spread(c0, v, length)
+    a = b if dy is None else spread(a, v, length)
     if v.ndim == 1:
-        row_write(dy, v, length, *arrays, out)
+        row_write(dy, v, length, near, a, b, c0, out)
     else:
-        line_write(dy, v, *arrays, out)
+        line_write(dy, v, spread(near, v, length), a, b, c0, out)
 
 
 @sequence
