@@ -199,10 +199,19 @@ def table_against(former: types.ModuleType) -> Iterator[str]:
             yield f"| **geometric mean, {kind}** | {threads} | {numbers} |"
 
 
+def shown(rows: Iterator[str]) -> str:
+    """Print rows as they come, and join them."""
+    lines = []
+    for row in rows:
+        print(row, flush=True)
+        lines.append(row)
+    return "\n".join(lines)
+
+
 def main(revision: str) -> None:
     """Measure, and write both tables."""
     with tempfile.TemporaryDirectory() as folder:
-        against = list(table_against(at(revision, folder)))
+        against = shown(table_against(at(revision, folder)))
     versions = f"torch {torch.__version__}, Numba {numba.__version__}"
     text = f"""# What the CPU path of `bnlib.nn` takes, and what its pieces buy
 
@@ -217,7 +226,7 @@ commit, the last two with `torch.nn`.
 
 | input | threads | forward | forward + backward | forward | forward + backward |
 | --- | --- | --- | --- | --- | --- |
-{chr(10).join(against)}
+{against}
 
 ## Pieces
 
@@ -225,7 +234,7 @@ The time without a piece over the time with it, on one thread.
 
 | piece | lines | shape | forward | forward + backward |
 | --- | --- | --- | --- | --- |
-{chr(10).join(table_of_pieces())}
+{shown(table_of_pieces())}
 """
     (ROOT / "benchmarks" / "RESULTS.md").write_text(text, "utf8")
 
