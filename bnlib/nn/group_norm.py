@@ -45,14 +45,12 @@ class GroupNorm(nn.GroupNorm):
       channels_last.
     - Of examples without positions, the gradient of `weight` is 0; torch gives NaN.
 
-    Without Numba, the limits of torch's operation are those of the layer too: its second derivative
-    cannot be vectorized (``hessian(..., vectorize=True)``).
-
     All of this holds also where single operations are watched (``torch.compile``, export, tracing,
     ``torch.func``, forward mode, batched gradients): there the layer is a differentiable
     definition, of whose operations an exported program consists; an ONNX model has the operators
     that it has for ``torch.nn.GroupNorm``, and the digits that its runtime keeps.
-    On devices other than the CPU, torch's own operation runs.
+    Where torch's own operation runs, without Numba and on other devices than the CPU, it has
+    torch's limits: its second derivative cannot be vectorized (``hessian(..., vectorize=True)``).
 
     Examples
     --------
