@@ -1,8 +1,10 @@
-"""Norms for PyTorch on the CPU, float32: torch.nn against bnlib.nn, with and without Numba.
+"""Norms for PyTorch on the CPU, float32: torch.nn against bnlib.nn in Numba's loops.
+
+Without Numba, bnlib.nn runs torch's own operations, and there is nothing to compare.
 
 All numbers are ratios of times taken turn by turn in one run: torch's time over ours. The column
-`x copy` says how far the fastest of ours is from the memory bound, as a multiple of the time of a
-copy: of the input for the forward pass, of input and upstream gradient for both passes. The
+`x copy` says how far ours is from the memory bound, as a multiple of the time of a copy: of the
+input for the forward pass, of input and upstream gradient for both passes. The
 processes keep the memory that they free (see `benchmarks.timing.compare`). Eval mode and the step
 of a ResNet run as a user would run them, in one process for all. `python -m benchmarks.nn --tiny`
 shows in some minutes, most of which start processes, that everything runs.
@@ -12,7 +14,6 @@ import argparse
 import copy
 import math
 import pickle
-import unittest.mock
 from collections.abc import Callable
 from functools import partial
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from benchmarks.timing import alternate, compare
 from bnlib import nn as bnn
-from bnlib.nn import _fused, _kernel_torch
+from bnlib.nn._cpu import dispatch
 
 SHAPES = [
     (32, 64, 56, 56),
@@ -42,9 +43,8 @@ NORMS = {
 
 
 def contenders(peer: nn.Module, ours: nn.Module, prepare: Callable, *arguments) -> dict:
-    """Return what `benchmarks.timing.compare` takes: torch's module, ours on either kernel."""
-    kernels = ["numba", "plain"] if _fused.has_numba() else ["plain"]
-    pairs = {"torch": peer, **dict.fromkeys(kernels, ours)}
+    """Return what `benchmarks.timing.compare` takes: torch's module and ours."""
+    pairs = {"torch": peer, "numba": ours}
     threads = torch.get_num_threads()
     return {
         name: partial(prepare, name, threads, pickle.dumps(module), *arguments)
@@ -56,8 +56,6 @@ def load(name: str, threads: int, pickled: bytes) -> nn.Module:
     """Set up a process that times one contender."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    if name == "plain":
-        _fused.kernel = lambda: _kernel_torch
     return pickle.loads(pickled)
 
 
@@ -120,8 +118,8 @@ def table(title: str, rows: dict[str, tuple], last: bool = False) -> None:
     """Time each row's pair of modules on a shape and print one line for each mode."""
     threads = torch.get_num_threads()
     print(f"\n{title}, {threads} thread(s)")
-    print(f"{'':22} {'':19} {'numba':>7} {'torch ops':>9} {'x copy':>7} {'error':>8} {'torch':>8}")
-    ratios: dict[str, dict[str, list[float]]] = {}
+    print(f"{'':22} {'':19} {'numba':>7} {'x copy':>7} {'error':>8} {'torch':>8}")
+    ratios: dict[str, list[float]] = {mode: [] for mode in MODES}
     for label, (peer, ours, shape) in rows.items():
         copies = {
             mode: partial(copying, threads, shape, last, tensors)
@@ -133,18 +131,13 @@ def table(title: str, rows: dict[str, tuple], last: bool = False) -> None:
         errors = [error((copy.deepcopy(m)(x),), (wanted,)) for m in (ours, peer)]
         for mode, prepare in MODES.items():
             seconds = timed(contenders(peer, ours, prepare, shape, last), shape)
-            here = {name: seconds["torch"] / s for name, s in seconds.items() if name != "torch"}
-            for name, ratio in here.items():
-                ratios.setdefault(mode, {}).setdefault(name, []).append(ratio)
-            bound = min(s for name, s in seconds.items() if name != "torch") / copied[mode]
-            numba, plain = here.get("numba", math.nan), here["plain"]
-            print(f"{label:22} {mode:19} {numba:7.2f} {plain:9.2f} {bound:7.2f} "
+            ratio = seconds["torch"] / seconds["numba"]
+            ratios[mode].append(ratio)
+            print(f"{label:22} {mode:19} {ratio:7.2f} {seconds['numba'] / copied[mode]:7.2f} "
                   f"{errors[0]:8.0e} {errors[1]:8.0e}", flush=True)  # fmt: skip
-    for mode, by_kernel in ratios.items():
-        means = {k: math.exp(sum(map(math.log, v)) / len(v)) for k, v in by_kernel.items()}
-        lowest = {k: min(v) for k, v in by_kernel.items()}
-        print(f"geometric mean, {mode}: " + ", ".join(
-            f"{k} {means[k]:.2f} (lowest {lowest[k]:.2f})" for k in means))  # fmt: skip
+    for mode, values in ratios.items():
+        mean = math.exp(sum(map(math.log, values)) / len(values))
+        print(f"geometric mean, {mode}: {mean:.2f} (lowest {min(values):.2f})")
 
 
 def batch_norms(shape, *, training=True, relu=False):
@@ -196,16 +189,6 @@ def step(network: nn.Module, x: Tensor, labels: Tensor) -> Callable:
     return call
 
 
-def with_torch_ops(call: Callable) -> Callable:
-    """Let a function do without Numba."""
-
-    def patched():
-        with unittest.mock.patch.object(_fused, "kernel", return_value=_kernel_torch):
-            call()
-
-    return patched
-
-
 def eval_mode(shapes: list[tuple[int, ...]], last: bool = False) -> None:
     """Time eval mode, where both modules call torch's operation, in this process.
 
@@ -229,13 +212,11 @@ def training_step(examples: int, size: int) -> None:
     """
     torch.manual_seed(0)
     x, labels = torch.randn(examples, 3, size, size), torch.randint(0, 10, (examples,))
-    calls = {"torch": step(resnet(nn.BatchNorm2d), x, labels)}
-    if _fused.has_numba():
-        calls["numba"] = step(resnet(bnn.BatchNorm2d), x, labels)
-    calls["torch ops"] = with_torch_ops(step(resnet(bnn.BatchNorm2d), x, labels))
-    seconds = alternate(calls, rounds=2 if size < 32 else 40)
-    ratios = {k: f"{seconds['torch'] / s:.2f}" for k, s in seconds.items() if k != "torch"}
-    print(f"\nstep of a ResNet, {torch.get_num_threads()} thread(s): {ratios}", flush=True)
+    calls = {m.__name__: step(resnet(m.BatchNorm2d), x, labels) for m in (nn, bnn)}
+    torchs, ours = alternate(calls, rounds=2 if size < 32 else 40).values()
+    print(
+        f"\nstep of a ResNet, {torch.get_num_threads()} thread(s): {torchs / ours:.2f}", flush=True
+    )
 
 
 def compiled(shapes: list[tuple[int, ...]]) -> None:
@@ -245,12 +226,14 @@ def compiled(shapes: list[tuple[int, ...]]) -> None:
         for mode, prepare in MODES.items():
             arguments = (*batch_norms(shape), compiled_forward, shape, prepare)
             seconds = timed(contenders(*arguments), shape)
-            fastest = min(s for name, s in seconds.items() if name != "torch")
-            print(f"{shape!s:22} {mode:19} {seconds['torch'] / fastest:7.2f}", flush=True)
+            ratio = seconds["torch"] / seconds["numba"]
+            print(f"{shape!s:22} {mode:19} {ratio:7.2f}", flush=True)
 
 
 def main(tiny: bool = False) -> None:
     """Print all tables."""
+    if dispatch.kernel() is None:
+        raise SystemExit("benchmarks.nn: without Numba, bnlib.nn runs torch's own operations")
     before, shapes = torch.get_num_threads(), TINY if tiny else SHAPES
 
     def rows(shapes=shapes, **options):

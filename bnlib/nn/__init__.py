@@ -1,12 +1,13 @@
 """Normalization layers for PyTorch: drop-ins for those of ``torch.nn``, and more of the family.
 
-On the CPU, with Numba installed (the extra ``fast``), training runs in compiled loops. The first
-call forward and the first one backward compile for some seconds each, and again for each other
-dtype and for channels_last input. The result is kept on disk, so later processes only load it.
-``BNLIB_KERNEL=torch`` in the environment refuses Numba; torch operations in an order that spares
-the memory serve then, as they do where Numba is missing. These operations are faster than
-``torch.nn`` on contiguous images, but not on channels_last ones, where exact sums cost more than
-the order saves. There, and on tensors of some thousand values, the reason to take them is accuracy.
+On the CPU, with Numba installed (the extra ``fast``), training runs in compiled loops, faster and
+more accurate than torch's operations. The first call forward and the first one backward compile for
+some seconds each, and again for each other dtype and for channels_last input. The result is kept
+on disk, so later processes only load it. Without Numba, or with ``BNLIB_KERNEL=torch`` in the
+environment, the layers that torch has too run torch's own operations, with their speed and their
+accuracy. Everything else that a layer here promises holds there as well: a call that fails changes
+no buffer, `refuse_nonfinite`, the strides of the output, empty mini-batches, statistics in half
+precision. The other layers are then differentiable operations that lose no digits.
 
 A library that is given a class may build another one: timm's ``create_model(norm_layer=...)`` looks
 at the name ``BatchNorm2d`` and takes a class of its own. Look at what was built with

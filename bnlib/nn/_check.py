@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import is_fake
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from bnlib.nn import _plain
+from bnlib.nn._cpu import definition
 
 
 def mini_batch(module: nn.Module, input: Tensor) -> None:
@@ -19,7 +19,7 @@ def mini_batch(module: nn.Module, input: Tensor) -> None:
         )
     if module.eps <= 0:
         raise ValueError(f"eps: expected more than 0, got {module.eps}")
-    allowed = (input.dtype, _plain.computing_dtype(input))
+    allowed = (input.dtype, definition.computing_dtype(input))
     for name in ("weight", "bias", "running_mean", "running_var", "running_cov"):
         tensor = getattr(module, name, None)
         if tensor is not None and tensor.dtype not in allowed:

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from bnlib.nn import _check, _fused, _layout
-from bnlib.nn._plain import HALVES
+from bnlib.nn import _check
+from bnlib.nn._cpu import definition, dispatch, memory_format
+from bnlib.nn._cpu.definition import HALVES
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 UNROUNDED = "_unrounded"  # attribute of a module: statistics before they were rounded
@@ -26,8 +27,8 @@ def normalize(
     statistics and the weight for contiguous, whatever their strides. So it gets contiguous ones.
     The output has the memory format of `x`; compiled, torch's would have the strides of `x`.
     """
-    tensors = map(_layout.contiguous, (*running, *parameters))
-    return _layout.like(F.batch_norm(x, *tensors, False, 0.0, eps), x)
+    tensors = map(memory_format.contiguous, (*running, *parameters))
+    return memory_format.like(F.batch_norm(x, *tensors, False, 0.0, eps), x)
 
 
 def tracks(module: nn.Module) -> bool:
@@ -56,7 +57,7 @@ def update(
     count : int or Tensor
         Values in each average.
     watched : bool, optional
-        What `_fused.is_watched` says of the tensors, if the caller has asked.
+        What `definition.is_watched` says of the tensors, if the caller has asked.
     """
     correction = count / (count - 1)
     if not tracks(module):
@@ -67,7 +68,7 @@ def update(
         return
     buffers = module.running_mean, module.running_var, module.num_batches_tracked
     if _is_simple(module, buffers, mean, watched):
-        _fused.kernel().track(buffers, mean, var, module.momentum, correction)
+        dispatch.kernel().track(buffers, mean, var, module.momentum, correction)
     else:
         count_batch(module, move(module, mean, var * correction, weight_of_new(module)))
 
@@ -81,8 +82,8 @@ def _is_simple(
         and type(module.momentum) is float
         and buffers[2] is not None
         and buffers[0].dtype in (torch.float32, torch.float64)
-        and not (_fused.is_watched(mean, *buffers) if watched is None else watched)
-        and _fused.has_numba()
+        and not (definition.is_watched(mean, *buffers) if watched is None else watched)
+        and dispatch.kernel() is not None
     )
 
 
@@ -132,14 +133,18 @@ def store(module: nn.Module, new: dict[str, Tensor], sound: Tensor | None = None
     """Put new values in the place of running statistics, unless `sound` is false."""
     for name, value in as_stored(module, new).items():
         running = getattr(module, name)
-        if is_transformed() and _layout.is_batched(value) and not _layout.is_batched(running):
+        if (
+            is_transformed()
+            and memory_format.is_batched(value)
+            and not memory_format.is_batched(running)
+        ):
             raise RuntimeError(
                 "vmap: the mini-batch has an axis that the running statistics, which are updated "
                 "in place, have not. Set track_running_stats=False, or give each its own buffers "
                 "with torch.func.stack_module_state and functional_call"
             )
         running.copy_(value if sound is None else torch.where(sound, value, running))
-        if running.dtype in HALVES and not _fused.is_watched(running, value):
+        if running.dtype in HALVES and not definition.is_watched(running, value):
             vars(module).setdefault(UNROUNDED, {})[name] = new[name].float()
 
 
@@ -152,7 +157,7 @@ def unrounded(module: nn.Module, name: str) -> Tensor:
     """
     running = getattr(module, name)
     exact = vars(module).get(UNROUNDED, {}).get(name) if running.dtype in HALVES else None
-    if exact is None or exact.shape != running.shape or _fused.is_watched(running):
+    if exact is None or exact.shape != running.shape or definition.is_watched(running):
         return running
     return torch.where(exact.to(running.dtype) == running, exact, running.float())
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from bnlib.nn import _fused, _layout, _plain
+from bnlib.nn._cpu import definition, dispatch, memory_format
 
 Group = dist.ProcessGroup
 
@@ -40,7 +40,7 @@ class AllReduce(torch.autograd.Function):
         return AllReduce.apply(tangent, ctx.group)
 
 
-def moments(x: Tensor, group: Group) -> tuple[Tensor, Tensor, int]:
+def moments(kernel: dispatch.Kernel, x: Tensor, group: Group) -> tuple[Tensor, Tensor, int]:
     """Return mean and biased variance of each channel over all processes, and the count.
 
     Chan's merge: the squared differences of all values from the common mean are those from the
@@ -53,7 +53,7 @@ def moments(x: Tensor, group: Group) -> tuple[Tensor, Tensor, int]:
     """
     c = x.shape[1]
     n = x.numel() // c
-    mean, var = _fused.kernel().moments(x) if n else x.new_zeros(2, c, dtype=torch.float64)
+    mean, var = kernel.moments(x) if n else x.new_zeros(2, c, dtype=torch.float64)
     sums = all_reduce(torch.cat([n * mean, mean.new_tensor([n])]), group)
     count = check_count(int(sums[-1]))
     near = sums[:-1] / count
@@ -86,23 +86,25 @@ def batch_norm(
     count : int
         Values per channel in all processes.
     """
-    if _fused.is_watched(x, weight, bias):
+    kernel = dispatch.kernel()
+    if kernel is None or definition.is_watched(x, weight, bias):
         x_hat, _, mean, var, count = standardize(x, eps, group)
-        y = _plain.affine(x_hat, *(_plain.per_channel(p, x) for p in (weight, bias)), x)
+        y = definition.affine(x_hat, *(definition.per_channel(p, x) for p in (weight, bias)), x)
         return y, mean.detach().flatten(), var.detach().flatten(), count
-    values = _layout.dense(x.to(_plain.computing_dtype(x)))
+    values = memory_format.dense(x.to(definition.computing_dtype(x)))
     weight, bias = (None if p is None else p.to(values.dtype) for p in (weight, bias))
-    mean, var, count = moments(values.detach(), group)
-    y = SyncBatchNormFunction.apply(values, weight, bias, eps, group, mean, var, count)
+    mean, var, count = moments(kernel, values.detach(), group)
+    y = SyncBatchNormFunction.apply(kernel, values, weight, bias, eps, group, mean, var, count)
     return y.to(x.dtype), mean, var, count
 
 
 class SyncBatchNormFunction(torch.autograd.Function):
-    """Kernels on each process's part, and one `all_reduce` of two sums in the backward pass."""
+    """Loops over each process's part, and one `all_reduce` of two sums in the backward pass."""
 
     @staticmethod
     def forward(
         ctx,
+        kernel: dispatch.Kernel,
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
@@ -113,36 +115,40 @@ class SyncBatchNormFunction(torch.autograd.Function):
         count: int,
     ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, var)
-        ctx.eps, ctx.group, ctx.count = eps, group, count
+        ctx.kernel, ctx.eps, ctx.group, ctx.count = kernel, eps, group, count
         if not x.numel():
             return torch.empty_like(x)
-        scale, shift = _layout.scale_and_shift(var, weight, bias, eps)
-        return _fused.kernel().apply(x, mean, scale, shift)
+        weight, bias = map(memory_format.contiguous, (weight, bias))
+        return kernel.apply(x, mean, var, weight, bias, eps)
 
     @staticmethod
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, var = ctx.saved_tensors
-        needs = ctx.needs_input_grad
-        if torch.is_grad_enabled() or _fused.is_watched(dy, x):
+        needs = ctx.needs_input_grad[1:4]
+        if torch.is_grad_enabled() or definition.is_watched(dy, x):
             gradients = batch_norm_backward(dy, x, weight, ctx.eps, ctx.group)
         else:
-            x = _layout.dense(x)  # hooks on saved tensors may have changed its strides
-            kernel, dy = _fused.kernel(), _layout.like(dy, x)
+            x = memory_format.dense(x)  # hooks on saved tensors may have changed its strides
+            kernel, dy, weight = (
+                ctx.kernel,
+                memory_format.like(dy, x),
+                memory_format.contiguous(weight),
+            )
             empty = not x.numel()
             sums = mean.new_zeros(2, len(mean)) if empty else kernel.gradient_sums(dy, x, mean)
             dx = torch.empty_like(x)
             if needs[0]:
                 total = all_reduce(sums, ctx.group)
-                abc, _ = _layout.coefficients(total, ctx.count, var, weight, ctx.eps)
-                dx = dx if empty else kernel.gradient_input(dy, x, mean, abc)
+                arrays = dy, x, weight, mean, var
+                dx = dx if empty else kernel.gradient_input(*arrays, ctx.eps, total, ctx.count)
             gradients = dx, sums[1] * (var + ctx.eps).rsqrt(), sums[0]
-        gradients = (g.to(x.dtype) if n else None for g, n in zip(gradients, needs, strict=False))
-        return *gradients, None, None, None, None, None
+        gradients = (g.to(x.dtype) if n else None for g, n in zip(gradients, needs, strict=True))
+        return None, *gradients, None, None, None, None, None
 
 
 def standardize(x: Tensor, eps: float, group: Group) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
     """Return x_hat, the inverse deviation, mean, biased variance and count, differentiable."""
-    x, axes = x.double(), _plain.channel_axes(x)
+    x, axes = x.double(), definition.channel_axes(x)
     count = all_reduce(x.new_tensor([x.numel() // x.shape[1]]), group)
     count = check_count(int(count))
     mean = AllReduce.apply(x.sum(axes, keepdim=True), group) / count
@@ -159,11 +165,11 @@ def batch_norm_backward(
 
     That of x is the gradient of all losses; those of weight and bias are this process's share.
     """
-    axes = _plain.channel_axes(x)
+    axes = definition.channel_axes(x)
     x_hat, inv_std, _, _, count = standardize(x, eps, group)
     dy = dy.double()
-    g = dy if weight is None else dy * _plain.per_channel(weight, x)
+    g = dy if weight is None else dy * definition.per_channel(weight, x)
     sums = torch.stack([g.sum(axes, keepdim=True), (g * x_hat).sum(axes, keepdim=True)])
-    mean_g, mean_gx = AllReduce.apply(sums, group) / count
-    dx = inv_std * (g - mean_g - x_hat * mean_gx)
+    means = AllReduce.apply(sums, group) / count
+    dx = definition.project(g, x_hat, inv_std, *means)
     return dx, (dy * x_hat).sum(axes), dy.sum(axes)

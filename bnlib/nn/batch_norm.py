@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fused, _fx, _layout, _running, _script
+from bnlib.nn import _fx, _running, _script
+from bnlib.nn._cpu import definition, dispatch, memory_format
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -60,11 +61,11 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             running = self.running_mean, self.running_var
         if not self.training and running[0] is not None and running[1] is not None:
             return _running.normalize(input, running, parameters, self.eps)
-        fits = _fused.takes(input, self.num_features, parameters, running, self.eps)
+        fits = dispatch.takes(input, self.num_features, parameters, running, self.eps)
         if not fits or input.numel() <= self.num_features:
             return self._forward_of_torch(input)
-        watched = _fused.is_watched(input, *parameters, *running)
-        y, mean, var = _fused.batch_norm(input, *parameters, self.eps, watched)
+        watched = definition.is_watched(input, *parameters, *running)
+        y, mean, var = dispatch.batch_norm(input, *parameters, self.eps, watched)
         _running.update(self, mean, var, input.numel() // self.num_features, watched=watched)
         return y
 
@@ -76,7 +77,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
                 _running.refuse_nonfinite(self.running_mean, self.running_var)
             if self.momentum is None and not input.numel() and _running.tracks(self):
                 self.num_batches_tracked.sub_(1)  # it has no mean that could enter theirs
-        return _layout.like(y, input)
+        return memory_format.like(y, input)
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
@@ -116,7 +117,8 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
 
     Notes
     -----
-    What differs from torch 2.13 on the CPU:
+    What differs from torch 2.13 on the CPU, the first two points only with Numba installed (the
+    extra ``fast``), as without it torch's own operation runs:
 
     - Sums go on in float64, and from values near the mean. torch adds up channels_last and
       (m, d) input in float32, and loses digits where the mean is large beside the standard
@@ -141,11 +143,11 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     the state dict, do not outlive a value that is written into a buffer, and do not exist in
     compiled code. There, and with torch's own layer, the remedy is one line: make the batch norms
     of a model float32 again, by ``layer.float()``; they take half-precision input as before. With
-    Numba installed (the extra ``fast``), training runs in compiled loops; their
-    first calls, forward and backward, compile for some seconds each and keep the result on
-    disk. Where single operations are watched (``torch.compile``, export, tracing, ``torch.func``,
-    forward mode, batched gradients), and for second derivatives, the layer is a differentiable
-    definition, as accurate. On devices other than the CPU, torch's own operation runs.
+    Numba, training runs in compiled loops; their first calls, forward and backward, compile for
+    some seconds each and keep the result on disk. Where single operations are watched
+    (``torch.compile``, export, tracing, ``torch.func``, forward mode, batched gradients), and for
+    second derivatives of the loops, the layer is a differentiable definition, as accurate. On
+    devices other than the CPU, torch's own operation runs.
 
     Examples
     --------

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fused, _fx, _layout, _plain, _running, _script
+from bnlib.nn import _check, _fx, _running, _script
+from bnlib.nn._cpu import definition, dispatch, memory_format
 from bnlib.nn.batch_norm import _BatchNorm
 
 
@@ -80,8 +81,8 @@ class _BatchRenorm(_BatchNorm):
         self._check_limits()
         if self.running_mean is None or self.running_var is None:
             raise ValueError("running_mean, running_var: expected tensors, got None")
-        x = _layout.dense(input.to(_plain.computing_dtype(input)))
-        x_hat, mean, var = _fused.batch_norm(x, None, None, self.eps)
+        x = memory_format.dense(input.to(definition.computing_dtype(input)))
+        x_hat, mean, var = dispatch.standardize(x, self.eps)
         with torch.no_grad():
             std = self._std(var)
             running_std = self._std(self.running_var.to(var.dtype))
@@ -97,7 +98,9 @@ class _BatchRenorm(_BatchNorm):
             r, d = r * self.weight, d * self.weight
         if self.bias is not None:
             d = d + self.bias
-        return torch.addcmul(_plain.per_channel(d, x_hat), x_hat, _plain.per_channel(r, x_hat))
+        return torch.addcmul(
+            definition.per_channel(d, x_hat), x_hat, definition.per_channel(r, x_hat)
+        )
 
     def _std(self, var: Tensor) -> Tensor:
         return (var + self.eps).sqrt()

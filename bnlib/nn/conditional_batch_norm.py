@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fused, _fx, _layout, _matmul, _plain, _running, _script
+from bnlib.nn import _check, _fx, _matmul, _running, _script
+from bnlib.nn._cpu import definition, dispatch, memory_format
 from bnlib.nn.batch_norm import _BatchNorm
 
 
@@ -68,16 +69,16 @@ class _ConditionalBatchNorm(_BatchNorm):
         weight, bias = weight.view(shape), None
         if self.bias is not None:
             bias = (self.bias + _select(self.bias_delta, condition)).view(shape)
-        return _plain.affine(self._standardize(input), weight, bias, input)
+        return definition.affine(self._standardize(input), weight, bias, input)
 
     def _standardize(self, input: Tensor) -> Tensor:
         """Return x_hat in the precision of the computation, and update the running statistics."""
-        x = _layout.dense(input.to(_plain.computing_dtype(input)))
+        x = memory_format.dense(input.to(definition.computing_dtype(input)))
         if not self.training and self.running_mean is not None:
             running = (self.running_mean.to(x.dtype), self.running_var.to(x.dtype))
             return _running.normalize(x, running, (None, None), self.eps)
         count = _check.values_per_channel(input)
-        x_hat, mean, var = _fused.batch_norm(x, None, None, self.eps)
+        x_hat, mean, var = dispatch.standardize(x, self.eps)
         _running.update(self, mean, var, count)
         return x_hat
 

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.modules.batchnorm import _NormBase
 
-from bnlib.nn import _check, _fx, _layout, _matmul, _plain, _running, _script
+from bnlib.nn import _check, _fx, _matmul, _running, _script
+from bnlib.nn._cpu import definition, memory_format
 from bnlib.nn._inverse_root import InverseRoot
 
 
@@ -78,7 +79,7 @@ class _DecorrelatedBatchNorm(_NormBase):
         if isinstance(input, Proxy):
             return _fx.leaf(self, input)
         _check.mini_batch(self, input)
-        x = input.to(_plain.computing_dtype(input)).movedim(1, 0)  # (c, n, ...)
+        x = input.to(definition.computing_dtype(input)).movedim(1, 0)  # (c, n, ...)
         values = x.flatten(1).unflatten(0, (-1, self.group_size))  # (groups, size, m)
         uses_running = not self.training and self.running_mean is not None
         if uses_running:
@@ -91,8 +92,8 @@ class _DecorrelatedBatchNorm(_NormBase):
         _finite("running_cov" if uses_running else "input", cov)
         x_hat = _matmul.exact(self._whitening(cov).to(x.dtype), centred)
         x_hat = x_hat.reshape(x.shape).movedim(0, 1)
-        parameters = (_plain.per_channel(p, input) for p in (self.weight, self.bias))
-        y = _layout.like(_plain.affine(x_hat, *parameters, input), input)
+        parameters = (definition.per_channel(p, input) for p in (self.weight, self.bias))
+        y = memory_format.like(definition.affine(x_hat, *parameters, input), input)
         if _running.tracks(self):
             self._update(mean.detach().flatten(), cov.detach() * (count / (count - 1)))
         return y

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fx, _layout, _plain, _script
+from bnlib.nn import _check, _fx, _script
+from bnlib.nn._cpu import definition, memory_format
 
 
 class DyT(nn.Module):
@@ -106,5 +107,5 @@ class DyT(nn.Module):
         if isinstance(input, Proxy):
             return _fx.leaf(self, input)
         _check.last_axes(input, self.normalized_shape)
-        x = _layout.dense(input.to(_plain.computing_dtype(input)))
-        return _plain.affine(torch.tanh(self.alpha * x), self.weight, self.bias, input)
+        x = memory_format.dense(input.to(definition.computing_dtype(input)))
+        return definition.affine(torch.tanh(self.alpha * x), self.weight, self.bias, input)

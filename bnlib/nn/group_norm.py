@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fx, _group, _layout, _script
+from bnlib.nn import _fx, _script
+from bnlib.nn._cpu import dispatch, memory_format
 
 
 class GroupNorm(nn.GroupNorm):
@@ -34,7 +35,8 @@ class GroupNorm(nn.GroupNorm):
 
     Notes
     -----
-    What differs from torch 2.13 on the CPU:
+    What differs from torch 2.13 on the CPU, the first two points only with Numba installed (the
+    extra ``fast``), as without it torch's own operation runs:
 
     - torch takes the variance of channels_last input as :math:`E[x^2] - E[x]^2` in float32: at
       mean 10,000 and standard deviation 1 its output is off by more than 1,000. Here sums go
@@ -43,11 +45,12 @@ class GroupNorm(nn.GroupNorm):
       channels_last.
     - Of examples without positions, the gradient of `weight` is 0; torch gives NaN.
 
-    This holds also where single operations are watched (``torch.compile``, export, tracing,
+    All of this holds also where single operations are watched (``torch.compile``, export, tracing,
     ``torch.func``, forward mode, batched gradients): there the layer is a differentiable
     definition, of whose operations an exported program consists; an ONNX model has the operators
     that it has for ``torch.nn.GroupNorm``, and the digits that its runtime keeps.
-    On devices other than the CPU, torch's own operation runs.
+    Where torch's own operation runs, without Numba and on other devices than the CPU, it has
+    torch's limits: its second derivative cannot be vectorized (``hessian(..., vectorize=True)``).
 
     Examples
     --------
@@ -82,6 +85,6 @@ class GroupNorm(nn.GroupNorm):
         if isinstance(input, Proxy):
             return _fx.leaf(self, input) if _fx.is_leaf(self, input) else super().forward(input)
         arguments = (self.num_groups, self.weight, self.bias, self.eps)
-        if not _group.takes(input, self.num_channels, *arguments):
-            return _layout.like(super().forward(input), input)
-        return _group.group_norm(input, *arguments)
+        if not dispatch.takes_groups(input, self.num_channels, *arguments):
+            return memory_format.like(super().forward(input), input)
+        return dispatch.group_norm(input, *arguments)

@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fused, _fx, _plain, _running, _script
+from bnlib.nn import _fx, _running, _script
+from bnlib.nn._cpu import definition, dispatch
 
 
 class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
@@ -40,16 +41,18 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
         uses_running = self.track_running_stats and not self.training
         running = (self.running_mean, self.running_var)
         parameters = (self.weight, self.bias)
-        fits = _fused.takes(input, input.shape[1], parameters, running, self.eps)
+        fits = dispatch.takes(input, input.shape[1], parameters, running, self.eps)
         if fits and not len(input):
-            return _plain.affine(input, *(_plain.per_channel(p, input) for p in parameters), input)
+            return definition.affine(
+                input, *(definition.per_channel(p, input) for p in parameters), input
+            )
         n, c = input.shape[:2]
         count = input.numel() // max(n * c, 1)  # of a Size, torch.jit.trace would keep the number
         if uses_running or not fits or count < 2:
             return super()._apply_instance_norm(input)
-        dtype = _plain.computing_dtype(input)
+        dtype = definition.computing_dtype(input)
         parameters = [None if p is None else p.to(dtype).repeat(n) for p in parameters]
-        y, mean, var = _fused.batch_norm(input.reshape(1, n * c, -1), *parameters, self.eps)
+        y, mean, var = dispatch.batch_norm(input.reshape(1, n * c, -1), *parameters, self.eps)
         if self.running_mean is not None:
             mean, var = mean.view(n, c).mean(0), var.view(n, c).mean(0) * (count / (count - 1))
             _running.move(self, mean, var, self.momentum or 0.0)

@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fx, _rows, _script
+from bnlib.nn import _fx, _script
+from bnlib.nn._cpu import dispatch
 
 
 class LayerNorm(nn.LayerNorm):
@@ -73,6 +74,6 @@ class LayerNorm(nn.LayerNorm):
         if isinstance(input, Proxy):
             return _fx.leaf(self, input) if _fx.is_leaf(self, input) else super().forward(input)
         arguments = (self.normalized_shape, self.weight, self.bias, self.eps)
-        if not _rows.takes(input, *arguments):
+        if not dispatch.takes_last_axis(input, *arguments):
             return super().forward(input)
-        return _rows.normalize_rows(input, *arguments, center=True)
+        return dispatch.last_axis_norm(input, *arguments, center=True)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fx, _layout, _plain, _running, _script
+from bnlib.nn import _check, _fx, _running, _script
+from bnlib.nn._cpu import definition, memory_format
 from bnlib.nn.batch_norm import _BatchNorm
 
 
@@ -74,8 +75,8 @@ class MaskedBatchNorm1d(_BatchNorm, nn.BatchNorm1d):
             return super().forward(input)
         count = _count(mask)
         x_hat, mean, var = _standardize(input, mask.unsqueeze(1), count, self.eps)
-        parameters = (_plain.per_channel(p, input) for p in (self.weight, self.bias))
-        y = _plain.affine(x_hat, *parameters, input)
+        parameters = (definition.per_channel(p, input) for p in (self.weight, self.bias))
+        y = definition.affine(x_hat, *parameters, input)
         _running.update(self, mean, var, count)
         return y
 
@@ -104,12 +105,12 @@ def _standardize(
     x: Tensor, mask: Tensor, count: int | Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return x_hat, and the detached mean and biased variance (c,) where `mask` is true."""
-    axes = _plain.channel_axes(x)
+    axes = definition.channel_axes(x)
 
     def average(values: Tensor) -> Tensor:
         return torch.where(mask, values, 0).sum(axes, keepdim=True) / count
 
-    x = _layout.dense(x.to(_plain.computing_dtype(x)))
+    x = memory_format.dense(x.to(definition.computing_dtype(x)))
     mean = average(x)
     difference = x - mean
     left = average(difference)  # what rounding left in the mean

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fx, _layout, _plain, _rows, _script
+from bnlib.nn import _fx, _script
+from bnlib.nn._cpu import definition, dispatch, memory_format
 
 
 class RMSNorm(nn.RMSNorm):
@@ -33,8 +34,8 @@ class RMSNorm(nn.RMSNorm):
     Notes
     -----
     torch 2.13 puts this norm together from single operations on the CPU, each a pass through the
-    memory. Here forward and backward take two passes each, compiled where Numba is installed.
-    On devices other than the CPU, torch's own operation runs.
+    memory. With Numba installed (the extra ``fast``), forward and backward are compiled loops of
+    two passes each; without it, and on devices other than the CPU, torch's own operation runs.
 
     Examples
     --------
@@ -68,8 +69,8 @@ class RMSNorm(nn.RMSNorm):
             return _fx.leaf(self, input) if _fx.is_leaf(self, input) else super().forward(input)
         eps = self.eps
         if eps is None and input.is_floating_point():
-            eps = torch.finfo(_plain.computing_dtype(input)).eps
-        if eps is None or not _rows.takes(input, self.normalized_shape, self.weight, None, eps):
-            return _layout.like(super().forward(input), input)
+            eps = torch.finfo(definition.computing_dtype(input)).eps
         arguments = (input, self.normalized_shape, self.weight, None, eps)
-        return _rows.normalize_rows(*arguments, center=False)
+        if eps is None or not dispatch.takes_last_axis(*arguments):
+            return memory_format.like(super().forward(input), input)
+        return dispatch.last_axis_norm(*arguments, center=False)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _check, _fx, _layout, _plain, _script
+from bnlib.nn import _check, _fx, _script
+from bnlib.nn._cpu import definition, memory_format
 
 
 class ScaleNorm(nn.Module):
@@ -99,7 +100,7 @@ class ScaleNorm(nn.Module):
         if isinstance(input, Proxy):
             return _fx.leaf(self, input)
         _check.last_axes(input, self.normalized_shape)
-        x = _layout.dense(input.to(_plain.computing_dtype(input)))
+        x = memory_format.dense(input.to(definition.computing_dtype(input)))
         axes = tuple(range(-len(self.normalized_shape), 0))
         length = torch.linalg.vector_norm(x, dim=axes, keepdim=True).clamp_min(self.eps)
         return (x * (self.weight / length)).to(input.dtype)

@@ -5,7 +5,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fx, _plain, _running, _script, _sync
+from bnlib.nn import _fx, _running, _script, _sync
+from bnlib.nn._cpu import definition
 from bnlib.nn.batch_norm import _BatchNorm
 
 OWN_OPERATION = ("cuda", "hpu", "xpu", torch._C._get_privateuse1_backend_name())  # torch has one
@@ -164,7 +165,7 @@ class SyncBatchNorm(_AnyBatchNorm):
             )
         if not input.is_floating_point():
             raise RuntimeError(f"input: expected floating-point values, got {input.dtype}")
-        allowed = (input.dtype, _plain.computing_dtype(input))
+        allowed = (input.dtype, definition.computing_dtype(input))
         for name in ("weight", "bias", "running_mean", "running_var"):
             value = getattr(self, name)
             if value is not None and value.dtype not in allowed:

@@ -5,7 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bnlib.nn import _fx, _plain, _script
+from bnlib.nn import _fx, _script
+from bnlib.nn._cpu import definition
 
 
 class WSConv2d(nn.Conv2d):
@@ -79,7 +80,7 @@ class WSConv2d(nn.Conv2d):
         Tensor, (out_channels, in_channels / groups, kernel height, kernel width)
             Of the dtype of `weight`.
         """
-        return _plain.standardize(self.weight, (1, 2, 3), self.eps)[0].to(self.weight.dtype)
+        return definition.standardize(self.weight, (1, 2, 3), self.eps)[0].to(self.weight.dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve with the standardized weights.

@@ -58,7 +58,7 @@ KERNEL = "functional/standardize.py"
 BATCH = "functional/batch_norm.py"
 INFERENCE = "functional/batch_norm_inference.py"
 CHECK = "_validation.py"
-NN_KERNEL = "nn/_kernel_torch.py"
+DEFINITION = "nn/_cpu/definition.py"
 RUNNING = "functional/running_statistics.py"
 AFFINE = "functional/_normalize.py"
 INTERVAL = "measure/interval.py"
@@ -427,7 +427,8 @@ MUTANTS = [
         "batch renormalization learns through its corrections",
         "nn/batch_renorm.py",
         "        with torch.no_grad():\n            std",
-        "        x_hat, mean, var = _plain.standardize(x, _plain.channel_axes(x), self.eps)\n"
+        "        axes = definition.channel_axes(x)\n"
+        "        x_hat, mean, var = definition.standardize(x, axes, self.eps)\n"
         "        mean, var = mean.flatten(), var.flatten()\n"
         "        if True:\n            std",
         ("renorm",),
@@ -495,39 +496,25 @@ MUTANTS = [
         ("beyond_one_machine",),
     ),
     Mutant(
-        "torch kernel: variance without taking off the mean",
-        NN_KERNEL,
-        "_squares(v) / count - mean * mean if",
-        "_squares(v) / count if",
-        ("nn_images",),
+        "torch modules: gradient without the mean of g",
+        DEFINITION,
+        "(g - mean_g - x_hat * mean_g_x_hat)",
+        "(g - x_hat * mean_g_x_hat)",
+        ("nn_gradients",),
     ),
     Mutant(
-        "torch kernel: a large mean taken for a small one",
-        NN_KERNEL,
-        "bool(((mean * mean <= LARGE**2 * var) & var.isfinite()).all())",
-        "True",
-        ("nn_large_mean",),
+        "torch modules: what rounding left in the mean stays",
+        DEFINITION,
+        "difference = difference - left",
+        "difference = difference - 0 * left",
+        ("nn_constant",),
     ),
     Mutant(
-        "torch kernel: parts of lines merged without the distance of their means",
-        NN_KERNEL,
-        "(variances + (means - mean) ** 2)",
-        "variances",
-        ("nn_channels_last",),
-    ),
-    Mutant(
-        "torch kernel: products about a shifted mean",
-        NN_KERNEL,
-        "dweight - (mean - near) * inv_std * dbias",
-        "dweight - mean * inv_std * dbias",
-        ("nn_images",),
-    ),
-    Mutant(
-        "torch kernel: gradient without the sum of dy",
-        "nn/_layout.py",
-        "-a * sums[0] / count]",
-        "0 * sums[0]]",
-        ("nn_channels_last",),
+        "torch's operation: the unbiased variance taken for the biased one",
+        "nn/_cpu/dispatch.py",
+        "momentum = 1 - x.shape[1] / x.numel()",
+        "momentum = 1.0",
+        ("nn_running",),
     ),
     Mutant(
         "torch module: running variance biased",

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch_modules import step
 
 from bnlib import nn as bnn
-from bnlib.nn import _fused, _kernel_torch
+from bnlib.nn._cpu import dispatch
 
 SIZES = {2: [(2, 5), (0, 4), (1, 2)], 3: [(2, 5, 1), (0, 4, 0), (1, 0, 2)]}  # of three steps
 CASES = {  # name: options, shape of an example, its dtype, memory format, tolerance
@@ -28,10 +28,10 @@ CASES = {  # name: options, shape of an example, its dtype, memory format, toler
 
 
 def variants(world_size: int) -> tuple[str, ...]:
-    """Kernels, and what runs where single operations are watched; two processes try all."""
-    if world_size > 2:
+    """What computes: without Numba, the definition does; two processes try the loops as well."""
+    if world_size > 2 or not importlib.util.find_spec("numba"):
         return ("torch",)
-    return ("torch", "watched", *(["numba"] if importlib.util.find_spec("numba") else []))
+    return ("torch", "numba")
 
 
 def data(case: str, world_size: int):
@@ -77,34 +77,22 @@ def derivatives(layer, x, dy, direction):
     }
 
 
-def variant(name: str) -> None:
-    if name == "numba":
-        from bnlib.nn import _kernel_numba as module
-    else:
-        module = _kernel_torch
-    _fused.kernel = lambda: module
-    _fused.is_watched = (lambda *_: True) if name == "watched" else IS_WATCHED
-
-
-IS_WATCHED = _fused.is_watched
-
-
 def every_check(rank: int, world_size: int) -> dict:
     """Run all checks in one process; what comes out is compared by the parent."""
     found = {}
     for name in variants(world_size):
-        variant(name)
-        for case in CASES:
-            _, steps = data(case, world_size)
-            layer = layer_for(case, bnn.SyncBatchNorm)
-            results = []
-            for sizes, *tensors in steps:
-                results.append(derivatives(layer, *(t.split(sizes)[rank] for t in tensors)))
-            found[name, case] = results, layer.state_dict()
-    variant("torch")
-    for check in (few_values, not_finite, wrong_channels, eval_mode, subgroup, constant, half, ddp,
-                  functional, compiled):  # fmt: skip
-        found[check.__name__] = check(rank, world_size)
+        with dispatch.use_kernel(name):
+            for case in CASES:
+                _, steps = data(case, world_size)
+                layer = layer_for(case, bnn.SyncBatchNorm)
+                results = []
+                for sizes, *tensors in steps:
+                    results.append(derivatives(layer, *(t.split(sizes)[rank] for t in tensors)))
+                found[name, case] = results, layer.state_dict()
+    with dispatch.use_kernel("torch"):
+        for check in (few_values, not_finite, wrong_channels, eval_mode, subgroup, constant, half,
+                      ddp, functional, compiled):  # fmt: skip
+            found[check.__name__] = check(rank, world_size)
     return found
 
 

@@ -4,18 +4,24 @@ import warnings
 
 import pytest
 
-from bnlib.nn import _fused, _kernel_torch
+from bnlib.nn._cpu import dispatch
 
 
 @pytest.fixture(params=["torch", "numba"])
-def kernel(request, monkeypatch):
-    """Each kernel in turn, put in place of the fastest that is installed."""
-    module = _kernel_torch
+def kernel(request):
+    """Torch's operations, and Numba's loops."""
     if request.param == "numba":
         pytest.importorskip("numba")
-        from bnlib.nn import _kernel_numba as module
-    monkeypatch.setattr(_fused, "kernel", lambda: module)
-    return module
+    with dispatch.use_kernel(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def loops():
+    """Numba's loops, for what torch's operations do not promise."""
+    pytest.importorskip("numba")
+    with dispatch.use_kernel("numba"):
+        yield
 
 
 @pytest.fixture

@@ -1,4 +1,8 @@
-"""Where torch loses digits or lets one mini-batch ruin a model, the drop-ins do not."""
+"""Where torch loses digits or lets one mini-batch ruin a model, the drop-ins do not.
+
+The digits are those of Numba's loops and of the definition. Without Numba, torch's own operations
+run, and their digits are torch's.
+"""
 
 import copy
 
@@ -24,7 +28,7 @@ def batch_norms(shape, **options):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("mean", [0, 100, 1e4])
 @pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
-def test_float32_is_accurate_to_a_few_ulp(shape, mean, last, kernel):
+def test_float32_is_accurate_to_a_few_ulp(shape, mean, last, loops):
     if last and len(shape) not in FORMATS:
         pytest.skip("no such format")
     ours, peer = batch_norms(shape)
@@ -38,7 +42,7 @@ def test_float32_is_accurate_to_a_few_ulp(shape, mean, last, kernel):
 
 
 @pytest.mark.parametrize("mean", [100, 1e4])
-def test_channels_last_statistics_beat_torchs(mean, kernel):
+def test_channels_last_statistics_beat_torchs(mean, loops):
     x = (torch.randn(64, 8, 40, 40) + mean).contiguous(memory_format=torch.channels_last)
     exact = x.double().var((0, 2, 3))
     errors = []
@@ -50,7 +54,7 @@ def test_channels_last_statistics_beat_torchs(mean, kernel):
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e4 + 0.1, -1e10, 1e-20])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_constant_channel_gives_exactly_bias(value, shape, kernel):
+def test_constant_channel_gives_exactly_bias(value, shape, loops):
     ours, _ = batch_norms(shape)
     x = torch.randn(shape)
     x[:, 0] = value
@@ -63,7 +67,7 @@ def test_constant_channel_gives_exactly_bias(value, shape, kernel):
 
 @pytest.mark.parametrize("name", ["InstanceNorm2d", "LayerNorm", "GroupNorm"])
 @pytest.mark.parametrize("value", [0.1, 1e4 + 0.1, -1e10])
-def test_constant_example_gives_exactly_bias(name, value, kernel):
+def test_constant_example_gives_exactly_bias(name, value, loops):
     args, _, shape = CASES[name]
     ours, _ = pair(name, *args)
     y = ours(torch.full(shape, value))
@@ -100,7 +104,7 @@ def test_rows_whose_first_values_are_far_off_lose_no_digits(name, args, kernel):
     assert distance(ours(x), peer.double()(x.double())) < 3e-6
 
 
-def test_group_norm_of_channels_last():
+def test_group_norm_of_channels_last(loops):
     x = (torch.randn(8, 16, 20, 20) + 1e4).contiguous(memory_format=torch.channels_last)
     ours, peer = pair("GroupNorm", 4, 16)
     errors = [distance(m(x), copy.deepcopy(m).double()(x.double())) for m in (ours, peer)]
@@ -108,7 +112,7 @@ def test_group_norm_of_channels_last():
     assert errors[1] > 1
 
 
-def test_gradients_of_group_norm_with_a_large_mean(kernel):
+def test_gradients_of_group_norm_with_a_large_mean(loops):
     ours, peer = pair("GroupNorm", 3, 6)
     x, dy = torch.randn(2, 4, 6, 20)
     x = x + 1e4
@@ -117,8 +121,7 @@ def test_gradients_of_group_norm_with_a_large_mean(kernel):
         assert error < 1e-6, name
 
 
-def test_layer_norm_with_a_large_mean():
-    pytest.importorskip("numba")
+def test_layer_norm_with_a_large_mean(loops):
     ours, peer = pair("LayerNorm", 700)
     x, dy = torch.randn(2, 50, 700)
     x = x + 1e4
@@ -197,7 +200,7 @@ def test_gradients_where_the_kernels_may_not_run(name, args, shape):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_constant_channel_in_half_precision_gives_exactly_the_bias_in_float32(dtype, kernel):
+def test_constant_channel_in_half_precision_gives_exactly_the_bias_in_float32(dtype, loops):
     ours, _ = pair("BatchNorm1d", 6)
     nn.init.constant_(ours.bias, 0.5)
     y = ours(torch.full((7, 6, 20), 1e4, dtype=dtype))
@@ -299,6 +302,8 @@ def test_views_that_are_negative_only_by_a_flag(name, args, kernel):
 
 @pytest.mark.parametrize(("name", "args"), FLAGGED)
 def test_gradients_that_are_zero_only_by_a_flag(name, args, kernel):
+    if (name, kernel) == ("GroupNorm", "torch"):
+        pytest.skip("torch 2.13's own operation reads memory that a flagged zero does not have")
     ours, _ = pair(name, *args)
     zero = torch._efficientzerotensor((7, 6))  # has no memory: a kernel would read address 0
     x = torch.randn(7, 6, requires_grad=True)
@@ -314,6 +319,8 @@ def test_gradients_that_are_zero_only_by_a_flag(name, args, kernel):
      ("LayerNorm", (5,), (4, 6, 3, 5)), ("RMSNorm", (5,), (4, 6, 3, 5))],
 )  # fmt: skip
 def test_hooks_may_give_saved_tensors_back_with_other_strides(name, args, shape, kernel):
+    if (name, kernel) == ("GroupNorm", "torch"):
+        pytest.skip("torch 2.13's own operation takes the saved input for contiguous")
     ours, _ = pair(name, *args)
     x, dy = torch.randn(2, *shape)
     wanted = step(ours, x, dy)

@@ -1,4 +1,4 @@
-"""Memory formats, and how the kernels see a tensor: rows (n, c, l) or columns (m, c)."""
+"""The one rule for strides: outputs are dense, in the memory format of the input."""
 
 import itertools
 
@@ -50,38 +50,3 @@ def like(y: Tensor, x: Tensor) -> Tensor:
 def contiguous(parameter: Tensor | None) -> Tensor | None:
     """`parameter` itself if it is contiguous, or None, else a copy that is."""
     return None if parameter is None else parameter.contiguous()
-
-
-def view(x: Tensor) -> Tensor:
-    """View a dense `x` as (n, c, l), contiguous, or (m, c) where channels lie side by side."""
-    n, c = x.shape[:2]
-    if x.numel() == n * c:
-        return x.view(n, c)
-    if x.is_contiguous():
-        return x.view(n, c, -1)
-    return x.movedim(1, -1).view(-1, c)
-
-
-def scale_and_shift(
-    var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> tuple[Tensor, Tensor]:
-    """Return float64 `scale`, `shift` with y = (x - mean) * scale + shift; all (c,)."""
-    scale = (var + eps).rsqrt_()
-    if weight is not None:
-        scale *= weight.detach()
-    shift = torch.zeros_like(scale) if bias is None else bias.detach().double()
-    return scale, shift
-
-
-def coefficients(
-    sums: Tensor, count: int, var: Tensor, weight: Tensor | None, eps: float
-) -> tuple[Tensor, Tensor]:
-    """Return the three coefficients of the input's gradient, (3, c), and the weight's gradient.
-
-    `sums` (2, c) holds the sums of dy and of dy (x - mean), `count` the number of values that
-    each goes over. The gradient is a dy + b (x - mean) + c0 with coefficients a, b, c0.
-    """
-    inv_std = (var + eps).rsqrt_()
-    a = inv_std if weight is None else inv_std * weight.detach()
-    dweight = sums[1] * inv_std
-    return torch.stack([a, -a * dweight * inv_std / count, -a * sums[0] / count]), dweight
