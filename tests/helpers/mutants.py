@@ -338,8 +338,8 @@ MUTANTS = [
     Mutant(
         "arms not paired",
         VERDICT,
-        "mean_interval(difference)",
-        "mean_interval(treatment - np.roll(control, 1))",
+        "Between(treatment.low - control.high, treatment.high - control.low)",
+        "Between(*(treatment.low - np.roll(control.low, 1) for _ in range(2)))",
         ("coverage",),
     ),
     Mutant(
