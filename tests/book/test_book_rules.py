@@ -17,7 +17,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 ROOT = Path(__file__).parents[2]
 LINES_PER_CELL = 25
 BULLETS_OF_SUMMARY = 5
-WORDS = range(1200, 2201)
+WORDS = range(1200, 3001)
 EXERCISES = 3
 SECTIONS = [
     "What you will learn",
