@@ -125,11 +125,8 @@ def _report(experiment: registry.Experiment, config: Any, done: cache.Finished) 
     changed = [f"{k}={_text(v)}" for k, v in vars(config).items() if v != default[k]]
     print(" ".join([experiment.name, *changed]))
     for case, verdict in verdicts.items():
-        interval = f"95 % interval {verdict.low:.3g} to {verdict.high:.3g}"
-        answer = f"{verdict.answer} ({verdict.reason})" if verdict.reason else verdict.answer
-        effect = " ".join(["effect", *verdict.bound.split(), f"{verdict.effect:.3g}"])
         print(f"    {verdict.claim} Source: {verdict.source}.")
-        print(f"    {case_name(case)}: {answer}: {effect}, {interval}", end="")
+        print(f"    {case_name(case)}: {verdict.answer}: effect {verdict.in_numbers()}", end="")
         print(f", margin {verdict.margin:.3g}, {verdict.seeds} seeds")
     arrays = registry.to_json(done.result)
     return {

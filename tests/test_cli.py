@@ -45,7 +45,7 @@ def test_run_prints_the_verdict_and_writes_everything(main, tmp_path, capsys):
     verdict = conditioning.judge(result)
     printed = capsys.readouterr().out
     assert printed.startswith("conditioning ratios=1.0,5.0 m=10 seeds=3 tolerance=0.1\n")
-    assert f"{verdict.answer}: effect {verdict.effect:.3g}, 95 % interval" in printed
+    assert f"{verdict.answer}: effect {verdict.in_numbers()}, margin" in printed
     assert "3 seeds" in printed
     read = json.loads(out.read_text())
     assert read["experiment"] == "conditioning"

@@ -21,6 +21,11 @@ def tests_of(changed: Iterable[str], root: Path) -> list[str]:
         test = folder / f"test_{file.stem.lstrip('_')}.py"
         if top == "bnlib" and file.suffix == ".py":
             found |= {file, test if (root / test).exists() or len(folders) == 1 else folder}
+            found.add(folder.with_name(f"test_{folder.name}.py"))  # one file for a package
+        elif top == "tools":
+            found.add(test)
+        elif top == "book" and file.suffix == ".py":
+            found.add(Path("tests/book"))
         elif top == "tests" and file.match("test_*.py"):
             found.add(file)
         elif top == "tests" and file.name == "conftest.py" and len(folders) > 1:

@@ -16,7 +16,7 @@ from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from nbformat import NotebookNode
 
-PACKAGES = ("numpy", "scipy", "matplotlib", "scikit-learn", "mlxtend", "mnist1d", "torch")
+PACKAGES = ("numpy", "scipy", "matplotlib", "scikit-learn", "mlxtend", "mnist1d", "torch", "numba")
 
 
 def hash_files(root: Path, *names: str) -> str:

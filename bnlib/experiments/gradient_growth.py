@@ -159,7 +159,9 @@ def judge(result: Result) -> dict[str, Verdict]:
         If the result is not of two norms, or has one seed only.
     """
     return {
-        case: paired_verdict(f"{CLAIM[:-1]}: {case}.", SOURCE, LIMIT - drift[1], 0 * drift[1], 0.0)
+        case: paired_verdict(
+            f"{CLAIM[:-1]}: {case}.", SOURCE, LIMIT - drift[1], np.zeros_like(drift[1]), 0.0
+        )
         for case, drift in _drifts(result).items()
     }
 

@@ -144,7 +144,7 @@ class Result:
         """
         x, y = np.log10(self.config.checkpoints), self.accuracy
         reached = y >= target
-        i = np.maximum(reached.argmax(axis=-1), 1)
+        i = np.clip(reached.argmax(axis=-1), min(1, len(x) - 1), None)
         before, there = (np.take_along_axis(y, j[..., None], axis=-1)[..., 0] for j in (i - 1, i))
         with np.errstate(divide="ignore", invalid="ignore"):
             between = x[i - 1] + (target - before) / (there - before) * (x[i] - x[i - 1])

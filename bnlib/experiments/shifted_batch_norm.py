@@ -271,8 +271,9 @@ def judge_budgets(result: Result) -> dict[tuple[str, str], Verdict]:
     verdicts = {}
     for i, strength in enumerate(result.config.strengths[1:], start=1):
         for budget, steps in enumerate(result.config.budgets):
-            given = judge_shift(result, i, budget).low > 0
-            reason = "" if given else "the layers see no more shift than without norm"
+            measured = np.isfinite(result.best("distance", 1, i, budget)).all()
+            given = measured and judge_shift(result, i, budget).low > 0
+            reason = "" if given else "the layers see no more shift than without norm, or diverge"
             verdict = _compare(result, 1, i, budget, reason)
             verdicts[f"shift {strength:g}", f"{steps} steps"] = verdict
     return verdicts

@@ -143,8 +143,9 @@ def _arm(config: Config, norm: str) -> networks.Config:
 
 
 def _best_rate(config: Config, norm: str) -> float:
-    others = {"seeds": config.tuning_seeds, "first_seed": config.first_seed + config.seeds}
-    tried = train(replace(_arm(config, norm), **others))
+    arm = _arm(config, norm)
+    others = {"seeds": config.tuning_seeds, "first_seed": arm.first_seed + arm.seeds}
+    tried = train(replace(arm, **others))
     loss = tried.by_rate(tried.loss[:, -max(1, config.steps // 10) :]).mean(axis=(1, 2))
     return config.rates[rates.best(loss)]
 

@@ -161,6 +161,8 @@ def judge(result: Result) -> dict[tuple[str, str, str], Verdict]:
         the `rates`, and each at its own best; at step 0, over the end of the training, and where
         the loss is about `LOSS`. The effect, in decades, is without the norm minus with it.
 
+        It cannot tell at equal loss where the records of an arm are all far from it.
+
     Raises
     ------
     ValueError
@@ -182,11 +184,22 @@ def judge(result: Result) -> dict[tuple[str, str, str], Verdict]:
             }
             for time, (control, treatment) in times.items():
                 case = measure, pair, time
+                missed = time == "at equal loss" and _gap(result.loss[arms]) > BANDWIDTH
                 claim = f"It smooths the loss landscape: {case_name(case)}."
                 verdicts[case] = paired_verdict(
-                    claim, "Santurkar et al. (2018)", control, treatment, MARGIN
+                    claim,
+                    "Santurkar et al. (2018)",
+                    control,
+                    treatment,
+                    MARGIN,
+                    powerless="an arm was not measured near that loss" if missed else "",
                 )
     return verdicts
+
+
+def _gap(loss: NDArray[np.float64]) -> float:
+    """Return how far, as a logarithm, the loss (n, k, t) is from `LOSS` in the worse arm."""
+    return float(np.abs(_at_loss(np.log(loss / LOSS), loss).mean(axis=-1)).max())
 
 
 def _at_loss(values: NDArray[np.float64], loss: NDArray[np.float64]) -> NDArray[np.float64]:

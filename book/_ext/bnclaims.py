@@ -143,7 +143,7 @@ def interval(verdict, reach):
 def reach(verdicts):
     """Return how far from 0 the drawings of some verdicts reach: beyond all finite ends."""
     ends = (end for v in verdicts for end in (v.low, v.high, 1.5 * v.margin) if abs(end) < INF)
-    return 1.2 * max(map(abs, ends))
+    return 1.2 * max(map(abs, ends)) or 1.0
 
 
 def numbers(record, percent=False):

@@ -98,11 +98,11 @@ class Verdict:
         """
         known = [x for x in (self.low, self.high, self.effect) if np.isfinite(x)]
         if not known:
-            return self.reason
+            return self.reason or "no bound is known"
         width = factor * (max(known) - min(known))
         digits = max(0, 1 - int(np.floor(np.log10(width)))) if width else None
         effect, low, high = (
-            f"{factor * x:g}" if digits is None else f"{factor * x:.{digits}f}"
+            f"{factor * x:g}" if digits is None else f"{factor * x:z.{digits}f}"
             for x in (self.effect, self.low, self.high)
         )
         if np.isnan(self.effect):
@@ -135,7 +135,7 @@ def paired_verdict(
     powerless : str
         Why the experiment could not have shown an effect, if there is a reason: "neither arm
         learns". The answer is then "cannot tell". Two reasons are found here: the difference is the
-        same in all seeds, or both arms are at an end of what was tried.
+        same in all seeds, or the outcomes lie beyond what was tried.
 
     Returns
     -------
@@ -173,8 +173,8 @@ def paired_verdict(
     most, upper = _end(high, "high")
     if not powerless:
         if np.isinf(least) and np.isinf(most):
-            powerless = "both arms are at an end of what was tried"
-        elif lower == upper:
+            powerless = "the outcomes lie beyond what was tried"
+        elif np.isclose(lower, upper, rtol=1e-12, atol=0):  # equal numbers have inexact means
             powerless = "the difference is the same in all seeds"
     effect = least if np.isinf(most) else most if np.isinf(least) else (least + most) / 2
     if np.isinf(effect):
@@ -202,7 +202,8 @@ def _bounds(name: str, arm: ArrayLike | Between) -> Between:
         )
     finite = (low < np.inf) & (high > -np.inf) if bounded else np.isfinite(low)
     if not finite.all():
-        raise ValueError(f"{name}: expected finite values, got {low[~finite][0]} from a seed")
+        got = f"bounds {low[~finite][0]}, {high[~finite][0]}" if bounded else low[~finite][0]
+        raise ValueError(f"{name}: expected finite values, got {got} from a seed")
     if not (low <= high).all():
         raise ValueError(f"{name}: expected lower bounds that are at most the upper ones")
     return Between(low, high)
@@ -246,7 +247,7 @@ def overall(verdicts: Mapping[str | tuple[str, ...], Verdict], *factors: str) ->
         fewer than half of the cases decided, "undecided" or "cannot tell", whichever the more of
         the others are. If decided cases differ, "it depends on ..." with the factors that alone
         change the answer, and those that the answer to a case depends on; where there is none of
-        either, all of them.
+        either, all that vary.
 
     Raises
     ------
@@ -269,9 +270,13 @@ def overall(verdicts: Mapping[str | tuple[str, ...], Verdict], *factors: str) ->
     for case in answers:
         if len(case) != len(factors):
             raise ValueError(f"verdicts: expected keys of {len(factors)} entries, got {case}")
-    nested = {a.removeprefix(f"{DEPENDS} ") for a in answers.values() if a.startswith(DEPENDS)}
-    told = (*DECIDED, *(f"{DEPENDS} {each}" for each in nested))
-    decided = {case: answer for case, answer in answers.items() if answer in told}
+    decided = {c: a for c, a in answers.items() if a in DECIDED or a.startswith(DEPENDS)}
+    nested = {
+        each
+        for answer in decided.values()
+        if answer.startswith(DEPENDS)
+        for each in answer.removeprefix(f"{DEPENDS} ").split(" and ")
+    }
     if 2 * len(decided) < len(answers):
         others = [answer for answer in answers.values() if answer not in DECIDED]
         return max(("undecided", "cannot tell"), key=others.count)
@@ -288,7 +293,8 @@ def overall(verdicts: Mapping[str | tuple[str, ...], Verdict], *factors: str) ->
             for other in decided
         )
     ]
-    on = dict.fromkeys([*(alone or ([] if nested else factors)), *sorted(nested)])
+    varied = [f for i, f in enumerate(factors) if len({case[i] for case in decided}) > 1]
+    on = dict.fromkeys([*(alone or ([] if nested else varied)), *sorted(nested)])
     return f"{DEPENDS} {' and '.join(on)}"
 
 
@@ -319,7 +325,7 @@ def averaged(
     if not answer.startswith(DEPENDS):
         return average
     low, high = min(v.low for v in parts.values()), max(v.high for v in parts.values())
-    return replace(average, effect=float("nan"), low=low, high=high, answer=answer)
+    return replace(average, effect=float("nan"), low=low, high=high, answer=answer, reason="")
 
 
 def _without(case: tuple[str, ...], i: int) -> tuple[str, ...]:

@@ -45,10 +45,10 @@ def test_large_but_uncertain_effect_is_undecided():
     assert verdict([3.0, -1.0, 1.0]).answer == "undecided"
 
 
-@pytest.mark.parametrize("difference", [0.0, 1.0])
+@pytest.mark.parametrize("difference", [0.0, 0.1, 1.0])
 def test_difference_without_variance_cannot_be_told(difference):
     """Both arms the same array, or every network at chance: nothing could have shown an effect."""
-    judged = verdict(np.full(4, difference))
+    judged = verdict(np.full(12, difference))
     assert judged.answer == "cannot tell"
     assert judged.reason == "the difference is the same in all seeds"
 
@@ -113,14 +113,14 @@ def test_arms_that_are_both_beyond_what_was_tried_cannot_be_told_apart():
     ceiling = Between([5.0] * 4, [INF] * 4)
     judged = paired_verdict("", "", ceiling, ceiling, 1.0)
     assert (judged.answer, judged.bound) == ("cannot tell", "")
-    assert judged.reason == "both arms are at an end of what was tried"
+    assert judged.reason == "the outcomes lie beyond what was tried"
 
 
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
         (Between([2.0, 1.0], [1.0, 2.0]), "treatment: expected lower bounds"),
-        (Between([INF, 1.0], [INF, 2.0]), "treatment: expected finite values, got inf"),
+        (Between([INF, 1.0], [INF, 2.0]), "treatment: expected finite values, got bounds inf, inf"),
         (Between([1.0], [1.0, 2.0]), r"\(1,\) and \(2,\)"),
         (Between([np.nan, 1.0], [1.0, 2.0]), "treatment: expected finite"),
     ],
@@ -179,10 +179,22 @@ def cases(*answers):
         (["cannot tell"] * 4, "cannot tell"),
         (["it depends on the rate"] * 4, "it depends on the rate"),
         (["supported", "it depends on the rate"] * 2, "it depends on the mode and the rate"),
+        (["it depends on the rate and the mode", "supported"] * 2,
+         "it depends on the mode and the rate"),
     ],
 )  # fmt: skip
 def test_overall_says_on_what_the_answer_depends(answers, expected):
     assert overall(cases(*answers), "the data set", "the mode") == expected
+
+
+def test_a_factor_that_does_not_vary_is_not_named():
+    one = verdict([1.0, 1.01])
+    given = {
+        ("6 layers", "SGD", "200"): one,
+        ("6 layers", "Adam", "400"): replace(one, answer="refuted"),
+    }
+    answer = overall(given, "the depth", "the optimizer", "the steps")
+    assert answer == "it depends on the optimizer and the steps"
 
 
 def test_cases_without_factors_are_one_factor():
