@@ -24,8 +24,6 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from bnlib.experiments.records.verdict import Verdict
-
 LOGGER = logging.getLogger(__name__)
 PREFIX = "verdict-"  # of the glued names
 INF = float("inf")
@@ -151,6 +149,8 @@ def numbers(record, percent=False):
 
     Each line comes with the drawing of its interval, if it has one.
     """
+    from bnlib.experiments.records.verdict import Verdict  # a book without claims needs no library
+
     factor, unit = (100, " %") if percent else (1, "")
     lines, designs = [], {}  # the keys of a dict keep their order
     verdicts = {case: Verdict(**fields) for case, fields in record["cases"].items()}
