@@ -31,7 +31,7 @@ class Config:
 
     Attributes
     ----------
-    norms : pair of bnlib.experiments.engine.networks.Arm
+    norms : pair of str
         Control and treatment.
     sizes : tuple of int
         Sizes of the mini-batch, each a divisor of `n_train`, rising.

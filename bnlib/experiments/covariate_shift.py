@@ -42,7 +42,7 @@ class Config:
         What stands between the linear layers: nothing (and Xavier initialization), or a ReLU (He).
     depths : tuple of int
         Hidden layers of each architecture.
-    norms : tuple of bnlib.experiments.engine.networks.Arm
+    norms : tuple of str
         What is compared, the control first.
     rates : tuple of float
         Learning rates, the same for both norms.

@@ -33,7 +33,7 @@ class Config:
 
     Attributes
     ----------
-    norms : tuple of bnlib.experiments.engine.networks.Arm
+    norms : tuple of str
     rates : tuple of float
         Learning rates.
     depth, width, batch_size, steps : int

@@ -26,7 +26,7 @@ class Config:
 
     Attributes
     ----------
-    norms : tuple of bnlib.experiments.engine.networks.Arm
+    norms : tuple of str
         Norms of `bnlib.experiments.engine.networks`, the control first.
     parts : tuple of int
         Into how many parts the mini-batch is cut; divisors of `batch_size`.

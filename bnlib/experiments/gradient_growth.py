@@ -56,7 +56,7 @@ class Config:
     ----------
     cases : tuple of str
         Keys of `CASES`.
-    norms : tuple of bnlib.experiments.engine.networks.Arm
+    norms : tuple of str
         Networks to compare, the control first; both have the same weights and inputs.
     depth, width, m, seeds, first_seed : int
         As in `signal_propagation.Config`.

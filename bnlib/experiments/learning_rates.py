@@ -61,7 +61,7 @@ class Config:
 
     Attributes
     ----------
-    norms : tuple of bnlib.experiments.engine.networks.Arm
+    norms : tuple of str
         Networks to compare, the control first; all have the same weights and mini-batches.
     scales : tuple of float
         Standard deviations of the weights, in units of He's; 1 among them if `judge` is to

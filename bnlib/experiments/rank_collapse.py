@@ -34,7 +34,7 @@ class Config:
 
     Attributes
     ----------
-    norms : tuple of bnlib.experiments.engine.networks.Arm
+    norms : tuple of str
         Networks to compare, the control first; all have the same weights and inputs.
     layers : tuple of int
         Layers whose ranks are measured, increasing; the last one is the depth.

@@ -41,7 +41,7 @@ class Config:
 
     Attributes
     ----------
-    norms : tuple of bnlib.experiments.engine.networks.Arm
+    norms : tuple of str
         What is compared, the control first.
     strengths : tuple of float
         How strong the shift is; the first is what the control has in all comparisons but its own,

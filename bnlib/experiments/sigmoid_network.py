@@ -36,7 +36,7 @@ class Config:
 
     Attributes
     ----------
-    norms : tuple of bnlib.experiments.engine.networks.Arm
+    norms : tuple of str
         What is compared, the control first.
     init, init_scale : str, float
         Initialization of the weights, as in `bnlib.experiments.engine.networks.Config`. The default

@@ -47,7 +47,7 @@ class Config:
     Attributes
     ----------
     activation : {"relu", "sigmoid", "tanh", "linear"}
-    norms : tuple of bnlib.experiments.engine.networks.Arm
+    norms : tuple of str
         Networks to compare; all have the same weights and see the same inputs.
     scales : tuple of float
         Factors on the standard deviation of the weights, relative to He (relu) or Xavier.

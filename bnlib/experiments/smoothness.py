@@ -42,7 +42,7 @@ class Config:
 
     Attributes
     ----------
-    norms : tuple of bnlib.experiments.engine.networks.Arm
+    norms : tuple of str
         Networks to compare, the control first; all have the same weights and mini-batches.
     rates : tuple of float
         Learning rates at which the norms are compared.

@@ -63,7 +63,7 @@ class Config:
     case : {"relu", "sigmoid", "residual", "residual scaled"}
         Plain networks with He's or, for sigmoids, Xavier's weights; residual networks with He's
         weights, or with those divided by the root of the depth.
-    norms : tuple of bnlib.experiments.engine.networks.Arm
+    norms : tuple of str
         Networks to compare, the control first; both have the same weights and data.
     depths : tuple of int
         Numbers of hidden layers or of residual blocks, increasing.
