@@ -46,6 +46,12 @@ def check_integer(name: str, value: int, *, at_least: int = 1, at_most: int | No
         raise ValueError(f"{name}: expected {limits}, got {value}")
 
 
+def check_increasing(name: str, numbers: Sequence[float]) -> None:
+    """Raise ValueError unless there are numbers, all positive, and they increase."""
+    if not numbers or sorted({*numbers}) != [*numbers] or numbers[0] <= 0:
+        raise ValueError(f"{name}: expected increasing positive numbers, got {numbers}")
+
+
 def normalized_axes(axes: int | Sequence[int], ndim: int) -> tuple[int, ...]:
     """Return `axes` as a sorted tuple of non-negative ints."""
     given = tuple(axes) if np.iterable(axes) else (axes,)

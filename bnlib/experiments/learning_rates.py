@@ -15,6 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bnlib._validation import check_increasing
+from bnlib.experiments import trainable_depth
 from bnlib.experiments.engine import networks, rates
 from bnlib.experiments.engine.training import State, record_test_accuracy, train
 from bnlib.experiments.records.verdict import (
@@ -25,12 +27,10 @@ from bnlib.experiments.records.verdict import (
     paired_verdict,
 )
 
-GUESSING = float(np.log(10))
-"""Loss of equal probabilities for ten classes."""
+SOURCE = "Ioffe and Szegedy (2015)"
 
-TRAINED = 0.75
-"""A network trains at a rate if it classifies this share of the test examples right: far from
-chance (0.1) and from the best (0.97), as in :py:mod:`bnlib.experiments.trainable_depth`."""
+TRAINED = trainable_depth.TARGET
+"""A network trains at a rate if it classifies this share of the test examples right."""
 
 TARGETS = (0.5, 0.75, 0.9)
 """Convergence is counted in steps until this share of the test examples is classified right."""
@@ -95,9 +95,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in ("rates", "budgets"):
-            numbers = getattr(self, name)
-            if not numbers or sorted({*numbers}) != [*numbers] or numbers[0] <= 0:
-                raise ValueError(f"{name}: expected increasing positive numbers, got {numbers}")
+            check_increasing(name, getattr(self, name))
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
@@ -230,14 +228,9 @@ def judge_rates(result: Result) -> dict[tuple[str, ...], Verdict]:
     """
     verdicts = {}
     for steps in result.config.budgets:
+        claim = "It allows higher learning rates"
         largest = result.largest_rate(steps)
-        for i, setting in enumerate(_settings(result.config)):
-            case = *setting, f"{steps} steps"
-            control, treatment = (Between(largest.low[n, i], largest.high[n, i]) for n in (0, 1))
-            claim = f"It allows higher learning rates: {case_name(case)}."
-            verdicts[case] = paired_verdict(
-                claim, "Ioffe and Szegedy (2015)", treatment, control, RATE_MARGIN
-            )
+        verdicts |= _by_scale(result.config, claim, f"{steps} steps", largest, RATE_MARGIN)
     return verdicts
 
 
@@ -251,13 +244,8 @@ def judge_speed(result: Result) -> dict[tuple[str, ...], Verdict]:
     verdicts = {}
     for target in TARGETS:
         low, high = result.fastest(target)
-        for i, setting in enumerate(_settings(result.config)):
-            case = *setting, f"{100 * target:g} %"
-            control, treatment = (Between(-high[n, i], -low[n, i]) for n in (0, 1))
-            claim = f"Training converges faster: {case_name(case)}."
-            verdicts[case] = paired_verdict(
-                claim, "Ioffe and Szegedy (2015)", treatment, control, SPEED_MARGIN
-            )
+        claim, speed = "Training converges faster", Between(-high, -low)
+        verdicts |= _by_scale(result.config, claim, f"{100 * target:g} %", speed, SPEED_MARGIN)
     return verdicts
 
 
@@ -293,7 +281,7 @@ def judge_initialization(result: Result) -> dict[tuple[str, str], Verdict]:
             case = measure, f"{steps} steps"
             verdicts[case] = paired_verdict(
                 f"Initialization matters less: {case_name(case)}.",
-                "Ioffe and Szegedy (2015)",
+                SOURCE,
                 treatment,
                 control,
                 SHARE_MARGIN,
@@ -311,6 +299,19 @@ def judge(result: Result) -> dict[tuple[str, ...], Verdict]:
         for name, judged in judges.items()
         for case, verdict in judged(result).items()
     }
+
+
+def _by_scale(
+    config: Config, claim: str, level: str, values: Between, margin: float
+) -> dict[tuple[str, ...], Verdict]:
+    """Judge the second norm against the first for each scale; values are (2, s, k)."""
+    verdicts = {}
+    for i, setting in enumerate(_settings(config)):
+        case = *setting, level
+        control, treatment = (values.at(norm, i) for norm in (0, 1))
+        claimed = f"{claim}: {case_name(case)}."
+        verdicts[case] = paired_verdict(claimed, SOURCE, treatment, control, margin)
+    return verdicts
 
 
 def _settings(config: Config) -> list[tuple[str, str, str, str]]:

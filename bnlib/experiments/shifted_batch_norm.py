@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from bnlib._validation import check_increasing
 from bnlib.experiments.engine import networks, rates, training
 from bnlib.experiments.engine.drift import MARGIN as SHIFT_MARGIN
 from bnlib.experiments.engine.drift import record_distance
@@ -71,8 +72,7 @@ class Config:
     first_seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.budgets or sorted({*self.budgets}) != [*self.budgets] or self.budgets[0] < 1:
-            raise ValueError(f"budgets: expected increasing numbers from 1 on, got {self.budgets}")
+        check_increasing("budgets", self.budgets)
         if any(steps % self.every for steps in self.budgets):
             raise ValueError(f"every: expected a divisor of {self.budgets}, got {self.every}")
 
@@ -183,8 +183,8 @@ def judge(result: Result) -> dict[str, Verdict]:
         After the first budget. For each strength after the first, the loss with the second norm and
         that shift, minus the loss with the first norm and the first strength, each at its best
         rate. "no norm" is the same with the first norm in both: what the shift does where nothing
-        can undo it. The
-        loss of a network that diverges at every rate counts as "at least that of guessing".
+        can undo it. The loss of a network that diverges at every rate counts as "at least that of
+        guessing".
 
     Raises
     ------

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
+from bnlib._validation import check_increasing
 from bnlib.experiments.engine import networks, rates
 from bnlib.experiments.engine.replicas import build_norm
 from bnlib.experiments.engine.training import (
@@ -149,9 +150,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     if config.case not in BUILDERS:
         raise ValueError(f"case: expected one of {[*BUILDERS]}, got {config.case!r}")
     for name in ("depths", "budgets"):
-        numbers = getattr(config, name)
-        if not numbers or sorted({*numbers}) != [*numbers] or numbers[0] < 1:
-            raise ValueError(f"{name}: expected increasing numbers from 1 on, got {numbers}")
+        check_increasing(name, getattr(config, name))
     measured = np.array(
         [[_measure(config, norm, depth, progress) for depth in config.depths]
          for norm in config.norms]
@@ -180,10 +179,10 @@ def judge(result: Result) -> dict[tuple[str, str], Verdict]:
         If the result is not of two norms, or has one seed only.
     """
     check_two_arms(result.config.norms)
-    low, high = result.doublings
+    doublings = result.doublings
     verdicts = {}
     for i, steps in enumerate(result.config.budgets):
-        control, treatment = (Between(low[i, n], high[i, n]) for n in (0, 1))
+        control, treatment = (doublings.at(i, n) for n in (0, 1))
         case = result.config.case, f"{steps} steps"
         claim = f"{CLAIM[:-1]}: {case_name(case)}."
         verdicts[case] = paired_verdict(claim, SOURCE, treatment, control, MARGIN)

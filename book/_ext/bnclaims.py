@@ -57,17 +57,12 @@ def listing(claims, show="short"):
     and the interval of each case is drawn.
     """
     if show == "tested":
-        return "\n".join(CARD.format(c=claim, numbers=_numbers(claim)) for claim in tested(claims))
+        return "\n".join(CARD.format(c=c, numbers=_numbers(c)) for c in claims if c.verdict)
     columns = {name: COLUMNS[name] for name in VIEWS[show]}
     rows = [columns, ["---"] * len(columns)]
     for claim in claims if show == "short" else [c for c in claims if not c.verdict]:
         rows.append([write(claim) for write in columns.values()])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def tested(claims):
-    """Return the claims that a chapter has measured."""
-    return [claim for claim in claims if claim.verdict]
 
 
 def _numbers(claim):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache, partial
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,10 @@ DATASETS = {
     "spirals": partial(datasets.spirals, rng=0),
 }
 ACTIVATIONS = {"relu": layers.ReLU, "sigmoid": layers.Sigmoid, "tanh": layers.Tanh}
-NORMS = ("none", "batch", "layer", "group", "rms", "identity")
+Norm = Literal["none", "batch", "layer", "group", "rms", "identity"]
+NORMS = get_args(Norm)
 
-Arm = Literal["none", "batch", "layer", "group", "rms", "identity", "none again", "batch again"]
+Arm = Literal[Norm, "none again", "batch again"]
 """A norm, or what a negative control needs: "identity" has the parameters of batch norm but does
 not normalize; "again" is the same norm from other seeds (`arm`)."""
 
@@ -91,7 +92,7 @@ class Config:
     depth: int = 3
     width: int = 64
     activation: Literal["relu", "sigmoid", "tanh"] = "relu"
-    norm: Literal["none", "batch", "layer", "group", "rms", "identity"] = "none"
+    norm: Norm = "none"
     groups: int = 4
     init: Literal["he", "xavier", "normal"] = "he"
     init_scale: float = 1.0

@@ -36,16 +36,16 @@ class Experiment(NamedTuple):
     run : callable
         ``(config, *, progress=False)`` -> result.
     judge : callable
-        Result -> verdict, or mapping of str to verdict.
+        Result -> verdict, or mapping of str, or tuple of str, to verdict.
     """
 
     name: str
     summary: str
     config: type
     run: Callable[..., Any]
-    judge: Callable[[Any], Verdict | Mapping[str, Verdict]]
+    judge: Callable[[Any], Verdict | Mapping[str | tuple[str, ...], Verdict]]
 
-    def verdicts(self, result: Any) -> dict[str, Verdict]:
+    def verdicts(self, result: Any) -> dict[str | tuple[str, ...], Verdict]:
         """Judge a result; a single verdict has the name of the experiment."""
         judged = self.judge(result)
         return {self.name: judged} if isinstance(judged, Verdict) else dict(judged)

@@ -31,6 +31,10 @@ class Between(NamedTuple):
     low: ArrayLike
     high: ArrayLike
 
+    def at(self, *index: int) -> Between:
+        """Take the entries at an index of the leading axes, of both bounds."""
+        return Between(np.asarray(self.low)[index], np.asarray(self.high)[index])
+
 
 @dataclass(frozen=True)
 class Verdict:
