@@ -87,7 +87,7 @@ def pause_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         with _LOCK:
             for norm in paused:
-                norm.__class__ = type(norm).paused_from
+                _go_on(norm)
 
 
 @functools.cache
@@ -95,11 +95,12 @@ def _paused(cls: type) -> type:
     """Return a subclass whose forward is that of `cls` on a view of the module."""
 
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        view = object.__new__(cls)
+        parametrized = "paused_from" not in vars(type(self))  # since then
+        view = object.__new__(type(self) if parametrized else cls)
         own = {k: dict(v) if type(v) is dict else v for k, v in vars(self).items()}
         own["_buffers"] = {k: v if v is None else v.clone() for k, v in self._buffers.items()}
         vars(view).update(own)
-        return view.forward(*args, **kwargs)
+        return cls.forward(view, *args, **kwargs)
 
     def reduce(self: nn.Module, protocol: int) -> tuple[Any, ...]:
         view = object.__new__(cls)  # a copy is of the class from before: it is to go on
@@ -121,6 +122,15 @@ def _paused(cls: type) -> type:
             "paused_from": cls,
         },
     )
+
+
+def _go_on(norm: nn.Module) -> None:
+    """Give a norm its class back, or its subclass that one, if it was parametrized meanwhile."""
+    cls = type(norm)
+    if "paused_from" in vars(cls):
+        norm.__class__ = cls.paused_from
+    else:
+        cls.__bases__ = (cls.__base__.paused_from,)
 
 
 def _new(cls: type) -> nn.Module:

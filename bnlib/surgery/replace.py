@@ -28,6 +28,7 @@ FEWEST_CHANNELS = 2
 FEWEST_FEATURES = 8
 """Of a group on data that may lack spatial axes; a group of two is left with one bit, +1 or -1."""
 
+WIDTHS = {"num_features", "num_channels", "normalized_shape"}
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 FEATURES_LAST = (nn.LayerNorm, nn.RMSNorm, ScaleNorm, DyT)
 
@@ -210,8 +211,8 @@ def to(cls: type[nn.Module], **options: Any) -> Factory:
     Raises
     ------
     TypeError
-        If `cls` is no class of norms, or a group norm without `num_groups`; from the factory, if
-        `cls` does not know an option.
+        If `cls` is no class of norms, or a group norm without `num_groups`, or an option is the
+        number of channels; from the factory, if `cls` does not know an option.
     ValueError
         From the factory: if there is no sibling, if `cls` refuses an option, and for an instance
         norm in the place of a batch norm that may get data (m, d), of which it leaves nothing.
@@ -236,6 +237,8 @@ def to(cls: type[nn.Module], **options: Any) -> Factory:
         )
     if issubclass(cls, nn.GroupNorm) and "num_groups" not in options:
         raise TypeError("num_groups: expected a number of groups; group_norm() chooses it itself")
+    if given := WIDTHS & options.keys():
+        raise TypeError(f"{min(given)}: a batch norm gives it its own; leave it out")
 
     def factory(batch_norm: nn.Module) -> nn.Module:
         kind = _sibling(cls, batch_norm)
@@ -409,12 +412,10 @@ def _arguments(cls: type) -> list[str]:
 
 def _options_of(batch_norm: nn.Module, kind: type) -> dict[str, Any]:
     """Return the arguments that would make a batch norm again, under all names they may have."""
-    width, affine = batch_norm.num_features, batch_norm.affine
+    affine = batch_norm.affine
     like = next(itertools.chain(batch_norm.parameters(), batch_norm.buffers()), None)
     options = {
-        "num_features": width,
-        "num_channels": width,
-        "normalized_shape": width,
+        **dict.fromkeys(WIDTHS, batch_norm.num_features),
         "eps": batch_norm.eps,
         "momentum": batch_norm.momentum,
         "affine": affine,
@@ -435,7 +436,7 @@ def _options_of(batch_norm: nn.Module, kind: type) -> dict[str, Any]:
 
 def _take_over(new: nn.Module, batch_norm: nn.Module) -> None:
     """Hand on parameters and, to a batch norm, copies of running statistics, each in its type."""
-    for key in ("weight", "bias"):
+    for key in {"weight", "bias"} | batch_norm._parameters.keys():  # in a frozen one, buffers
         old, there = getattr(batch_norm, key), getattr(new, key, None)
         if old is None or there is None or old.shape != there.shape:
             continue

@@ -255,3 +255,17 @@ def test_what_changes_norms_in_place_says_that_they_are_paused(function):
     assert type(model[0]) is kind
     assert model.train()[0].training
     assert int(model[0].num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_norm_that_is_parametrized_within_stays_so(nested):
+    norm = bnn.BatchNorm2d(4)
+    with pause_statistics(norm), pause_statistics(norm if nested else nn.Identity()):
+        nn.utils.parametrize.register_parametrization(norm, "weight", nn.Softplus())
+        norm(X)
+    assert int(norm.num_batches_tracked) == 0
+    torch.testing.assert_close(norm.weight, nn.functional.softplus(torch.ones(4)))
+    norm(X)
+    assert int(norm.num_batches_tracked) == 1
+    nn.utils.parametrize.remove_parametrizations(norm, "weight")
+    assert type(norm) is bnn.BatchNorm2d

@@ -475,3 +475,19 @@ def test_lazy_ones_are_refused():
     with pytest.raises(ValueError, match="1 has lazy parameters: run it once"):
         freeze(model)
     assert model[0].training
+
+
+def test_to_hands_on_the_parameters_of_relatives():
+    old = batch_norm(bnn.ConditionalBatchNorm2d, num_conditions=3).eval()
+    new = replace(old, to(bnn.ConditionalBatchNorm2d, num_conditions=3))
+    condition = torch.tensor([0, 2, 1])
+    assert torch.equal(new(IMAGES, condition), old(IMAGES, condition))
+
+
+@pytest.mark.parametrize(
+    ("cls", "option"),
+    [(bnn.GhostBatchNorm2d, "num_features"), (nn.LayerNorm, "normalized_shape")],
+)
+def test_to_leaves_the_number_of_channels_to_the_batch_norm(cls, option):
+    with pytest.raises(TypeError, match=f"{option}: a batch norm gives it its own"):
+        to(cls, **{option: 5})
