@@ -117,7 +117,6 @@ MUTANTS = [
         "    return mean, np.maximum(raw - mean**2, 0)\n"
         "    var = square / count\n",
         ("large_mean",),
-        ("forward_pass",),
     ),
     Mutant(
         "eps outside the root",
@@ -155,7 +154,6 @@ MUTANTS = [
         "axis >= seeds and axis != seeds + 1",
         "axis >= seeds and axis != seeds",
         ("forward", "images"),
-        ("forward_pass",),
     ),
     Mutant(
         "seeds averaged over",
@@ -186,7 +184,6 @@ MUTANTS = [
         "like_parameter(cache.count * mean_dy_x_hat, cache.gamma)",
         "like_parameter(mean_dy_x_hat, cache.gamma)",
         ("backward", "numeric_gradient"),
-        ("backward_pass",),
     ),
     Mutant(
         "dgamma and dbeta exchanged",
@@ -201,7 +198,6 @@ MUTANTS = [
         "dx = s_Pv - s * x_hat * (g * s_Pu).mean(axes, keepdims=True)",
         "dx = s_Pv",
         ("double_backward",),
-        ("backward_pass",),
     ),
     Mutant(
         "double backward without ddgamma",
@@ -215,7 +211,6 @@ MUTANTS = [
         INFERENCE,
         "return scale_and_shift(x_hat, gamma, beta, shape).astype",
         "return scale_and_shift(x_hat, gamma, None, shape).astype",
-        ("inference",),
         ("inference",),
     ),
     Mutant(
@@ -248,7 +243,6 @@ MUTANTS = [
         'weight = momentum if momentum_weighs == "new" else 1 - momentum',
         'weight = 1 - momentum if momentum_weighs == "new" else momentum',
         ("running",),
-        ("inference",),
     ),
     Mutant(
         "one direction of the momentum",
@@ -256,7 +250,6 @@ MUTANTS = [
         'weight = momentum if momentum_weighs == "new" else 1 - momentum',
         "weight = momentum",
         ("old_momentum",),
-        ("inference",),
     ),
     Mutant(
         "cumulative average off by one",
@@ -264,7 +257,6 @@ MUTANTS = [
         "weight = 1 / (self.count + 1)",
         "weight = 1 / (self.count + 2)",
         ("cumulative",),
-        ("inference",),
     ),
     Mutant(
         "running statistics take in a NaN",
@@ -272,7 +264,6 @@ MUTANTS = [
         "        if not np.isfinite(array).all():",
         "        if False:",
         ("poisoned_batch",),
-        ("inference",),
     ),
     Mutant(
         "gamma and beta left out in layer norm's gradient",
@@ -304,7 +295,6 @@ MUTANTS = [
         "if not self.training:",
         "if False:",
         ("layer_modes",),
-        ("inference",),
     ),
     Mutant(
         "the ReLU's gradient passes everywhere",
@@ -453,7 +443,6 @@ MUTANTS = [
         'momentum = weight if new.momentum_weighs == "new" else _complement(weight)',
         "momentum = weight",
         ("conversion",),
-        ("conventions",),
     ),
     Mutant(
         "conversion forgets eps",
@@ -469,7 +458,6 @@ MUTANTS = [
         "{(True, False): (m - 1) / m, (False, True): m / (m - 1)}",
         "{(True, False): m / (m - 1), (False, True): (m - 1) / m}",
         ("conversion",),
-        ("conventions",),
     ),
     Mutant(
         "conversion rescales the start of the variance too",
