@@ -5,6 +5,7 @@ place per entry; the rule named there must object, and no rule may object to the
 """
 
 import ast
+import doctest
 import re
 import subprocess
 from pathlib import Path
@@ -434,6 +435,15 @@ def test_every_page_has_a_description():
         if name.endswith(".md") and "/_" not in name:
             head = yaml.safe_load(text.split("---\n")[1]) if text.startswith("---\n") else {}
             assert head.get("myst", {}).get("html_meta", {}).get("description"), name
+
+
+def test_examples_in_pages_run_as_copied():
+    pages = [
+        ROOT / name for name in sources() if name.endswith(".md") and ">>> " in sources()[name]
+    ]
+    assert ROOT / "book" / "how_we_measure.md" in pages
+    for page in pages:
+        assert doctest.testfile(str(page), module_relative=False).failed == 0, page
 
 
 def test_style_sheet_has_the_dark_colours_of_the_library():
