@@ -30,8 +30,18 @@ LAST = 100  # steps at the end over which the loss is averaged
 class Config:
     """Sizes of the experiment.
 
-    `treatment` is the backward pass of the second arm: "detached", or "correct" for the negative
-    control, in which both arms are the same.
+    Attributes
+    ----------
+    seeds, steps, examples, features : int
+        Repetitions, updates, examples of a mini-batch, and features of the input.
+    lr : float
+        Learning rate.
+    slope, offset, noise : float
+        Of the target: what multiplies the projection of the input, what is added to it, and the
+        standard deviation of what the input does not explain.
+    treatment : {"correct", "detached"}
+        Backward pass of the second arm: "detached", or "correct" for the negative control, in which
+        both arms are the same.
     """
 
     seeds: int = 16

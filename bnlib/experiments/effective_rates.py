@@ -35,6 +35,7 @@ class Config:
     Attributes
     ----------
     norm : {"none", "batch"}
+        "none" is the negative control.
     eps : float
         Of batch norm.
     rates : tuple of float
@@ -141,6 +142,12 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     return Result(config, result.by_rate(result.loss), **lengths)
 
 
+def check(config: Config) -> None:
+    """Raise ValueError if there are fewer than two rates to compare."""
+    if len({*config.rates}) < 2:
+        raise ValueError(f"rates: expected at least two, got {config.rates}")
+
+
 def judge(result: Result) -> Verdict:
     """Judge the claim that batch norm tunes the learning rate of the weights before it.
 
@@ -160,8 +167,9 @@ def judge(result: Result) -> Verdict:
     Raises
     ------
     ValueError
-        If fewer than two rates are left.
+        As `check`, or if fewer than two rates are left.
     """
+    check(result.config)
     trained = np.isfinite(result.loss).all(axis=(1, 2))
     if trained.sum() < 2:
         raise ValueError(f"result: expected two rates that train, got {trained.sum()}")
