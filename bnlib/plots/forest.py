@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,27 +11,11 @@ from matplotlib.text import Annotation
 
 from bnlib.plots.style import COLORS
 
-
-class Verdict(Protocol):
-    """What is drawn of a :class:`bnlib.experiments.records.verdict.Verdict`."""
-
-    @property
-    def effect(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def margin(self) -> float: ...
-    @property
-    def answer(self) -> str: ...
-
-
 _HEIGHT = 0.7  # of the margin, in rows
 _ROOM = 0.08  # beside the outermost number, as a share of the width
 
 
-def forest(ax: Axes, verdicts: Mapping[str, Verdict]) -> list[Annotation]:
+def forest(ax: Axes, verdicts: Mapping[str, Any]) -> list[Annotation]:
     """Draw a row for each verdict: the effect, its interval, and the margin behind it.
 
     Parameters
@@ -39,7 +23,8 @@ def forest(ax: Axes, verdicts: Mapping[str, Verdict]) -> list[Annotation]:
     ax : matplotlib.axes.Axes
         Where to draw.
     verdicts : mapping of str to Verdict
-        Name of the row -> verdict of a judge, from top to bottom; their effects have one unit.
+        Name of the row -> :class:`bnlib.experiments.records.verdict.Verdict`, from top to
+        bottom; their effects have one unit.
 
     Returns
     -------
@@ -86,7 +71,7 @@ def forest(ax: Axes, verdicts: Mapping[str, Verdict]) -> list[Annotation]:
     return answers
 
 
-def _draw_interval(ax: Axes, row: int, verdict: Verdict, left: float, right: float) -> None:
+def _draw_interval(ax: Axes, row: int, verdict: Any, left: float, right: float) -> None:
     low, high = np.isfinite((verdict.low, verdict.high))
     if not low and not high:
         return
