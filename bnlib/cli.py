@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bnlib.experiments.records import cache, registry, report, settings
+from bnlib.experiments.records import cache, keys, registry, report
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes; 130 is what a shell reports for Ctrl-C."""
@@ -157,7 +157,7 @@ def _config(experiment: registry.Experiment, fields: dict[str, Any]) -> Any:
         config = experiment.config(**fields)
         experiment.check_config(config)
     except ValueError as error:
-        named = " ".join(f"{k}={settings.write_value(v)}" for k, v in fields.items())
+        named = " ".join(f"{k}={keys.write_value(v)}" for k, v in fields.items())
         raise ValueError(f"{experiment.name} {named}: {error}") from None
     return config
 

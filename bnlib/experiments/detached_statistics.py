@@ -42,6 +42,8 @@ class Config:
     treatment : {"correct", "detached"}
         Backward pass of the second arm: "detached", or "correct" for the negative control, in which
         both arms are the same.
+    first_seed : int
+        The others follow it.
     """
 
     seeds: int = 16
@@ -53,6 +55,7 @@ class Config:
     offset: float = 1.0
     noise: float = 1.0
     treatment: Literal["correct", "detached"] = "detached"
+    first_seed: int = 0
 
     def __post_init__(self) -> None:
         if self.treatment not in ARMS:
@@ -133,7 +136,8 @@ def _compare(effect: str, arms: dict[str, NDArray[np.float64]], margin: float) -
 def _train(config: Config, arm: str) -> NDArray[np.float64]:
     """Loss, bias, norm of the weights and removed share at each step, (4, k, steps)."""
     c = config
-    rngs = [np.random.default_rng(seed) for seed in range(c.seeds)]
+    seeds = range(c.first_seed, c.first_seed + c.seeds)
+    rngs = [np.random.default_rng(seed) for seed in seeds]
     v = _unit(np.stack([rng.normal(size=(c.features, 1)) for rng in rngs]))  # (k, features, 1)
     w = _unit(np.stack([rng.normal(size=(c.features, 1)) for rng in rngs]))
     b = np.zeros((c.seeds, 1))

@@ -42,8 +42,8 @@ class Config:
         Learning rates of the hidden weights.
     other_rate : float
         Learning rate of all other parameters: gamma, beta and the output layer.
-    depth, width, batch_size, steps, seeds : int
-        Hidden layers, units in each, examples of a mini-batch, updates, and seeds.
+    depth, width, batch_size, steps, seeds, first_seed : int
+        Hidden layers, units in each, examples of a mini-batch, updates, seeds, and the first of them.
     """
 
     norm: Literal["none", "batch"] = "batch"
@@ -55,6 +55,7 @@ class Config:
     batch_size: int = 32
     steps: int = 200
     seeds: int = 16
+    first_seed: int = 0
 
 
 @dataclass(frozen=True)

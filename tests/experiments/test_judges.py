@@ -306,6 +306,23 @@ def test_the_same_config_gives_the_same_numbers_and_a_progress_bar(name, capsys)
     assert "0%|" in capsys.readouterr().err
 
 
+BY_SEED = {
+    "conditioning": lambda result: result.condition,
+    "conversion": lambda result: result.error["eps"],
+    "detached_statistics": lambda result: result.bias["detached"].T,
+    "effective_rates": lambda result: result.loss[:, :, -1],
+}
+"""Name -> numbers of a result whose last axis is that of the seeds, (..., k)."""
+
+
+@pytest.mark.parametrize("name", BY_SEED)
+def test_the_first_seed_moves_all_seeds(name):
+    later = EXPERIMENTS[name].run(replace(result(name).config, first_seed=1))
+    one, other = BY_SEED[name](result(name)), BY_SEED[name](later)
+    np.testing.assert_allclose(one[..., 1:], other[..., :-1])
+    assert (one[..., 0] != other[..., -1]).any()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_verdicts_and_result_become_json(name):
     verdicts = EXPERIMENTS[name].verdicts(result(name))

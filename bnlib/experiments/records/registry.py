@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bnlib.experiments.records.settings import parse_setting as parse_setting
-from bnlib.experiments.records.settings import unknown
+from bnlib.experiments.records.keys import parse_setting as parse_setting
+from bnlib.experiments.records.keys import unknown
 from bnlib.experiments.records.verdict import Verdict, check_two_arms
 
 _POSITIONAL, _KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from bnlib.experiments.records import settings
+from bnlib.experiments.records import keys
 from bnlib.experiments.records.registry import Experiment
 from bnlib.experiments.records.verdict import Verdict, case_name, overall
 
@@ -37,8 +37,8 @@ class Judged(NamedTuple):
 
 def listing(experiment: Experiment) -> str:
     """Write the summary of an experiment and all its keys, with their defaults."""
-    keys = (shlex.quote(f"{key.name}={key.default}") for key in settings.keys(experiment.config))
-    return f"{wrap(f'{experiment.name}: {experiment.summary}')}\n{wrap(' '.join(keys), 1)}"
+    listed = (shlex.quote(f"{k.name}={k.default}") for k in keys.describe(experiment.config))
+    return f"{wrap(f'{experiment.name}: {experiment.summary}')}\n{wrap(' '.join(listed), 1)}"
 
 
 def description(experiment: Experiment) -> str:
@@ -48,7 +48,7 @@ def description(experiment: Experiment) -> str:
     judged = (inspect.getdoc(experiment.judge) or "").partition("\n")[0]
     blocks = [wrap(f"{experiment.name}: {experiment.summary}"), wrap(judged)]
     blocks += [wrap(explained.replace("`", ""))] if explained else []
-    for meaning, group in groupby(settings.keys(experiment.config), lambda key: key.meaning):
+    for meaning, group in groupby(keys.describe(experiment.config), lambda key: key.meaning):
         heads = [wrap(f"{shlex.quote(f'{k.name}={k.default}')}  ({k.kind})") for k in group]
         blocks.append("\n".join([*heads, wrap(meaning, 1)]))
     return "\n\n".join(blocks)
@@ -56,7 +56,7 @@ def description(experiment: Experiment) -> str:
 
 def name(experiment: Experiment, config: Any) -> str:
     """Name a config by what differs from the default, as the command line takes it."""
-    changed = settings.changed(config).items()
+    changed = keys.changed(config).items()
     return " ".join([experiment.name, *(shlex.quote(f"{k}={v}") for k, v in changed)])
 
 
@@ -130,13 +130,13 @@ def _swept(runs: Sequence[Judged]) -> tuple[list[str], list[tuple[str, ...]]]:
     """Return the keys that differ between the configs, and their values in each."""
     fields = [vars(run.config) for run in runs]
     swept = [key for key in fields[0] if len({each[key] for each in fields}) > 1]
-    return swept, [tuple(settings.write_value(each[key]) for key in swept) for each in fields]
+    return swept, [tuple(keys.write_value(each[key]) for key in swept) for each in fields]
 
 
 def _by_case(runs: Sequence[Judged]) -> list[dict[str | tuple[str, ...], Verdict]]:
     """Return the verdicts of each run, without the parts of their keys that repeat what was set."""
-    keys = [[*run.verdicts] for run in runs if run.verdicts]
-    every = [key for each in keys for key in each]
+    cases = [[*run.verdicts] for run in runs if run.verdicts]
+    every = [key for each in cases for key in each]
     if len({len(key) if isinstance(key, tuple) else 0 for key in every}) != 1:
         return [dict(run.verdicts) for run in runs]
     parts = range(len(every[0]) if isinstance(every[0], tuple) else 0)
@@ -144,7 +144,7 @@ def _by_case(runs: Sequence[Judged]) -> list[dict[str | tuple[str, ...], Verdict
         i
         for i in parts
         if len({key[i] for key in every}) > 1
-        and all(len({key[i] for key in each}) == 1 for each in keys)
+        and all(len({key[i] for key in each}) == 1 for each in cases)
     }
     if not repeated:
         return [dict(run.verdicts) for run in runs]

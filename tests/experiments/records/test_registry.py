@@ -9,8 +9,8 @@ import pytest
 from bnlib.experiments import convolution
 from bnlib.experiments.engine import training
 from bnlib.experiments.records import registry
+from bnlib.experiments.records.keys import write_value
 from bnlib.experiments.records.registry import all_experiments, find, parse_setting, to_json
-from bnlib.experiments.records.settings import write_value
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from typing import Literal
 import pytest
 
 from bnlib.experiments import gradient_growth
+from bnlib.experiments.records.keys import Key, changed, describe, parse_setting, write_value
 from bnlib.experiments.records.registry import all_experiments
-from bnlib.experiments.records.settings import Key, changed, keys, parse_setting, write_value
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Config:
 
 
 def test_keys_have_their_meaning_from_the_docstring():
-    assert keys(Config) == [
+    assert describe(Config) == [
         Key("norm", "batch", "one of batch, none", "As wu and he have it."),
         Key("rates", "0.1,None", "a number or none, and more of it after commas", "Of two lines."),
         Key("factors", "a", "some of a, b, with commas between", "Of two lines."),
@@ -48,7 +48,7 @@ def test_keys_have_their_meaning_from_the_docstring():
 
 @pytest.mark.parametrize("experiment", all_experiments().values(), ids=lambda each: each.name)
 def test_every_key_of_every_experiment_has_a_meaning(experiment):
-    assert [key.name for key in keys(experiment.config) if not key.meaning] == []
+    assert [key.name for key in describe(experiment.config) if not key.meaning] == []
 
 
 def test_what_is_changed_is_text_that_is_read_back():
@@ -66,5 +66,5 @@ def test_names_with_commas_are_read():
 
 
 def test_cases_that_can_be_set_are_those_that_there_are():
-    (key,) = (key for key in keys(gradient_growth.Config) if key.name == "cases")
+    (key,) = (key for key in describe(gradient_growth.Config) if key.name == "cases")
     assert key.kind == f"some of {', '.join(gradient_growth.CASES)}, with commas between"

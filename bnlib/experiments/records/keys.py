@@ -35,7 +35,7 @@ class Key(NamedTuple):
     meaning: str
 
 
-def keys(config: type) -> list[Key]:
+def describe(config: type) -> list[Key]:
     """List the keys of a config, with their meaning from its docstring.
 
     Parameters
@@ -51,8 +51,8 @@ def keys(config: type) -> list[Key]:
     Examples
     --------
     >>> from bnlib.experiments.inference import Config
-    >>> from bnlib.experiments.records.settings import keys
-    >>> keys(Config)[0].kind, keys(Config)[0].default
+    >>> from bnlib.experiments.records.keys import describe
+    >>> describe(Config)[0].kind, describe(Config)[0].default
     ('one of batch, none', 'batch')
     """
     hints, meanings, default = get_type_hints(config), _meanings(config), config()
@@ -60,7 +60,7 @@ def keys(config: type) -> list[Key]:
         Key(
             field.name,
             write_value(getattr(default, field.name)),
-            _describe(hints[field.name]),
+            _kind(hints[field.name]),
             meanings.get(field.name, ""),
         )
         for field in dataclasses.fields(config)
@@ -102,7 +102,7 @@ def parse_setting(config: type, text: str) -> tuple[str, Any]:
     Examples
     --------
     >>> from bnlib.experiments.inference import Config
-    >>> from bnlib.experiments.records.settings import parse_setting
+    >>> from bnlib.experiments.records.keys import parse_setting
     >>> parse_setting(Config, "momenta=0.1,none")
     ('momenta', (0.1, None))
     """
@@ -116,7 +116,7 @@ def parse_setting(config: type, text: str) -> tuple[str, Any]:
     try:
         return key, _parse(known[key], value)
     except ValueError:
-        raise ValueError(f"{key}: expected {_describe(known[key])}, got {value!r}") from None
+        raise ValueError(f"{key}: expected {_kind(known[key])}, got {value!r}") from None
 
 
 def _parse(kind: Any, text: str) -> Any:
@@ -151,14 +151,14 @@ def _fail() -> Any:
     raise ValueError
 
 
-def _describe(kind: Any) -> str:
+def _kind(kind: Any) -> str:
     origin, members = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return " or ".join(map(_describe, members))
+        return " or ".join(map(_kind, members))
     if origin is tuple and get_origin(members[0]) is Literal:
         return f"some of {', '.join(map(str, get_args(members[0])))}, with commas between"
     if origin is tuple:
-        return f"{_describe(members[0])}, and more of it after commas"
+        return f"{_kind(members[0])}, and more of it after commas"
     if origin is Literal:
         return f"one of {', '.join(map(str, members))}"
     if kind is bool:
