@@ -43,7 +43,8 @@ class Config:
     other_rate : float
         Learning rate of all other parameters: gamma, beta and the output layer.
     depth, width, batch_size, steps, seeds, first_seed : int
-        Hidden layers, units in each, examples of a mini-batch, updates, seeds, and the first of them.
+        Hidden layers, units in each, examples of a mini-batch, updates, seeds, and the first of
+        them.
     """
 
     norm: Literal["none", "batch"] = "batch"
