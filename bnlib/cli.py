@@ -1,21 +1,22 @@
-"""The command line: ``python -m bnlib experiments list | run NAME``."""
+"""The command line: ``python -m bnlib experiments list | describe NAME | run NAME``."""
 
 from __future__ import annotations
 
 import argparse
 import itertools
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bnlib.experiments.records import cache, registry
-from bnlib.experiments.records.verdict import case_name
+from bnlib.experiments.records import cache, keys, registry, report
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes; 130 is what a shell reports for Ctrl-C."""
+
+
+_PLOT_WIDTH, _LETTER, _ROW = 5.0, 0.07, 0.3  # inches: without names, a letter of them, a row
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 done, 1 failed, 2 wrong usage (an unknown name, key or value), 130 Ctrl-C.
+        Exit code: 0 done, 1 something failed, 2 wrong usage (an unknown name, key or value, or a
+        config that could not be judged; nothing was run), 130 Ctrl-C.
 
     Raises
     ------
@@ -57,10 +59,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bnlib", description="Batch normalization.")
     groups = parser.add_subparsers(required=True, metavar="experiments")
     group = groups.add_parser("experiments", help="run the experiments of the book")
-    commands = group.add_subparsers(required=True, metavar="{list,run}")
+    commands = group.add_subparsers(required=True, metavar="COMMAND")
     shown = commands.add_parser("list", help="show the experiments and the keys of their configs")
     shown.set_defaults(command=_list)
-    run = commands.add_parser("run", help="run one, and print its verdict")
+    described = commands.add_parser("describe", help="explain the keys of one")
+    described.set_defaults(command=_describe)
+    described.add_argument("name", metavar="NAME")
+    _add_run(commands.add_parser("run", help="run one, and print its verdicts"))
+    return parser
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
     run.set_defaults(command=_run)
     run.add_argument("name", metavar="NAME")
     run.add_argument("--seeds", type=_seeds, metavar="N", help="seeds, at least 2")
@@ -73,41 +82,62 @@ def _parser() -> argparse.ArgumentParser:
         help="change the config; a key given several times is swept over its values",
     )
     run.add_argument("--out", type=Path, metavar="FILE", help="write everything there, as JSON")
+    run.add_argument("--plot", type=Path, metavar="FILE", help="draw the verdicts there")
     run.add_argument(
         "--jobs", type=_jobs, default=1, metavar="N", help="configs at a time; -1: one a processor"
     )
     run.add_argument("--cache", type=Path, metavar="FOLDER", help="where finished configs are kept")
-    return parser
 
 
-def _list(options: argparse.Namespace) -> int:
-    for experiment in registry.all_experiments().values():
-        print(f"{experiment.name}: {experiment.summary}")
-        fields = vars(experiment.config()).items()
-        print("    " + " ".join(shlex.quote(f"{key}={_text(value)}") for key, value in fields))
+def _list(_: argparse.Namespace) -> int:
+    print("\n".join(map(report.listing, registry.all_experiments().values())))
+    return DONE
+
+
+def _describe(options: argparse.Namespace) -> int:
+    print(report.description(registry.find(options.name)))
     return DONE
 
 
 def _run(options: argparse.Namespace) -> int:
     experiment = registry.find(options.name)
     configs = _configs(experiment, options.set, options.seeds)
-    if options.out and (options.out.is_dir() or not options.out.parent.is_dir()):
-        raise ValueError(f"--out: expected a file in a folder that exists, got {options.out}")
-    progress = sys.stderr.isatty()
-    done = cache.sweep(
-        experiment.run, configs, options.jobs, folder=options.cache, progress=progress
+    for name in ("out", "plot"):
+        file = getattr(options, name)
+        if file and (file.is_dir() or not file.parent.is_dir()):
+            raise ValueError(f"--{name}: expected a file in a folder that exists, got {file}")
+    if options.plot:
+        _check_format(options.plot)
+    outcomes = cache.sweep(
+        experiment.run,
+        configs,
+        options.jobs,
+        folder=options.cache,
+        progress=sys.stderr.isatty(),
+        keep_going=True,
     )
-    runs = [_report(experiment, *each) for each in zip(configs, done, strict=True)]
+    runs = [_judge(experiment, *each) for each in zip(configs, outcomes, strict=True)]
+    for run in runs:
+        if run.error:
+            print(f"error: {report.name(experiment, run.config)}: {run.error}", file=sys.stderr)
+        else:
+            print(report.verdicts(experiment, run))
+    if len(runs) > 1:
+        print(f"\n{report.table(runs)}")
     if options.out:
-        text = json.dumps({"experiment": experiment.name, "runs": runs}, indent=1, allow_nan=False)
+        entries = [_to_json(*each) for each in zip(runs, outcomes, strict=True)]
+        content = {"experiment": experiment.name, "runs": entries}
+        text = json.dumps(content, indent=1, allow_nan=False)
         cache.write_atomically(options.out, text.encode() + b"\n")
-    return DONE
+    if options.plot:
+        _plot(runs, options.plot)
+    return FAILED if any(run.error for run in runs) else DONE
 
 
-def _configs(experiment: registry.Experiment, settings: list[str], seeds: int | None) -> list[Any]:
-    """Make a config of each combination of the values that were given."""
+def _configs(experiment: registry.Experiment, given: list[str], seeds: int | None) -> list[Any]:
+    """Make a config of each combination of the values that were given, each once."""
     values: dict[str, list[Any]] = {}
-    for text in settings:
+    for text in given:
         key, value = registry.parse_setting(experiment.config, text)
         values.setdefault(key, []).append(value)
     if seeds is not None:
@@ -115,32 +145,81 @@ def _configs(experiment: registry.Experiment, settings: list[str], seeds: int | 
             raise ValueError("seeds: expected --seeds or --set seeds=..., got both")
         values["seeds"] = [seeds]
     combinations = itertools.product(*values.values())
-    return [experiment.config(**dict(zip(values, each, strict=True))) for each in combinations]
+    return [
+        _config(experiment, dict(zip(values, each, strict=True)))
+        for each in dict.fromkeys(combinations)
+    ]
 
 
-def _report(experiment: registry.Experiment, config: Any, done: cache.Finished) -> dict[str, Any]:
-    """Print the verdicts on a result, and return everything about it in the form of JSON."""
-    verdicts = experiment.verdicts(done.result)
-    default = vars(experiment.config())
-    changed = [f"{k}={_text(v)}" for k, v in vars(config).items() if v != default[k]]
-    print(" ".join([experiment.name, *changed]))
-    for case, verdict in verdicts.items():
-        print(f"    {verdict.claim} Source: {verdict.source}.")
-        print(f"    {case_name(case)}: {verdict.answer}: effect {verdict.in_numbers()}", end="")
-        print(f", margin {verdict.margin:.3g}, {verdict.seeds} seeds")
-    arrays = registry.to_json(done.result)
-    return {
-        "config": arrays.pop("config"),
-        "verdicts": registry.to_json(verdicts),
-        "seconds": done.seconds,
-        "versions": done.versions,
-        "result": arrays,
+def _config(experiment: registry.Experiment, fields: dict[str, Any]) -> Any:
+    """Make a config that can be judged; an error names the fields, where there are several."""
+    try:
+        config = experiment.config(**fields)
+        experiment.check_config(config)
+    except ValueError as error:
+        named = " ".join(f"{k}={keys.write_value(v)}" for k, v in fields.items())
+        raise ValueError(f"{experiment.name} {named}: {error}") from None
+    return config
+
+
+def _judge(
+    experiment: registry.Experiment, config: Any, outcome: cache.Finished | Exception
+) -> report.Judged:
+    """Judge a result; what goes wrong with it becomes its error."""
+    if isinstance(outcome, Exception):
+        return report.Judged(config, {}, _reason(outcome))
+    try:
+        verdicts = experiment.verdicts(outcome.result)
+    except Exception as error:
+        return report.Judged(config, {}, _reason(error))
+    return report.Judged(config, verdicts, "" if verdicts else "there is nothing to judge")
+
+
+def _reason(error: Exception) -> str:
+    expected = isinstance(error, ValueError | RuntimeError | ModuleNotFoundError)
+    return str(error) if expected else f"{type(error).__name__}: {error}"
+
+
+def _to_json(run: report.Judged, outcome: cache.Finished | Exception) -> dict[str, Any]:
+    """Return everything about a config in the form of JSON."""
+    entry = {"config": registry.to_json(run.config)}
+    if run.error:
+        entry["error"] = run.error
+    if isinstance(outcome, Exception):
+        return entry
+    result = registry.to_json(outcome.result)
+    del result["config"]
+    return entry | {
+        "verdicts": registry.to_json(run.verdicts),
+        "seconds": outcome.seconds,
+        "versions": outcome.versions,
+        "result": result,
     }
 
 
-def _text(value: Any) -> str:
-    """Write a value in the form in which --set takes it."""
-    return ",".join(map(_text, value)) if isinstance(value, tuple) else str(value)
+def _check_format(file: Path) -> None:
+    """Raise ValueError unless matplotlib writes files of this kind."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    import bnlib.plots  # noqa: F401, names the extra that is missing, before anything is run
+
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if file.suffix.removeprefix(".").lower() not in known:
+        raise ValueError(f"--plot: expected a file that ends in one of {known}, got {file}")
+
+
+def _plot(runs: Sequence[report.Judged], file: Path) -> None:
+    """Draw all verdicts, if there are any."""
+    from matplotlib.figure import Figure
+
+    from bnlib.plots import forest, use_style
+
+    if rows := report.rows(runs):
+        use_style()
+        size = _PLOT_WIDTH + _LETTER * max(map(len, rows)), 1 + _ROW * len(rows)
+        figure = Figure(figsize=size)
+        forest(figure.subplots(), rows)
+        figure.savefig(file, facecolor="white")
 
 
 def _seeds(text: str) -> int:

@@ -17,7 +17,9 @@ SMALL = ["m=10", "tolerance=0.1", "ratios=1,5"]
 
 
 @pytest.fixture
-def main(tmp_path):
+def main(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
     def run(*arguments):
         if "run" in arguments:
             arguments = [*arguments, "--cache", str(tmp_path / "cache")]
@@ -32,9 +34,15 @@ def main(tmp_path):
 def test_list_names_every_experiment_and_its_keys(main, capsys):
     assert main("list") == 0
     out = capsys.readouterr().out
-    listed = re.findall(r"^(\w+): .+\n    '?\w+=", out, re.MULTILINE)
-    assert listed == [*registry.all_experiments()]
-    assert "norms=none,batch scales=0.5,0.9,1.0,1.1,2.0 depth=50" in out
+    assert re.findall(r"^(\w+): ", out, re.MULTILINE) == [*registry.all_experiments()]
+    assert "norms=none,batch scales=0.5,0.9,1.0,1.1,2.0 depth=50" in " ".join(out.split())
+
+
+def test_describe_explains_the_keys(main, capsys):
+    assert main("describe", "inference") == 0
+    assert (
+        'norm=batch  (one of batch, none)\n    "none" leaves batch norm' in capsys.readouterr().out
+    )
 
 
 def test_run_prints_the_verdict_and_writes_everything(main, tmp_path, capsys):
@@ -79,7 +87,55 @@ def test_a_key_given_several_times_is_swept(main, tmp_path, capsys):
     runs = json.loads(out.read_text())["runs"]
     swept = [(run["config"]["noise"], run["config"]["correlation"]) for run in runs]
     assert swept == [(0.5, 0), (0.5, 0.5), (1, 0), (1, 0.5)]
-    assert capsys.readouterr().out.count("conditioning ratios") == 4
+    printed = capsys.readouterr().out
+    assert printed.count("conditioning ratios") == 4
+    assert re.search(r"\n    correlation +noise +answer +effect\nconditioning: \w+\n", printed)
+    assert re.search(r"\n    0.5 +1.0 +\w+ +\d", printed)
+
+
+def test_a_config_that_fails_costs_only_itself(main, monkeypatch, tmp_path, capsys):
+    fails = slow_experiment.EXPERIMENT._replace(run=_fail_at_1)
+    monkeypatch.setattr(cli.registry, "find", lambda name: fails)
+    out, plot = tmp_path / "out.json", tmp_path / "plot.svg"
+    indices = [f"index={i}" for i in range(3)]
+    files = ["--out", str(out), "--plot", str(plot)]
+    assert main("run", "slow", "--set", f"folder={tmp_path}", *indices, *files) == 1
+    output = capsys.readouterr()
+    assert output.err == f"error: slow folder={tmp_path} index=1: no convergence\n"
+    assert output.out.count("It learns.") == 2
+    assert re.search(r"not judged:\n    1 +failed\n", output.out)
+    runs = json.loads(out.read_text())["runs"]
+    assert [run.get("error") for run in runs] == [None, "no convergence", None]
+    assert runs[2]["verdicts"]["slow"]["seeds"] == 2
+    assert plot.read_text().startswith("<?xml")
+    assert main("run", "slow", "--set", f"folder={tmp_path}", *indices[::2]) == 0
+    assert slow_experiment.calls(tmp_path) == [1, 0, 1, 0]
+
+
+def test_a_result_that_cannot_be_judged_is_written(main, monkeypatch, tmp_path, capsys):
+    empty = slow_experiment.EXPERIMENT._replace(judge=lambda result: {})
+    monkeypatch.setattr(cli.registry, "find", lambda name: empty)
+    out = tmp_path / "out.json"
+    assert main("run", "slow", "--set", f"folder={tmp_path}", "--out", str(out)) == 1
+    assert "there is nothing to judge" in capsys.readouterr().err
+    (run,) = json.loads(out.read_text())["runs"]
+    assert run["error"]
+    assert len(run["result"]["loss"]) == 2
+
+
+def test_plot_shows_every_case(main, tmp_path):
+    plot = tmp_path / "plot.svg"
+    small = ["layers=1,3", "width=8", "m=6"]
+    assert main("run", "rank_collapse", "--seeds", "3", "--set", *small, "--plot", str(plot)) == 0
+    assert plot.read_text().count("rank, before ReLU") == 3
+
+
+def test_one_config_shows_its_own_progress(main, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert main("run", "conditioning", "--seeds", "2", "--set", *SMALL) == 0
+    assert "ratio" in capsys.readouterr().err
+    assert main("run", "conditioning", "--seeds", "2", "--set", *SMALL, "noise=1", "noise=2") == 0
+    assert "config" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -99,6 +155,34 @@ def test_a_key_given_several_times_is_swept(main, tmp_path, capsys):
         (["run", "inference", "--seeds", "2", "--set", "seeds=3"], "got both"),
         (["run", "inference", "--jobs", "0"], "at least 1, or -1: '0'"),
         (["run", "inference", "--out", "no/such/folder.json"], "--out: expected a file in"),
+        (["describe", "inferense"], "did you mean inference?"),
+        (["run", "inference", "--plot", "no/such/folder.svg"], "--plot: expected a file in"),
+        (["run", "inference", "--plot", "plot.txt"], "--plot: expected a file that ends in one of"),
+        (["run", "inference", "--set", "seeds=1"], "seeds: expected at least 2, got 1"),
+        (["run", "learning_rates", "--set", "rates=1,0.1"], "rates: expected increasing"),
+        (["run", "learning_rates", "--set", "scales=2,3"], "scales: expected 1 among them"),
+        (["run", "learning_rates", "--set", "norms=none"], "learning_rates norms=none: norms: exp"),
+        (["run", "rank_collapse", "--set", "layers=9,1"], "layers: expected increasing"),
+        (
+            ["run", "smoothness", "--set", "norms=none,batch,layer"],
+            "best: expected a rate",
+        ),
+        (
+            ["run", "smoothness", "--set", "every=400"],
+            "every: expected a record in the",
+        ),
+        (["run", "covariate_shift", "--set", "depths=3"], "depths: expected one for each of"),
+        (["run", "shifted_batch_norm", "--set", "strengths=0"], "strengths: expected 0 and at"),
+        (["run", "small_batches", "--set", "sizes=16,32"], "sizes: expected one of (2, 4, 8)"),
+        (["run", "small_batches", "--set", "norms=batch"], "norms: expected two arms"),
+        (["run", "gradient_accumulation", "--set", "parts=1"], "parts: expected one above 1"),
+        (["run", "convolution", "--set", "arms=none"], "arms: expected none and batch among them"),
+        (["run", "divergence", "--set", "norms=batch"], "norms: expected none as the first"),
+        (["run", "effective_rates", "--set", "rates=1"], "rates: expected at least two"),
+        (
+            ["run", "gradient_growth", "--set", "cases=ReLU"],
+            "cases: expected some of sigmoid",
+        ),
         (["run", "inference", "--fast"], "unrecognized arguments: --fast"),
     ],
 )
@@ -115,7 +199,7 @@ def test_a_run_that_fails_is_code_1(main, monkeypatch, capsys):
         cli.registry, "find", lambda name: slow_experiment.EXPERIMENT._replace(run=_fail)
     )
     assert main("run", "slow") == 1
-    assert capsys.readouterr().err == "error: no convergence\n"
+    assert capsys.readouterr().err == "error: slow: ZeroDivisionError: not a number\n"
 
 
 def test_help_is_code_0(main, capsys):
@@ -131,7 +215,13 @@ def test_module_passes_the_code_on():
 
 
 def _fail(config):
-    raise RuntimeError("no convergence")
+    raise ZeroDivisionError("not a number")
+
+
+def _fail_at_1(config):
+    if config.index == 1:
+        raise RuntimeError("no convergence")
+    return slow_experiment.run(config)
 
 
 def test_run_names_the_extra_that_is_missing(main, monkeypatch, capsys):

@@ -36,8 +36,8 @@ class Config:
         Correlation of the two features.
     noise : float
         Standard deviation of what the features do not explain.
-    m, seeds : int
-        Examples, and independent data sets.
+    m, seeds, first_seed : int
+        Examples, independent data sets, and the first of their seeds.
     tolerance : float
         The gap between the loss and its minimum at which training stops, as a part of the first.
     """
@@ -48,6 +48,7 @@ class Config:
     m: int = 100
     seeds: int = 16
     tolerance: float = 1e-6
+    first_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,9 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     """
     shape = len(ARMS), len(config.ratios), config.seeds
     steps, condition = np.empty(shape, np.int64), np.empty(shape)
+    seeds = range(config.first_seed, config.first_seed + config.seeds)
     for j, ratio in enumerate(track(config.ratios, progress, "ratio")):
-        sets = (draw(config, ratio, seed) for seed in range(config.seeds))
+        sets = (draw(config, ratio, seed) for seed in seeds)
         x, t = (np.stack(arrays) for arrays in zip(*sets, strict=True))
         for i, features in enumerate((x, standardize(x, axes=1, eps=0.0).x_hat)):
             eigenvalues = np.linalg.eigvalsh(hessian(features))

@@ -46,6 +46,8 @@ class Config:
         Hidden layers, and units in each.
     lr : float
         Learning rate of plain gradient descent.
+    first_seed : int
+        The others follow it.
     """
 
     seeds: int = 16
@@ -54,6 +56,7 @@ class Config:
     depth: int = 4
     width: int = 32
     lr: float = 0.05
+    first_seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +56,8 @@ class Config:
         Range of the light, as in `bnlib.datasets.vary_lighting`, for pixels in [0, 1].
     """
 
-    dataset: str = "digits"
-    arms: tuple[str, ...] = ARMS[:3]
+    dataset: Literal["digits", "photos"] = "digits"
+    arms: tuple[Literal["none", "batch", "instance", "control"], ...] = ARMS[:3]
     rates: tuple[float, ...] = (0.1, 0.3, 0.9)
     seeds: int = 16
     steps: int = 120
@@ -163,6 +164,12 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     return Result(config, validation, test)
 
 
+def check(config: Config, treatment: str = "batch", control: str = "none") -> None:
+    """Raise ValueError unless both arms are trained."""
+    if not {treatment, control} <= {*config.arms}:
+        raise ValueError(f"arms: expected {control} and {treatment} among them, got {config.arms}")
+
+
 def judge(
     result: Result, mode: str = "eval", *, treatment: str = "batch", control: str = "none"
 ) -> Verdict:
@@ -186,8 +193,9 @@ def judge(
     Raises
     ------
     ValueError
-        If there are fewer than two seeds.
+        If there are fewer than two seeds, or an arm was not trained.
     """
+    check(result.config, treatment, control)
     costs = result.cost(control, mode), result.cost(treatment, mode)
     return paired_verdict(CLAIM, SOURCE, *costs, MARGIN)
 

@@ -69,6 +69,12 @@ class Config:
     seeds: int = 16
     first_seed: int = 0
 
+    def __post_init__(self) -> None:
+        if len(self.depths) != len(self.architectures):
+            raise ValueError(
+                f"depths: expected one for each of {self.architectures}, got {self.depths}"
+            )
+
 
 @dataclass(frozen=True)
 class Result:

@@ -30,8 +30,20 @@ LAST = 100  # steps at the end over which the loss is averaged
 class Config:
     """Sizes of the experiment.
 
-    `treatment` is the backward pass of the second arm: "detached", or "correct" for the negative
-    control, in which both arms are the same.
+    Attributes
+    ----------
+    seeds, steps, examples, features : int
+        Repetitions, updates, examples of a mini-batch, and features of the input.
+    lr : float
+        Learning rate.
+    slope, offset, noise : float
+        Of the target: what multiplies the projection of the input, what is added to it, and the
+        standard deviation of what the input does not explain.
+    treatment : {"correct", "detached"}
+        Backward pass of the second arm: "detached", or "correct" for the negative control, in which
+        both arms are the same.
+    first_seed : int
+        The others follow it.
     """
 
     seeds: int = 16
@@ -43,6 +55,7 @@ class Config:
     offset: float = 1.0
     noise: float = 1.0
     treatment: Literal["correct", "detached"] = "detached"
+    first_seed: int = 0
 
     def __post_init__(self) -> None:
         if self.treatment not in ARMS:
@@ -123,7 +136,8 @@ def _compare(effect: str, arms: dict[str, NDArray[np.float64]], margin: float) -
 def _train(config: Config, arm: str) -> NDArray[np.float64]:
     """Loss, bias, norm of the weights and removed share at each step, (4, k, steps)."""
     c = config
-    rngs = [np.random.default_rng(seed) for seed in range(c.seeds)]
+    seeds = range(c.first_seed, c.first_seed + c.seeds)
+    rngs = [np.random.default_rng(seed) for seed in seeds]
     v = _unit(np.stack([rng.normal(size=(c.features, 1)) for rng in rngs]))  # (k, features, 1)
     w = _unit(np.stack([rng.normal(size=(c.features, 1)) for rng in rngs]))
     b = np.zeros((c.seeds, 1))

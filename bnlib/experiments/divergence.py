@@ -34,6 +34,7 @@ class Config:
     Attributes
     ----------
     norms : tuple of str
+        What is trained; the claim is about the first, which has no norm.
     rates : tuple of float
         Learning rates.
     depth, width, batch_size, steps : int
@@ -144,6 +145,12 @@ def _record(state: State) -> NDArray[np.float64]:
     return 0.5 * np.log10(np.maximum(np.stack(squares, axis=1), smallest))
 
 
+def check(config: Config) -> None:
+    """Raise ValueError unless the first norm is "none"."""
+    if not config.norms or config.norms[0] != "none":
+        raise ValueError(f"norms: expected none as the first, got {config.norms}")
+
+
 def judge(result: Result) -> Verdict:
     """Judge the claim that activations grow with depth where a network without norm explodes.
 
@@ -161,8 +168,11 @@ def judge(result: Result) -> Verdict:
     Raises
     ------
     ValueError
-        If fewer than two runs exploded.
+        As `check`, or if fewer than two runs exploded.
     """
+    check(result.config)
     rows = result.at_explosion()
+    if len(rows) < 2:
+        raise ValueError(f"result: expected two runs that explode, got {len(rows)}")
     claim = "Activations grow with depth where training explodes."
     return paired_verdict(claim, "Bjorck et al. (2018)", rows[:, -1], rows[:, 0], MARGIN)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -23,6 +23,8 @@ SOURCES = {
 }
 MARGIN = 0.05
 """Smallest difference of cross-entropies that counts: the true class gets 5 % more probability."""
+
+Norm = Literal["none", "batch", "layer", "identity", "none again", "batch again"]
 
 CASES = {
     "every": "behind every ReLU",
@@ -38,7 +40,7 @@ class Config:
 
     Attributes
     ----------
-    norms : pair of {"none", "batch", "none again", "batch again"}
+    norms : pair of str
         Control and treatment of "it reduces the need for dropout"; the second is what dropout is
         combined with in "it must never be combined with dropout".
     probabilities : tuple of float
@@ -52,9 +54,9 @@ class Config:
         As in :class:`bnlib.experiments.regularization.Config`.
     """
 
-    norms: tuple[networks.Arm, ...] = ("none", "batch")
+    norms: tuple[Norm, ...] = ("none", "batch")
     probabilities: tuple[float, ...] = (0.1, 0.3, 0.5)
-    places: tuple[str, ...] = PLACES
+    places: tuple[Literal["every", "before", "last"], ...] = PLACES
     dataset: str = "mnist1d"
     n_train: int = 1000
     depth: int = 2
@@ -70,8 +72,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_two_arms(self.norms)
-        if not {networks.arm(norm)[0] for norm in self.norms} <= {"none", "batch"}:
-            raise ValueError(f"norms: expected none and batch, got {self.norms}")
+        if not {*self.norms} <= {*get_args(Norm)}:
+            raise ValueError(f"norms: expected two of {get_args(Norm)}, got {self.norms}")
         if not self.places or not set(self.places) <= set(PLACES):
             raise ValueError(f"places: expected some of {PLACES}, got {self.places}")
         if not self.probabilities or not all(0 < p < 1 for p in self.probabilities):

@@ -35,14 +35,16 @@ class Config:
     Attributes
     ----------
     norm : {"none", "batch"}
+        "none" is the negative control.
     eps : float
         Of batch norm.
     rates : tuple of float
         Learning rates of the hidden weights.
     other_rate : float
         Learning rate of all other parameters: gamma, beta and the output layer.
-    depth, width, batch_size, steps, seeds : int
-        Hidden layers, units in each, examples of a mini-batch, updates, and seeds.
+    depth, width, batch_size, steps, seeds, first_seed : int
+        Hidden layers, units in each, examples of a mini-batch, updates, seeds, and the first of
+        them.
     """
 
     norm: Literal["none", "batch"] = "batch"
@@ -54,6 +56,7 @@ class Config:
     batch_size: int = 32
     steps: int = 200
     seeds: int = 16
+    first_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,12 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     return Result(config, result.by_rate(result.loss), **lengths)
 
 
+def check(config: Config) -> None:
+    """Raise ValueError if there are fewer than two rates to compare."""
+    if len({*config.rates}) < 2:
+        raise ValueError(f"rates: expected at least two, got {config.rates}")
+
+
 def judge(result: Result) -> Verdict:
     """Judge the claim that batch norm tunes the learning rate of the weights before it.
 
@@ -160,8 +169,9 @@ def judge(result: Result) -> Verdict:
     Raises
     ------
     ValueError
-        If fewer than two rates are left.
+        As `check`, or if fewer than two rates are left.
     """
+    check(result.config)
     trained = np.isfinite(result.loss).all(axis=(1, 2))
     if trained.sum() < 2:
         raise ValueError(f"result: expected two rates that train, got {trained.sum()}")

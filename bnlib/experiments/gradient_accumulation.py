@@ -31,9 +31,11 @@ class Config:
     parts : tuple of int
         Into how many parts the mini-batch is cut; divisors of `batch_size`.
     batch_size : int
+        Examples of the mini-batch.
     depth, width : int
         Hidden ReLU layers, and units in each.
     seeds, first_seed : int
+        As in `bnlib.experiments.engine.networks.Config`.
 
     Raises
     ------
@@ -136,6 +138,13 @@ def gradient(
     return np.concatenate([g.reshape(len(x), -1) for g in network.gradients.values()], axis=1)
 
 
+def check(config: Config) -> None:
+    """Raise ValueError if there is nothing to judge: not two norms, or no parts."""
+    check_two_arms(config.norms)
+    if max(config.parts, default=1) < 2:
+        raise ValueError(f"parts: expected one above 1 among them, got {config.parts}")
+
+
 def judge(result: Result) -> dict[str, Verdict]:
     """Judge, for each number of parts from two, whether the gradient of the parts is farther off.
 
@@ -148,9 +157,14 @@ def judge(result: Result) -> dict[str, Verdict]:
     -------
     dict of str to Verdict
         The effect is the relative error with the second norm minus that with the first.
+
+    Raises
+    ------
+    ValueError
+        As `check`.
     """
+    check(result.config)
     claim = "Accumulated gradients are farther from those of the mini-batch with batch norm."
-    check_two_arms(result.config.norms)
     control, treatment = result.error
     return {
         f"{parts} parts": paired_verdict(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +30,8 @@ CASES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 """Name -> fields of `signal_propagation.Config`; the scale is 1 (He, or Xavier) if not given."""
+
+Case = Literal["sigmoid", "ReLU, half of He", "ReLU, He", "residual, He", "linear"]
 
 CLAIM = "With batch norm, gradients neither vanish nor explode."
 SOURCE = "Ioffe and Szegedy (2015)"
@@ -55,14 +57,14 @@ class Config:
     Attributes
     ----------
     cases : tuple of str
-        Keys of `CASES`.
+        What the networks are without norm; keys of `CASES`.
     norms : tuple of str
         Networks to compare, the control first; both have the same weights and inputs.
     depth, width, m, seeds, first_seed : int
         As in `signal_propagation.Config`.
     """
 
-    cases: tuple[str, ...] = ("sigmoid", "ReLU, half of He", "ReLU, He", "residual, He")
+    cases: tuple[Case, ...] = ("sigmoid", "ReLU, half of He", "ReLU, He", "residual, He")
     norms: tuple[networks.Arm, ...] = ("none", "batch")
     depth: int = 100
     width: int = 100

@@ -71,6 +71,7 @@ class Config:
     budgets : tuple of int
         Numbers of steps after which the networks are compared, in increasing order.
     optimizer : {"sgd", "adam"}
+        Plain gradient descent, or Adam.
     depth, width, batch_size : int
         Hidden layers, units in each, and examples of a mini-batch.
     seeds, first_seed : int
@@ -219,6 +220,13 @@ def _at(values: NDArray, rate: NDArray[np.int64]) -> NDArray:
     return np.take_along_axis(values, rate[:, :, None], axis=2)[:, :, 0]
 
 
+def check(config: Config) -> None:
+    """Raise ValueError if it cannot be judged: not two norms, or several scales without 1."""
+    check_two_arms(config.norms)
+    if len(config.scales) > 1 and 1.0 not in config.scales:
+        raise ValueError(f"scales: expected 1 among them, got {config.scales}")
+
+
 def judge_rates(result: Result) -> dict[tuple[str, ...], Verdict]:
     """Judge the claim that the norm allows higher learning rates, for each scale and budget.
 
@@ -265,7 +273,7 @@ def judge_initialization(result: Result) -> dict[tuple[str, str], Verdict]:
         without the norm minus with it: with the rate that was best at scale 1, and with each
         scale's own best.
     """
-    check_two_arms(result.config.norms)
+    check(result.config)
     he = result.config.scales.index(1.0)
     verdicts = {}
     for steps in result.config.budgets:

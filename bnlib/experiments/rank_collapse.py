@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bnlib._validation import check_increasing
 from bnlib.experiments import signal_propagation
 from bnlib.experiments.engine import networks
 from bnlib.experiments.engine.progress import track
@@ -48,6 +49,9 @@ class Config:
     m: int = 32
     seeds: int = 16
     first_seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_increasing("layers", self.layers)
 
 
 @dataclass(frozen=True)

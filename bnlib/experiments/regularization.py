@@ -32,9 +32,10 @@ CASES = tuple(product(("BN", "its noise"), ("stopped early", "equal training los
 class Config:
     """Sizes of the experiment.
 
-    An arm is "none", "layer", "batch", "ghost-8" (BN over parts of 8 examples, or another divisor
-    of `batch_size`), "population" (statistics of 256 fixed training examples), "decay" (the same
-    with a decay of gamma), or one of these with "again" behind it: from other seeds.
+    An arm is "none", "layer", "batch", "identity" (the parameters of BN alone), "ghost-8" (BN over
+    parts of 8 examples, or another divisor of `batch_size`), "population" (statistics of 256 fixed
+    training examples), "decay" (the same with a decay of gamma), or one of these with "again"
+    behind it: from other seeds.
 
     Attributes
     ----------
@@ -92,9 +93,9 @@ class Config:
             kind, _, size = norm.partition("-")
             if kind == "ghost" and size.isdigit() and not self.batch_size % max(int(size), 1):
                 continue
-            if norm not in ("none", "layer", "batch", "population", "decay"):
+            if norm not in ("none", "layer", "batch", "identity", "population", "decay"):
                 raise ValueError(
-                    f"arms: expected none, layer, batch, population, decay or ghost-n "
+                    f"arms: expected none, layer, batch, identity, population, decay or ghost-n "
                     f"with a divisor n of batch_size={self.batch_size}, got {arm!r}"
                 )
 

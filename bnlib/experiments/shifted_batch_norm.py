@@ -168,6 +168,13 @@ def _train(config: Config, norm: str, strength: float, progress: bool) -> list[N
     return [np.stack([*map(trained.by_rate, column)]) for column in zip(*columns, strict=True)]
 
 
+def check(config: Config) -> None:
+    """Raise ValueError if there is nothing to judge: not two norms, or no shift but the first."""
+    check_two_arms(config.norms)
+    if len(config.strengths) < 2:
+        raise ValueError(f"strengths: expected 0 and at least one more, got {config.strengths}")
+
+
 def judge(result: Result) -> dict[str, Verdict]:
     """Judge whether the network whose layers see more shift trains more slowly.
 
@@ -180,21 +187,21 @@ def judge(result: Result) -> dict[str, Verdict]:
     Returns
     -------
     dict of str to Verdict
-        After the first budget. For each strength after the first, the loss with the second norm and
-        that shift, minus the loss with the first norm and the first strength, each at its best
-        rate. "no norm" is the same with the first norm in both: what the shift does where nothing
-        can undo it. The loss of a network that diverges at every rate counts as "at least that of
-        guessing".
+        After the first budget, under names such as "batch, shift 3". For each strength after the
+        first, the loss with the second norm and that shift, minus the loss with the first norm and
+        the first strength, each at its best rate. Under the name of the first norm both have that
+        norm: what the shift does where nothing can undo it. The loss of a network that diverges at
+        every rate counts as "at least that of guessing".
 
     Raises
     ------
     ValueError
-        If the result is not of two norms.
+        As `check`.
     """
-    check_two_arms(result.config.norms)
+    check(result.config)
     return {
-        f"{name}, shift {strength:g}": _compare(result, norm, i, 0)
-        for name, norm in (("batch norm", 1), ("no norm", 0))
+        f"{result.config.norms[norm]}, shift {strength:g}": _compare(result, norm, i, 0)
+        for norm in (1, 0)
         for i, strength in enumerate(result.config.strengths[1:], start=1)
     }
 
@@ -265,9 +272,9 @@ def judge_budgets(result: Result) -> dict[tuple[str, str], Verdict]:
     Raises
     ------
     ValueError
-        If the result is not of two norms.
+        As `check`.
     """
-    check_two_arms(result.config.norms)
+    check(result.config)
     verdicts = {}
     for i, strength in enumerate(result.config.strengths[1:], start=1):
         for budget, steps in enumerate(result.config.budgets):

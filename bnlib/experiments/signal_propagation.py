@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bnlib import layers
 from bnlib.experiments.engine import networks
 from bnlib.experiments.engine.progress import track
+from bnlib.experiments.engine.replicas import build_norm
 from bnlib.experiments.records.verdict import Verdict, averaged, check_two_arms, paired_verdict
 
 ACTIVATIONS = {
@@ -47,6 +48,7 @@ class Config:
     Attributes
     ----------
     activation : {"relu", "sigmoid", "tanh", "linear"}
+        Activation function; "linear" is none.
     norms : tuple of str
         Networks to compare; all have the same weights and see the same inputs.
     scales : tuple of float
@@ -104,15 +106,16 @@ def build(
     config : Config
     scale : float
         One entry of `config.scales`, or any other factor.
-    norm : {"none", "batch"}
+    norm : {"none", "batch", "layer", "group", "rms", "identity"}
+        Group norm has as many groups as in `bnlib.experiments.engine.networks.Config`.
     rngs : list of k numpy.random.Generator
         Sources of the weights.
 
     Returns
     -------
     list of Sequential or Residual
-        Linear without bias, batch norm if asked for, activation function. With `residual`, a
-        `Residual` of batch norm, activation function, linear.
+        Linear without bias, the norm, activation function. With `residual`, a `Residual` of the
+        norm, activation function, linear.
 
     Raises
     ------
@@ -121,16 +124,14 @@ def build(
     """
     if config.activation not in ACTIVATIONS:
         raise ValueError(f"activation: expected one of {set(ACTIVATIONS)}, got {config.activation}")
-    if norm not in ("none", "batch"):
-        raise ValueError(f"norm: expected none or batch, got {norm!r}")
+    if norm not in networks.NORMS:
+        raise ValueError(f"norm: expected one of {networks.NORMS}, got {norm!r}")
     activation, gain = ACTIVATIONS[config.activation]
     init = layers.scaled(scale * np.sqrt(gain / config.width))
 
     def block() -> layers.Sequential | layers.Residual:
         linear = layers.Linear(config.width, config.width, rng=rngs, init=init, bias=False)
-        rest: list[layers.Layer] = []
-        if norm == "batch":
-            rest.append(layers.BatchNorm(config.width, seeds=len(rngs)))
+        rest = build_norm(norm, config.width, networks.Config.groups, len(rngs))
         rest.append(activation())
         if config.residual:
             return layers.Residual(layers.Sequential(*rest, linear))

@@ -17,7 +17,7 @@ from bnlib import layers
 from bnlib.experiments.engine import networks, rates, training
 from bnlib.experiments.engine.probe_layers import StopGradient
 from bnlib.experiments.engine.replicas import build_norm, keep_apart
-from bnlib.experiments.records.verdict import Verdict, paired_verdict
+from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 from bnlib.layers import BatchRenorm, DynamicTanh, GhostBatchNorm
 
 CLAIM = "Small mini-batches break it"
@@ -223,6 +223,13 @@ def _recalibrate(state: training.State, norms: list[layers.BatchNorm]) -> None:
     state.network.train()
 
 
+def check(config: Config) -> None:
+    """Raise ValueError if there is nothing to judge: fewer than two norms, or no small size."""
+    check_two_arms(config.norms[:2])
+    if not {*config.sizes} & {*JUDGED}:
+        raise ValueError(f"sizes: expected one of {JUDGED} among them, got {config.sizes}")
+
+
 def judge(result: Result) -> dict[str, Verdict]:
     """Judge for each small size whether the second norm has more test error than the first.
 
@@ -236,7 +243,13 @@ def judge(result: Result) -> dict[str, Verdict]:
     -------
     dict of str to Verdict
         One for each size in `JUDGED` that was trained.
+
+    Raises
+    ------
+    ValueError
+        As `check`.
     """
+    check(result.config)
     control, treatment = (result.error[norm] for norm in result.config.norms[:2])
     return {
         f"mini-batch {size}": paired_verdict(

@@ -71,6 +71,12 @@ class Config:
     seeds: int = 16
     first_seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.steps // self.every * self.every <= LATE * self.steps:
+            raise ValueError(f"every: expected a record in the last quarter, got {self.every}")
+        if len(self.best) != len(self.norms):
+            raise ValueError(f"best: expected a rate for each of {self.norms}, got {self.best}")
+
     @property
     def grid(self) -> tuple[float, ...]:
         """All rates at which every norm trains, in increasing order."""

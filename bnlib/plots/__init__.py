@@ -8,6 +8,7 @@ from bnlib.measure.interval import Interval, mean_interval
 from bnlib.plots.backward import check_table, local_derivatives
 from bnlib.plots.descent import descent_path
 from bnlib.plots.distributions import heat_map, layer_histograms, points
+from bnlib.plots.forest import forest
 from bnlib.plots.geometry import project, sphere_and_plane
 from bnlib.plots.images import image_rows
 from bnlib.plots.lines import band, label_ends, plot_bands
@@ -27,6 +28,7 @@ __all__ = [
     "batch_norm_graph",
     "check_table",
     "descent_path",
+    "forest",
     "graph",
     "heat_map",
     "image_rows",

@@ -8,7 +8,6 @@ import pytest
 from bnlib.experiments.convolution import (
     ARMS,
     LIGHTS,
-    MARGIN,
     MODES,
     Config,
     Result,
@@ -158,25 +157,6 @@ def costs(none, batch):
             for light in LIGHTS[1:]:
                 test[arm, "batch", mode, light] = 0.9 - np.asarray(cost)
     return Result(Config(), {}, test)
-
-
-NOISE = np.random.default_rng(0).normal(0, 0.005, 16)
-
-
-@pytest.mark.parametrize(
-    ("effect", "answer"),
-    [
-        (2 * MARGIN, "supported"),
-        (-2 * MARGIN, "refuted"),
-        (0.0, "no effect"),
-        (0.6 * MARGIN, "no effect"),
-        (MARGIN, "undecided"),
-    ],
-)
-def test_answer_follows_the_margin(effect, answer):
-    verdict = judge(costs(effect + NOISE, np.zeros(16)), "train")
-    assert verdict.answer == answer
-    assert verdict.low < effect < verdict.high
 
 
 def test_one_seed_is_refused():

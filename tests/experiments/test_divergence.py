@@ -55,5 +55,5 @@ def test_activations_grow_with_depth_where_training_explodes(small):
 
 def test_judge_needs_explosions():
     calm = experiment.run(dataclasses.replace(SMALL, rates=(0.01,), steps=3))
-    with pytest.raises(ValueError, match="k >= 2"):
+    with pytest.raises(ValueError, match="expected two runs that explode, got 0"):
         experiment.judge(calm)

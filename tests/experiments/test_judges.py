@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from bnlib.experiments import gradient_growth
 from bnlib.experiments.records.registry import all_experiments, to_json
 from bnlib.experiments.records.verdict import Verdict
 
@@ -304,6 +305,46 @@ def test_the_same_config_gives_the_same_numbers_and_a_progress_bar(name, capsys)
     first = result(name)
     assert to_json(EXPERIMENTS[name].run(first.config, progress=True)) == to_json(first)
     assert "0%|" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["rank_collapse", "regularization", "signal_propagation"])
+def test_the_parameters_of_batch_norm_without_the_norm_have_no_effect(name):
+    """At initialization they change nothing; in training hardly anything."""
+    arms = {"norms": ("none", "identity")}
+    if name == "regularization":
+        arms["noise"] = arms["norms"]
+    for key, verdict in judged(name, arms).items():
+        assert verdict.answer not in ("supported", "refuted"), key
+
+
+def test_dropout_is_needed_as_much_with_the_parameters_of_batch_norm_alone():
+    verdict = judged("dropout", {"norms": ("none", "identity")})["reduces-need-for-dropout"]
+    assert verdict.answer not in ("supported", "refuted")
+    with pytest.raises(ValueError, match="norms: expected two of"):
+        judged("dropout", {"norms": ("none", "rms")})
+
+
+def test_gradients_drift_alike_with_the_parameters_of_batch_norm_alone():
+    config = replace(result("gradient_growth").config, norms=("none", "identity"))
+    for verdict in gradient_growth.judge_difference(gradient_growth.run(config)).values():
+        assert verdict.effect == pytest.approx(0)
+
+
+BY_SEED = {
+    "conditioning": lambda result: result.condition,
+    "conversion": lambda result: result.error["eps"],
+    "detached_statistics": lambda result: result.bias["detached"].T,
+    "effective_rates": lambda result: result.loss[:, :, -1],
+}
+"""Name -> numbers of a result whose last axis is that of the seeds, (..., k)."""
+
+
+@pytest.mark.parametrize("name", BY_SEED)
+def test_the_first_seed_moves_all_seeds(name):
+    later = EXPERIMENTS[name].run(replace(result(name).config, first_seed=1))
+    one, other = BY_SEED[name](result(name)), BY_SEED[name](later)
+    np.testing.assert_allclose(one[..., 1:], other[..., :-1])
+    assert (one[..., 0] != other[..., -1]).any()
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -161,16 +161,38 @@ def test_rate_tuned_at_he_is_kept_at_the_other_scales():
     assert verdicts["accuracy, rate tuned at each s", "5 steps"].effect == pytest.approx(0.795)
 
 
-def test_judges_find_an_effect_of_one_and_a_half_margins():
-    """A grid of tenths of decades, and 16 seeds that differ by less than a margin."""
-    rng = np.random.default_rng(0)
-    rates = tuple(10 ** (np.arange(-10, 11) / 10))
-    edge = rng.normal(0, 0.15, 16) + 1.5 * experiment.RATE_MARGIN * np.array([[0], [1]])  # (n, k)
-    trains = np.log10(rates)[:, None] <= edge[:, None]  # (n, r, k)
+def test_bounds_of_the_grid_contain_the_true_effect():
+    """Simulated networks that train up to any rate; the grid sees two neighbours of it alone.
+
+    The interval contains the true effect at least as often as it promises, and is never narrower
+    than the steps of the grid.
+    """
+    rng, rates, contained = np.random.default_rng(0), (0.1, 0.32, 1.0, 3.2, 10.0), []
+    for _ in range(300):
+        edge = rng.normal(0, 0.2, (2, 16)) + np.array([[-0.25], [0.25]])  # (n, k), log10 of a rate
+        trains = np.log10(rates)[:, None] <= edge[:, None]  # (n, r, k)
+        result = fabricated(np.where(trains, 0.9, 0.1)[:, None, ..., None], rates=rates)
+        (verdict,) = experiment.judge_rates(result).values()
+        contained.append(verdict.low <= 0.5 <= verdict.high)
+        assert verdict.high - verdict.low > 0.9
+    assert np.mean(contained) >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("edges", "bound", "answer"),
+    [
+        ((0.0, 1.5), "at least", "supported"),
+        ((1.5, 0.0), "at most", "refuted"),
+        ((1.5, 1.5), "", "cannot tell"),
+        ((-2.0, -2.0), "", "cannot tell"),
+    ],
+)
+def test_rates_beyond_the_grid_are_bounds(edges, bound, answer):
+    rates = (0.1, 0.32, 1.0, 3.2, 10.0)
+    trains = np.log10(rates)[:, None] <= np.repeat(edges, 16).reshape(2, 1, 16)
     result = fabricated(np.where(trains, 0.9, 0.1)[:, None, ..., None], rates=rates)
     (verdict,) = experiment.judge_rates(result).values()
-    assert verdict.answer == "supported"
-    assert verdict.low <= 1.5 * experiment.RATE_MARGIN <= verdict.high
+    assert (verdict.bound, verdict.answer) == (bound, answer)
 
 
 def test_judges_find_nothing_between_seeds_of_one_network():

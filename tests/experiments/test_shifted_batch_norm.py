@@ -26,7 +26,7 @@ def test_shapes(small):
 
 def test_other_seeds_of_the_control_are_not_an_effect():
     config = change(norms=("none", "none again"), strengths=(0.0, 0.0), seeds=12)
-    verdict = experiment.judge(experiment.run(config))["batch norm, shift 0"]
+    verdict = experiment.judge(experiment.run(config))["none again, shift 0"]
     assert verdict.answer not in {"supported", "refuted"}
     assert verdict.effect != 0
 
@@ -39,15 +39,15 @@ def test_a_budget_is_what_a_run_of_so_many_steps_gives(small):
 
 def test_swapped_arms_flip_the_sign():
     same = {"strengths": (0.0, 0.0)}
-    one = experiment.judge(experiment.run(change(**same)))["batch norm, shift 0"]
+    one = experiment.judge(experiment.run(change(**same)))["batch, shift 0"]
     other = experiment.judge(experiment.run(change(norms=("batch", "none"), **same)))
     assert one.effect < 0
-    assert other["batch norm, shift 0"].effect == pytest.approx(-one.effect)
+    assert other["none, shift 0"].effect == pytest.approx(-one.effect)
 
 
 def test_shift_slows_a_network_without_batch_norm(small):
     """The judge can answer "supported"."""
-    assert experiment.judge(small)["no norm, shift 2"].answer == "supported"
+    assert experiment.judge(small)["none, shift 2"].answer == "supported"
 
 
 def test_the_shift_is_what_was_injected(small):
@@ -71,7 +71,7 @@ def test_each_arm_has_its_own_best_rate(small):
 def test_loss_of_a_network_that_diverges_is_at_least_that_of_guessing(small):
     loss = small.loss + np.linspace(0, 0.01, small.config.seeds)
     loss[0, 0, 0], loss[0, 0, 1] = 0.5, np.inf
-    verdict = experiment.judge(dataclasses.replace(small, loss=loss))["no norm, shift 2"]
+    verdict = experiment.judge(dataclasses.replace(small, loss=loss))["none, shift 2"]
     assert verdict.effect == pytest.approx(experiment.GUESSING - 0.5)
     assert (verdict.bound, verdict.high) == ("at least", np.inf)
 
@@ -83,7 +83,7 @@ def test_a_shift_that_does_not_arrive_tells_nothing(small):
     result = dataclasses.replace(small, distance=distance)
     verdicts = experiment.judge_budgets(result)
     assert verdicts.keys() == {("shift 2", "10 steps"), ("shift 2", "20 steps")}
-    assert verdicts["shift 2", "10 steps"] == experiment.judge(result)["batch norm, shift 2"]
+    assert verdicts["shift 2", "10 steps"] == experiment.judge(result)["batch, shift 2"]
     assert verdicts["shift 2", "20 steps"].answer == "cannot tell"
     assert "no more shift" in verdicts["shift 2", "20 steps"].reason
     distance[0, 1, 1] = np.nan  # diverged, or its units are dead

@@ -58,6 +58,7 @@ class Config:
     depth, width : int
         Hidden layers, and units in each.
     activation : {"relu", "sigmoid", "tanh"}
+        Activation function of the hidden layers.
     norm : {"none", "batch", "layer", "group", "rms", "identity"}
         Normalization between each hidden linear layer and its activation function.
     groups : int
@@ -67,6 +68,7 @@ class Config:
     init_scale : float
         Factor on it.
     optimizer : {"sgd", "adam"}
+        Gradient descent, with momentum if that is not 0; or Adam.
     lr : float or tuple of float
         Learning rate; several ones are trained side by side.
     momentum : float

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import inspect
 import json
@@ -65,7 +66,8 @@ def sweep(
     *,
     folder: Path | None = None,
     progress: bool = False,
-) -> list[Finished]:
+    keep_going: bool = False,
+) -> list[Any]:
     """Run every config that is not in the cache, in parallel, and store each when it is finished.
 
     Parameters
@@ -80,11 +82,14 @@ def sweep(
     folder : Path, optional
         Where the results are; `default_folder` if not given.
     progress : bool
-        Whether to show a progress bar.
+        Whether to show a progress bar: of the configs or, where a single one is to be computed, its
+        own; `run` then takes ``progress=True``.
+    keep_going : bool
+        Whether a config that fails costs only itself: the list has its exception in that place.
 
     Returns
     -------
-    list of Finished
+    list of Finished, or of Exception
         In the order of the configs.
 
     Raises
@@ -92,7 +97,7 @@ def sweep(
     TypeError, ValueError
         If a config is no dataclass instance, or `run` has no name by which it can be found again.
     Exception
-        What `run` raises; also then the finished configs are stored.
+        What `run` raises, unless it is to keep going; the finished configs are stored in any case.
 
     Notes
     -----
@@ -107,15 +112,17 @@ def sweep(
     paths = [folder / f"{key(run, config)}.pickle" for config in configs]
     done = {path: _load(path) for path in paths}
     missing = {p: c for p, c in zip(paths, configs, strict=True) if done[p] is None}
-    task, caller = joblib.delayed(_timed), os.getpid()
-    tasks = (task(run, path, config, caller) for path, config in missing.items())
+    alone = progress and len(missing) == 1
+    task = functools.partial(_timed, caller=os.getpid(), progress=alone, keep_going=keep_going)
+    tasks = (joblib.delayed(task)(run, path, config) for path, config in missing.items())
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
     with (
-        _bar(len(done), len(missing), progress) as advance,
+        _bar(len(done), len(missing), progress and not alone) as advance,
         contextlib.closing(parallel(tasks)) as finished,
     ):
         for path, entry in finished:
-            write_atomically(path, pickle.dumps(entry, pickle.HIGHEST_PROTOCOL))
+            if isinstance(entry, Finished):
+                write_atomically(path, pickle.dumps(entry, pickle.HIGHEST_PROTOCOL))
             done[path] = entry
             advance()
     return [done[path] for path in paths]
@@ -179,13 +186,24 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _timed(
-    run: Callable[[Any], Any], path: Path, config: Any, caller: int
-) -> tuple[Path, Finished]:
+    run: Callable[..., Any],
+    path: Path,
+    config: Any,
+    *,
+    caller: int,
+    progress: bool,
+    keep_going: bool,
+) -> tuple[Path, Finished | Exception]:
     if os.getpid() != caller:  # Ctrl-C reaches all processes: the caller alone answers it
         with contextlib.suppress(ValueError):  # a thread may not say so
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     start = time.perf_counter()
-    result = run(config)
+    try:
+        result = run(config, progress=True) if progress else run(config)
+    except Exception as error:
+        if keep_going:
+            return path, error
+        raise
     return path, Finished(result, time.perf_counter() - start, versions())
 
 

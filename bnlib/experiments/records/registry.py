@@ -1,27 +1,32 @@
-"""The experiments by name, their configs from text, and their results as JSON."""
+"""The experiments by name, and their results as JSON."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import math
 import pkgutil
-import re
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bnlib.experiments.records.verdict import Verdict
+from bnlib.experiments.records.keys import parse_setting as parse_setting
+from bnlib.experiments.records.keys import unknown
+from bnlib.experiments.records.verdict import Verdict, check_two_arms
 
 _POSITIONAL, _KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
 PARTS = ("Config", "run", "Result", "judge")
 """What a module of `bnlib.experiments` has to have."""
+
+
+def _check_norms(config: Any) -> None:
+    if hasattr(config, "norms"):
+        check_two_arms(config.norms)
 
 
 class Experiment(NamedTuple):
@@ -37,6 +42,9 @@ class Experiment(NamedTuple):
         ``(config, *, progress=False)`` -> result.
     judge : callable
         Result -> verdict, or mapping of str, or tuple of str, to verdict.
+    check : callable
+        Config -> None; raises ValueError if no result of the config could be judged. That of the
+        module if it has one; else there have to be two norms, if the config has any.
     """
 
     name: str
@@ -44,6 +52,13 @@ class Experiment(NamedTuple):
     config: type
     run: Callable[..., Any]
     judge: Callable[[Any], Verdict | Mapping[str | tuple[str, ...], Verdict]]
+    check: Callable[[Any], None] = _check_norms
+
+    def check_config(self, config: Any) -> None:
+        """Raise ValueError if no result of this config could be judged."""
+        if config.seeds < 2:
+            raise ValueError(f"seeds: expected at least 2, got {config.seeds}")
+        self.check(config)
 
     def verdicts(self, result: Any) -> dict[str | tuple[str, ...], Verdict]:
         """Judge a result; a single verdict has the name of the experiment."""
@@ -90,7 +105,8 @@ def _experiment(module: types.ModuleType) -> Experiment:
             f"got run{inspect.signature(module.run)}"
         )
     summary = (module.__doc__ or "").partition("\n")[0]
-    return Experiment(name, summary, module.Config, module.run, module.judge)
+    check = getattr(module, "check", _check_norms)
+    return Experiment(name, summary, module.Config, module.run, module.judge, check)
 
 
 def find(name: str) -> Experiment:
@@ -111,49 +127,8 @@ def find(name: str) -> Experiment:
     """
     known = all_experiments()
     if name not in known:
-        raise ValueError(_unknown("experiment", name, known))
+        raise ValueError(unknown("experiment", name, known))
     return known[name]
-
-
-def parse_setting(config: type, text: str) -> tuple[str, Any]:
-    """Read ``key=value``, with the value in the type of that field of a config.
-
-    Parameters
-    ----------
-    config : type
-        A dataclass.
-    text : str
-        The entries of a tuple are separated by commas; None is ``none``. In a tuple of text, a
-        comma with a space after it belongs to the entry.
-
-    Returns
-    -------
-    key : str
-    value : object
-
-    Raises
-    ------
-    ValueError
-        If the form is another, there is no such field, or the value is not of its type.
-
-    Examples
-    --------
-    >>> from bnlib.experiments.inference import Config
-    >>> from bnlib.experiments.records.registry import parse_setting
-    >>> parse_setting(Config, "momenta=0.1,none")
-    ('momenta', (0.1, None))
-    """
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"{text!r}: expected key=value")
-    hints = get_type_hints(config)
-    known = {field.name: hints[field.name] for field in dataclasses.fields(config)}
-    if key not in known:
-        raise ValueError(_unknown("key", key, known))
-    try:
-        return key, _parse(known[key], value)
-    except ValueError:
-        raise ValueError(f"{key}: expected {_describe(known[key])}, got {value!r}") from None
 
 
 def to_json(value: Any) -> Any:
@@ -200,54 +175,3 @@ def to_json(value: Any) -> Any:
 def _json_key(key: Any) -> str:
     parts = key if isinstance(key, tuple) else (key,)
     return "/".join("none" if part is None else str(part) for part in parts)
-
-
-def _parse(kind: Any, text: str) -> Any:
-    """Read a value of a type; raise ValueError if it is none."""
-    origin, members = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        return _first(members, text)
-    if origin is tuple:
-        comma = ",(?! )" if members[0] is str else ","  # names such as "ReLU, He" have commas
-        return tuple(_parse(members[0], each.strip()) for each in re.split(comma, text) if each)
-    if origin is Literal:
-        return text if text in members else _fail()
-    if kind is type(None):
-        return None if text.lower() == "none" else _fail()
-    if kind is bool:
-        return text.lower() == "true" if text.lower() in ("true", "false") else _fail()
-    return kind(text)  # int, float, str
-
-
-def _first(kinds: Iterable[Any], text: str) -> Any:
-    """Read a value of the first type that it fits."""
-    for kind in kinds:
-        try:
-            return _parse(kind, text)
-        except ValueError:
-            continue
-    return _fail()
-
-
-def _fail() -> Any:
-    raise ValueError
-
-
-def _describe(kind: Any) -> str:
-    origin, members = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        return " or ".join(map(_describe, members))
-    if origin is tuple:
-        return f"{_describe(members[0])}, and more of it after commas"
-    if origin is Literal:
-        return f"one of {', '.join(map(str, members))}"
-    if kind is bool:
-        return "true or false"
-    names = {int: "a whole number", float: "a number", str: "text", type(None): "none"}
-    return names.get(kind, str(kind))
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    guess = f" (did you mean {close[0]}?)" if close else ""
-    return f"unknown {what} {name!r}{guess}; there are: {', '.join(known)}"

@@ -170,7 +170,8 @@ def paired_verdict(
     >>> verdict.bound, verdict.effect, verdict.answer
     ('at least', 115.0, 'supported')
     """
-    low, high = _difference(_bounds("treatment", treatment), _bounds("control", control))
+    arms = (("treatment", treatment), ("control", control))
+    low, high = _difference(*(_bounds(name, arm, claim) for name, arm in arms))
     if not margin >= 0:
         raise ValueError(f"margin: expected a number of at least 0, got {margin}")
     least, lower = _end(low, "low")
@@ -195,7 +196,7 @@ def paired_verdict(
     return Verdict(claim, source, effect, lower, upper, margin, answer, len(low), powerless)
 
 
-def _bounds(name: str, arm: ArrayLike | Between) -> Between:
+def _bounds(name: str, arm: ArrayLike | Between, claim: str) -> Between:
     """Return the bounds of an arm as arrays; exact outcomes are bounds that coincide."""
     bounded = isinstance(arm, Between)
     low, high = (np.asarray(a, np.float64) for a in (arm if bounded else (arm, arm)))
@@ -207,7 +208,8 @@ def _bounds(name: str, arm: ArrayLike | Between) -> Between:
     finite = (low < np.inf) & (high > -np.inf) if bounded else np.isfinite(low)
     if not finite.all():
         got = f"bounds {low[~finite][0]}, {high[~finite][0]}" if bounded else low[~finite][0]
-        raise ValueError(f"{name}: expected finite values, got {got} from a seed")
+        seed = f"seed {np.flatnonzero(~finite)[0]} of {len(low)}"
+        raise ValueError(f"{name}: expected finite values, got {got} from {seed} ({claim})")
     if not (low <= high).all():
         raise ValueError(f"{name}: expected lower bounds that are at most the upper ones")
     return Between(low, high)

@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from bnlib.cli import _text
 from bnlib.experiments import convolution
 from bnlib.experiments.engine import training
 from bnlib.experiments.records import registry
+from bnlib.experiments.records.keys import write_value
 from bnlib.experiments.records.registry import all_experiments, find, parse_setting, to_json
 
 
@@ -129,4 +129,4 @@ def test_json_of_what_json_does_not_know():
 @pytest.mark.parametrize("experiment", all_experiments().values(), ids=lambda each: each.name)
 def test_defaults_are_read_back_as_the_command_line_lists_them(experiment):
     for key, value in vars(experiment.config()).items():
-        assert parse_setting(experiment.config, f"{key}={_text(value)}") == (key, value)
+        assert parse_setting(experiment.config, f"{key}={write_value(value)}") == (key, value)
