@@ -6,6 +6,7 @@ require("matplotlib", extra="book")
 
 from bnlib.measure.interval import Interval, mean_interval
 from bnlib.plots.backward import check_table, local_derivatives
+from bnlib.plots.convolutions import Convolution, convolution_window
 from bnlib.plots.descent import descent_path
 from bnlib.plots.distributions import heat_map, layer_histograms, points
 from bnlib.plots.forest import forest
@@ -21,12 +22,14 @@ __all__ = [
     "DARK_COLORS",
     "LINES",
     "MARKERS",
+    "Convolution",
     "Interval",
     "ThemedFigure",
     "averaging_axes",
     "band",
     "batch_norm_graph",
     "check_table",
+    "convolution_window",
     "descent_path",
     "forest",
     "graph",

@@ -179,9 +179,9 @@ def graph(
 _BATCH_NORM_NODES = {
     "x": (0.0, 1.0, "$x$"),
     "mean": (1.0, 0.0, r"$\mu$"),
-    "centered": (2.0, 1.0, r"$x-\mu$"),
+    "centered": (2.0, 1.0, r"$c = x-\mu$"),
     "var": (2.9, 0.0, r"$\sigma^2$"),
-    "inv_std": (4.6, 0.0, r"$(\sigma^2+\epsilon)^{-1/2}$"),
+    "inv_std": (4.85, 0.0, r"$s = (\sigma^2+\epsilon)^{-1/2}$"),
     "x_hat": (5.3, 1.0, r"$\hat{x}$"),
     "gamma": (6.0, 2.0, r"$\gamma$"),
     "beta": (7.2, 2.0, r"$\beta$"),
@@ -225,5 +225,5 @@ def batch_norm_graph(
     if backward:
         edges = [(end, start) for start, end in edges]
     color = COLORS["batch"] if backward else "black"
-    widths = {"inv_std": 1.6}
+    widths = {"centered": 1.3, "inv_std": 2.3}
     return graph(ax, _BATCH_NORM_NODES, edges, color=color, widths=widths, highlight=highlight)

@@ -160,7 +160,11 @@ def has_plain_python(chapter, name):
 
 
 def defines_no_class(chapter, name):
-    yield from (f"no class {n.name}" for n in statements(chapter) if isinstance(n, ast.ClassDef))
+    """A class belongs into the library, unless it is what the chapter teaches (tag `lesson`)."""
+    for cell in code_cells(chapter):
+        if "lesson" not in cell.metadata.get("tags", []):
+            nodes = ast.walk(ast.parse(cell.source))
+            yield from (f"no class {n.name}" for n in nodes if isinstance(n, ast.ClassDef))
 
 
 def leaves_the_style_alone(chapter, name):
@@ -305,8 +309,9 @@ def replaced(old, new):
     return breaks
 
 
-def added(code):
-    return lambda chapter: chapter.cells.append(new_code_cell(code))
+def added(code, *tags):
+    cell = new_code_cell(code, metadata={"tags": list(tags)})
+    return lambda chapter: chapter.cells.append(cell)
 
 
 def tagless(chapter):
@@ -343,6 +348,7 @@ BROKEN = [
     (has_plain_python, replaced("rng = ", "!pip install x\nrng = ")),
     (has_plain_python, replaced('alt="A line.")', 'alt="A line.");')),
     (defines_no_class, added("class Layer: ...")),
+    (defines_no_class, added("class Layer: ...", "check")),
     (leaves_the_style_alone, added("plt.rcParams['font.size'] = 9")),
     (leaves_the_style_alone, added("plt.subplots(figsize=(3, 2))")),
     (leaves_the_style_alone, added("ax.legend()")),
@@ -372,6 +378,12 @@ def test_rule_can_fail(rule, breaks):
     chapter = faultless()
     breaks(chapter)
     assert list(rule(chapter, "small")) != []
+
+
+def test_a_class_that_is_the_lesson_is_allowed():
+    chapter = faultless()
+    added("class Layer: ...", "lesson")(chapter)
+    assert list(defines_no_class(chapter, "small")) == []
 
 
 def test_every_rule_is_shown_to_fail():
