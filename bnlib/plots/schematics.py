@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -159,16 +160,21 @@ def network(
         [(_LAYER_DISTANCE * layer, (n - 1) / 2 - unit) for unit in range(n)]
         for layer, n in enumerate(units)
     ]
-    for layer, (before, after) in enumerate(zip(columns, columns[1:], strict=False), start=1):
+    for layer, (before, after) in enumerate(pairwise(columns), start=1):
         for unit, end in enumerate(after):
-            style = {"color": COLORS["reference"], "linewidth": 0.5, "zorder": 1}
-            if (layer, unit) == highlight:
-                style = {"color": COLORS["none"], "linewidth": 1.6, "zorder": 2}
+            marked = (layer, unit) == highlight
             for start in before:
-                ax.plot(*zip(start, end, strict=True), linestyle="-", **style)
+                ax.plot(
+                    *zip(start, end, strict=True),
+                    linestyle="-",
+                    color=COLORS["none" if marked else "reference"],
+                    linewidth=1.6 if marked else 0.5,
+                    zorder=2 if marked else 1,
+                )
         middle = _LAYER_DISTANCE * (layer - 0.5)
-        ax.text(middle, top + 0.75, weights[layer - 1], ha="center", va="bottom")
-    circles = []
+        above = (max(len(before), len(after)) - 1) / 2 + 0.5
+        ax.text(middle, above, weights[layer - 1], ha="center", va="bottom")
+    circles: list[list[Circle]] = []
     for layer, column in enumerate(columns):
         ax.text(column[0][0], -top - 0.75, names[layer], ha="center", va="top")
         circles.append([])
@@ -182,7 +188,8 @@ def network(
                 linewidth=1.6 if marked else 0.9,
                 zorder=3,
             )
-            circles[-1].append(ax.add_patch(circle))
+            ax.add_patch(circle)
+            circles[-1].append(circle)
     ax.set_xlim(-1, _LAYER_DISTANCE * (len(units) - 1) + 1)
     ax.set_ylim(-top - 2.2, top + 1.6)
     ax.set_aspect("equal")
