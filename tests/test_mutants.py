@@ -191,6 +191,26 @@ def check_layer_modes():
     same(layer.eval()(X), module.eval()(torch.tensor(X)).detach())
 
 
+def check_linear():
+    layer = layers.Linear(4, 3, rng=np.random.default_rng(0))
+    weight, bias = layer.parameters.values()
+    bias += GAMMA[:3]
+    expected = gradients(lambda x, w, b: x @ w + b, X, weight, bias, upstream=DY[:, :3])
+    layer(X)
+    results = layer.backward(DY[:, :3]), layer.gradients["weight"], layer.gradients["bias"]
+    for result, wanted in zip(results, expected, strict=True):
+        same(result, wanted)
+
+
+def check_cross_entropy():
+    labels = np.arange(len(X)) % 4
+    logits = torch.tensor(X, requires_grad=True)
+    loss = F.cross_entropy(logits, torch.tensor(labels))
+    loss.backward()
+    same(layers.softmax_cross_entropy(X, labels)[0], loss.item())
+    same(layers.softmax_cross_entropy(X, labels)[1], logits.grad)
+
+
 def check_relu():
     layer = layers.ReLU()
     layer(X)

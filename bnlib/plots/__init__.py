@@ -13,7 +13,7 @@ from bnlib.plots.forest import forest
 from bnlib.plots.geometry import project, sphere_and_plane
 from bnlib.plots.images import image_rows
 from bnlib.plots.lines import band, label_ends, plot_bands
-from bnlib.plots.schematics import averaging_axes, batch_norm_graph, graph
+from bnlib.plots.schematics import averaging_axes, batch_norm_graph, graph, network
 from bnlib.plots.show import ThemedFigure, render, show
 from bnlib.plots.style import COLORS, DARK_COLORS, LINES, MARKERS, line_style, theme_css, use_style
 
@@ -40,6 +40,7 @@ __all__ = [
     "line_style",
     "local_derivatives",
     "mean_interval",
+    "network",
     "plot_bands",
     "points",
     "project",

@@ -1,19 +1,22 @@
-"""Schematics drawn by code: the axes of averaging, and computational graphs."""
+"""Schematics drawn by code: axes of averaging, networks, and computational graphs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from numpy.typing import NDArray
 
 from bnlib.plots.style import COLORS, PAPER
 
 _EXAMPLES, _CHANNELS, _PIXELS = 4, 6, 4  # cells of the block of averaging_axes
 _DEPTH = np.array([0.45, 0.35])  # on the page, of one cell along the axis of examples
+
+_LAYER_DISTANCE = 3.0  # of two columns of `network`, in distances of two units
 
 _AVERAGED = {  # norm -> the examples and the channels that share one mean, and the colour
     "batch": (slice(None), slice(-1, None), "batch"),
@@ -96,6 +99,102 @@ def _visible_faces(averaged: NDArray[np.bool_]) -> tuple[list[NDArray], list[boo
         for p in range(_PIXELS):
             add(np.array([_CHANNELS, p]) + n * _DEPTH, _DEPTH, up, averaged[n, -1])
     return faces, filled
+
+
+def network(
+    ax: Axes,
+    units: Sequence[int],
+    *,
+    names: Sequence[str],
+    weights: Sequence[str],
+    highlight: tuple[int, int] | None = None,
+) -> list[list[Circle]]:
+    """Draw a fully connected network: a circle per unit, a line per weight.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw; its axes are switched off.
+    units : sequence of int
+        How many circles each layer has, the input first.
+    names : sequence of str
+        Texts below the columns of circles.
+    weights : sequence of str
+        Texts above the lines between two columns, one fewer than there are columns.
+    highlight : tuple of two ints, optional
+        Layer and unit, both counted from 0, whose incoming weights are drawn in colour.
+
+    Returns
+    -------
+    list of list of matplotlib.patches.Circle
+        The circles of each layer, from the top.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of texts do not fit, a layer has no unit, or there is no such unit to
+        highlight.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from bnlib.plots import network
+    >>> ax = plt.figure().subplots()
+    >>> circles = network(ax, (2, 3), names=("$x$", "$z$"), weights=("$W, b$",))
+    >>> [len(column) for column in circles]
+    [2, 3]
+    """
+    if len(units) < 2 or min(units) < 1:
+        raise ValueError(f"units: expected two or more layers of at least one unit, got {units}")
+    if (len(names), len(weights)) != (len(units), len(units) - 1):
+        raise ValueError(
+            f"names, weights: expected {len(units)} and {len(units) - 1} texts, "
+            f"got {len(names)} and {len(weights)}"
+        )
+    if highlight is not None:
+        layer, unit = highlight
+        if not (0 < layer < len(units) and 0 <= unit < units[layer]):
+            raise ValueError(f"highlight: expected a unit that has weights, got {highlight}")
+    top = (max(units) - 1) / 2
+    columns = [
+        [(_LAYER_DISTANCE * layer, (n - 1) / 2 - unit) for unit in range(n)]
+        for layer, n in enumerate(units)
+    ]
+    for layer, (before, after) in enumerate(pairwise(columns), start=1):
+        for unit, end in enumerate(after):
+            marked = (layer, unit) == highlight
+            for start in before:
+                ax.plot(
+                    *zip(start, end, strict=True),
+                    linestyle="-",
+                    color=COLORS["none" if marked else "reference"],
+                    linewidth=1.6 if marked else 0.5,
+                    zorder=2 if marked else 1,
+                )
+        middle = _LAYER_DISTANCE * (layer - 0.5)
+        above = (max(len(before), len(after)) - 1) / 2 + 0.5
+        ax.text(middle, above, weights[layer - 1], ha="center", va="bottom")
+    circles: list[list[Circle]] = []
+    for layer, column in enumerate(columns):
+        ax.text(column[0][0], -top - 0.75, names[layer], ha="center", va="top")
+        circles.append([])
+        for unit, centre in enumerate(column):
+            marked = (layer, unit) == highlight
+            circle = Circle(
+                centre,
+                0.32,
+                facecolor=PAPER,
+                edgecolor=COLORS["none"] if marked else "black",
+                linewidth=1.6 if marked else 0.9,
+                zorder=3,
+            )
+            ax.add_patch(circle)
+            circles[-1].append(circle)
+    ax.set_xlim(-1, _LAYER_DISTANCE * (len(units) - 1) + 1)
+    ax.set_ylim(-top - 2.2, top + 1.6)
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+    return circles
 
 
 def graph(

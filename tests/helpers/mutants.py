@@ -66,6 +66,8 @@ VERDICT = "experiments/records/verdict.py"
 FOLD = "surgery/_algebra.py"
 MOMENTS = "surgery/_moments.py"
 CONVENTIONS = "conventions.py"
+LOSSES = "layers/losses.py"
+LINEAR = "layers/linear.py"
 SYNC = "nn/_sync.py"  # tests/nn/test_sync_batch_norm.py checks it, in several processes
 
 MUTANTS = [
@@ -436,6 +438,30 @@ MUTANTS = [
         "return (vectors * values.rsqrt().unsqueeze(-2)) @ vectors.mT",
         "return (vectors * values.rsqrt().unsqueeze(-2)).mT",
         ("whitening",),
+    ),
+    Mutant(
+        "gradient of the cross entropy without the true class",
+        LOSSES,
+        "    p[truth] -= 1\n",
+        "",
+        ("cross_entropy",),
+        ("a_network_learns",),
+    ),
+    Mutant(
+        "gradient of the cross entropy summed over the mini-batch",
+        LOSSES,
+        "    p /= m\n",
+        "",
+        ("cross_entropy",),
+        ("a_network_learns",),
+    ),
+    Mutant(
+        "gradient of the bias is a mean",
+        LINEAR,
+        "np.ones(dy.shape[-2], dy.dtype) @ dy",
+        "dy.mean(axis=-2)",
+        ("linear",),
+        ("a_network_learns",),
     ),
     Mutant(
         "conversion copies the momentum",

@@ -83,3 +83,47 @@ def test_boxes_do_not_overlap(ax):
     for i, box in enumerate(extents):
         assert not any(box.overlaps(other) for other in extents[:i])
     assert np.ptp([box.x0 for box in extents]) > 100
+
+
+SMALL = {"names": ("$x$", "$h$", "$z$"), "weights": ("$W_1$", "$W_2$")}
+
+
+def test_network_has_a_circle_per_unit_and_a_line_per_weight(ax):
+    circles = plots.network(ax, (4, 3, 2), **SMALL)
+    assert [len(column) for column in circles] == [4, 3, 2]
+    assert len(ax.get_lines()) == 4 * 3 + 3 * 2
+    texts = {text.get_text() for text in ax.texts}
+    assert texts == {"$x$", "$h$", "$z$", "$W_1$", "$W_2$"}
+
+
+def test_network_highlights_the_incoming_weights_of_a_unit(ax):
+    circles = plots.network(ax, (4, 3, 2), **SMALL, highlight=(1, 2))
+    color = plots.COLORS["none"]
+    marked = [line for line in ax.get_lines() if same_color(line.get_color(), color)]
+    assert {(line.get_xdata()[1], line.get_ydata()[1]) for line in marked} == {
+        circles[1][2].get_center()
+    }
+    assert len(marked) == 4
+    assert same_color(circles[1][2].get_edgecolor(), color)
+    assert not same_color(circles[1][1].get_edgecolor(), color)
+
+
+def test_circles_of_a_network_do_not_overlap(ax):
+    (column, *_) = plots.network(ax, (4, 3, 2), **SMALL)
+    gaps = -np.diff([circle.get_center()[1] for circle in column])
+    assert (gaps > 2 * column[0].get_radius()).all()
+
+
+@pytest.mark.parametrize(
+    ("units", "texts", "message"),
+    [
+        ((4,), {"names": ("a",), "weights": ()}, "units: expected two or more"),
+        ((4, 0), {"names": ("a", "b"), "weights": ("c",)}, "units: expected two or more"),
+        ((4, 2), SMALL, "expected 2 and 1 texts, got 3 and 2"),
+        ((4, 3, 2), {**SMALL, "highlight": (0, 1)}, "a unit that has weights"),
+        ((4, 3, 2), {**SMALL, "highlight": (2, 2)}, "a unit that has weights"),
+    ],
+)
+def test_impossible_network_is_refused(ax, units, texts, message):
+    with pytest.raises(ValueError, match=message):
+        plots.network(ax, units, **texts)
