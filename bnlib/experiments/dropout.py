@@ -26,7 +26,7 @@ MARGIN = 0.05
 """Smallest difference of cross-entropies that counts: the true class gets 5 % more probability."""
 
 NEED_FACTORS = "the data", "the depth", "the seeds"
-"""What the settings differ in, in which the chapter asks whether BN reduces the need for dropout."""
+"""In what the settings differ in which the chapter asks about the need for dropout."""
 
 CASES = {
     "every": "behind every ReLU",

@@ -30,7 +30,7 @@ MARGIN = 0.05
 """Smallest difference of cross-entropies that counts: the true class gets 5 % more probability."""
 
 MILD = 0.5
-"""A norm regularizes mildly if it gains at most this share of what the best of `REGULARIZERS` gains.
+"""A norm is mild if it gains at most this share of what the best of `REGULARIZERS` gains.
 
 Half, since of something that helps more than half as much as a method made for nothing else nobody
 would say that it helps mildly.

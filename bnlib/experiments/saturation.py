@@ -158,7 +158,7 @@ def _train(
 
 
 def _score(state: training.State, ends: tuple[int, ...]) -> NDArray[np.floating]:
-    """Validation and test accuracy, and the share of saturated outputs by layer, (lanes, ...)."""
+    """Return validation and test accuracy, and the share of saturated outputs by layer."""
     lanes, depth = state.config.lanes, state.config.depth
     if state.step not in ends:
         return np.full((lanes, 2 + depth), np.nan)

@@ -2,7 +2,8 @@
 
 For :doc:`/book/regularization`. Dropout before a batch norm lets it collect a variance that is not
 there in eval mode. If this is what harms, recalibrating repairs it: the more, the more is dropped,
-and not at all where no batch norm stands behind the dropout.
+and not at all where no batch norm stands behind the dropout. Running and recalibrated statistics
+each have the learning rate that is best for them on validation data.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from bnlib import layers
 from bnlib.experiments.dropout import CASES as PLACE_NAMES
-from bnlib.experiments.engine import networks, statistics_modes, training
+from bnlib.experiments.engine import networks, rates, statistics_modes, training
 from bnlib.experiments.engine.regularizers import PLACES, build, examples
 from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
@@ -43,7 +44,8 @@ class Config:
         Probabilities of dropout; 0 is another negative control.
     dataset, n_train, redraw, depth, width, batch_size, steps, momentum, seeds, first_seed
         As in :class:`bnlib.experiments.engine.networks.Config`.
-    lr : float
+    rates : tuple of float
+        Learning rates to choose from.
     """
 
     places: tuple[str, ...] = PLACES
@@ -54,8 +56,8 @@ class Config:
     depth: int = 2
     width: int = 64
     batch_size: int = 64
-    steps: int = 200
-    lr: float = 0.03
+    steps: int = 300
+    rates: tuple[float, ...] = (0.03, 0.1)
     momentum: float = 0.9
     seeds: int = 16
     first_seed: int = 0
@@ -78,11 +80,15 @@ class Result:
     config : Config
     losses : mapping of (str, float) to ndarray, (2, k)
         (place, probability) -> test cross-entropy in eval mode after the last step, with the
-        running statistics and with recalibrated ones.
+        running statistics and with recalibrated ones, each at the rate that the validation data of
+        the seed choose for it.
+    rates : mapping of (str, float) to ndarray, (2, k)
+        These learning rates.
     """
 
     config: Config
     losses: Mapping[tuple[str, float], NDArray[np.float64]]
+    rates: Mapping[tuple[str, float], NDArray[np.float64]]
 
 
 def run(config: Config = Config(), *, progress: bool = False) -> Result:
@@ -99,12 +105,17 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     Result
         The same for the same config.
     """
-    keys = product(config.places, config.probabilities)
-    return Result(config, {key: _train(*key, config, progress) for key in keys})
+    keys = [*product(config.places, config.probabilities)]
+    trained = {key: _train(*key, config, progress) for key in keys}
+    losses, chosen = ({key: each[i] for key, each in trained.items()} for i in (0, 1))
+    return Result(config, losses, chosen)
 
 
-def _train(place: str, p: float, config: Config, progress: bool) -> NDArray[np.float64]:
-    trained = networks.Config.of(config, norm="batch", dtype="float32")
+def _train(
+    place: str, p: float, config: Config, progress: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Test losses at the chosen rates, and these rates, (2, k) each."""
+    trained = networks.Config.of(config, norm="batch", lr=config.rates, dtype="float32")
     made = training.train(
         trained,
         {"losses": partial(_score, last=config.steps)},
@@ -112,28 +123,31 @@ def _train(place: str, p: float, config: Config, progress: bool) -> NDArray[np.f
         progress=progress,
         build=partial(build, norm="batch", p=p, place=place),
     )
-    return made.records["losses"][:, -1].T
+    valid, test = np.moveaxis(made.by_rate(made.records["losses"][:, -1]), -1, 0)  # (rates, k, 2)
+    best = rates.best(valid)[None]  # (1, k, 2)
+    chosen = np.take_along_axis(test, best, axis=0)[0]
+    return chosen.T, np.asarray(config.rates)[best[0]].T
 
 
 def _score(state: training.State, last: int) -> NDArray[np.floating]:
-    """Test losses with running and with recalibrated statistics, (k, 2)."""
+    """Losses with running and recalibrated statistics, of validation and test, (lanes, 2, 2)."""
+    lanes = state.config.lanes
     if state.step < last:
-        return np.full((state.config.lanes, 2), np.nan)
-    x, labels = examples(state, "test")
-    x = np.broadcast_to(x, (state.config.lanes, *x.shape))
+        return np.full((lanes, 2, 2), np.nan)
     without = deepcopy(state.network)
     for layer in without:
         if isinstance(layer, layers.Dropout):
             layer.p = 0.0
-    recalibrated = statistics_modes.recalibrate(without, [_training_examples(state)])
-    scored = recalibrated, without.eval()
-    now, then = (layers.softmax_cross_entropy(each(x), labels)[0] for each in scored)
-    return np.stack([then, now], axis=-1)
-
-
-def _training_examples(state: training.State) -> NDArray[np.floating]:
-    x = state.data.x_train
-    return np.broadcast_to(x, (state.config.lanes, *x.shape[-2:]))
+    everything = state.data.x_train
+    everything = np.broadcast_to(everything, (lanes, *everything.shape[-2:]))
+    recalibrated = statistics_modes.recalibrate(without, [everything])
+    losses = np.empty((lanes, 2, 2))
+    for j, part in enumerate(("valid", "test")):
+        x, labels = examples(state, part)
+        x = np.broadcast_to(x, (lanes, *x.shape[-2:]))
+        for i, network in enumerate((without.eval(), recalibrated)):
+            losses[:, i, j] = layers.softmax_cross_entropy(network(x), labels)[0]
+    return losses
 
 
 def judge(result: Result) -> dict[tuple[str, str], Verdict]:
