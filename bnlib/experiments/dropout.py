@@ -1,7 +1,8 @@
 """Dropout with and without batch norm: what it gains, and whether the two may be combined.
 
 For :doc:`/book/regularization`. Each arm has the learning rate and the probability of dropout that
-are best for it on validation data, and each network is read at its own least validation loss.
+are best for it on validation data, and each network is read at its own least validation loss. Each
+seed has its own training examples.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ MARGIN = 0.05
 
 Norm = Literal["none", "batch", "layer", "identity", "none again", "batch again"]
 
+NEED_FACTORS = "the data", "the depth", "the seeds"
+"""In what the settings differ in which the chapter asks about the need for dropout."""
+
 CASES = {
     "every": "behind every ReLU",
     "before": "before every BN",
@@ -48,7 +52,7 @@ class Config:
     places : tuple of {"every", "before", "last"}
         Dropout behind every ReLU, before every norm, or behind the last ReLU only. The first is
         the one in which the norms are compared.
-    dataset, n_train, depth, width, batch_size, steps, momentum, seeds, first_seed
+    dataset, n_train, redraw, depth, width, batch_size, steps, momentum, seeds, first_seed
         As in :class:`bnlib.experiments.engine.networks.Config`.
     rates, tuning_seeds, every
         As in :class:`bnlib.experiments.regularization.Config`.
@@ -59,16 +63,17 @@ class Config:
     places: tuple[Literal["every", "before", "last"], ...] = PLACES
     dataset: str = "mnist1d"
     n_train: int = 1000
+    redraw: bool = True
     depth: int = 2
     width: int = 64
     batch_size: int = 64
-    steps: int = 400
+    steps: int = 300
     rates: tuple[float, ...] = (0.01, 0.03, 0.1)
     momentum: float = 0.9
     seeds: int = 16
     first_seed: int = 0
     tuning_seeds: int = 3
-    every: int = 40
+    every: int = 30
 
     def __post_init__(self) -> None:
         check_two_arms(self.norms)

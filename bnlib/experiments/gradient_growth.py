@@ -43,6 +43,9 @@ The margin of `signal_propagation.MARGIN`, for its reason, and here for twice th
 of 10 over 100 layers, which is 2.3 % a layer, nobody would say that gradients vanish or explode.
 """
 
+EXPLODE = "At initialization, gradients explode with batch norm."
+EXPLODE_SOURCE = "Yang et al. (2019)"
+
 MARGIN = 1.0
 """Decades that count as an effect of the norm on the drift; as `LIMIT`."""
 
@@ -165,6 +168,35 @@ def judge(result: Result) -> dict[str, Verdict]:
             f"{CLAIM[:-1]}: {case}.", SOURCE, LIMIT - drift[1], np.zeros_like(drift[1]), 0.0
         )
         for case, drift in _drifts(result).items()
+    }
+
+
+def judge_explosion(result: Result) -> dict[str, Verdict]:
+    """Judge the claim that with batch norm gradients explode, case by case.
+
+    Parameters
+    ----------
+    result : Result
+        As for `judge`.
+
+    Returns
+    -------
+    dict of str to Verdict
+        The effect, in decades, is how much more than `LIMIT` the gradients grow on their way from
+        the last layer to the first, with the second norm.
+
+    Raises
+    ------
+    ValueError
+        As `judge`.
+    """
+    check_two_arms(result.config.norms)
+    grown = {case: g[1, :, 0] - g[1, :, -1] for case, g in result.gradients.items()}
+    return {
+        case: paired_verdict(
+            f"{EXPLODE[:-1]}: {case}.", EXPLODE_SOURCE, each, np.full_like(each, LIMIT), 0.0
+        )
+        for case, each in grown.items()
     }
 
 

@@ -1,7 +1,8 @@
-"""Batch norm as a regularizer: as a whole, and the noise of its mini-batches by itself.
+"""Batch norm as a regularizer: as a whole, how strong it is, and what its noise has to do with it.
 
-For :doc:`/book/regularization`. The arms differ in the norm alone. Each has the learning rate that
-is best for it on validation data, and each network is read at its own least validation loss.
+For :doc:`/book/regularization`. The arms differ in the norm, or in the regularizer, alone. Each has
+the learning rate that is best for it on validation data, and each network is read at its own least
+validation loss. Each seed has its own training examples.
 """
 
 from __future__ import annotations
@@ -16,25 +17,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib.experiments.engine import networks
-from bnlib.experiments.engine.regularizers import Curves, build, decay_gamma, tuned
+from bnlib.experiments.engine.regularizers import LOSS, Curves, build, decay, tuned
 from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 
-CLAIM = "It regularizes mildly"
+CLAIMS = {
+    "BN": "It regularizes",
+    "its noise": "It is the noise that regularizes",
+    "mild": "It regularizes mildly",
+}
 SOURCE = "Ioffe and Szegedy (2015); Luo et al. (2019)"
 MARGIN = 0.05
 """Smallest difference of cross-entropies that counts: the true class gets 5 % more probability."""
 
+MILD = 0.5
+"""A norm is mild if it gains at most this share of what the best of `REGULARIZERS` gains.
+
+Half, since of something that helps more than half as much as a method made for nothing else nobody
+would say that it helps mildly.
+"""
+
+REGULARIZERS = ("dropout", "weight decay")
+"""What a norm is compared with: networks without norm, each regularizer at its best strength."""
+
+STRENGTHS = {
+    "dropout": (0.1, 0.3, 0.5),
+    "weight decay": (0.003, 0.01, 0.03),
+    "gamma decay": (0.03, 0.1, 0.3),
+}
+"""Probability of dropout, weight decay of all parameters, and decay of gamma, to choose from."""
+
+READINGS = "stopped early", "equal training loss"
 FACTORS = "what of BN is there", "where the arms are compared"
-CASES = tuple(product(("BN", "its noise"), ("stopped early", "equal training loss")))
+CASES = tuple(product(("BN", "its noise"), READINGS))
 
 
 @dataclass(frozen=True)
 class Config:
     """Sizes of the experiment.
 
-    An arm is "none", "layer", "batch", "identity" (the parameters of BN alone), "ghost-8" (BN over
-    parts of 8 examples, or another divisor of `batch_size`), "population" (statistics of 256 fixed
-    training examples), "decay" (the same with a decay of gamma), or one of these with "again"
+    An arm is "none", "layer", "batch", "identity" (gamma and beta of BN without the norm),
+    "ghost-8" (BN over parts of 8 examples, or another divisor of `batch_size`), "population"
+    (statistics of 256 fixed training examples), "gamma decay" (the same with a decay of gamma),
+    "dropout" or "weight decay" (no norm, the best of `STRENGTHS`), or one of these with "again"
     behind it: from other seeds.
 
     Attributes
@@ -45,11 +69,9 @@ class Config:
         The same without and with the noise of the mini-batch.
     others : tuple of str
         Arms that are trained besides.
-    decays : tuple of float
-        Decay of gamma, of which the arm "decay" takes the best.
     level : float
         Training cross-entropy at which arms are compared; every network has to reach it.
-    dataset, n_train, depth, width, batch_size, steps, momentum, seeds, first_seed
+    dataset, n_train, redraw, depth, width, batch_size, steps, momentum, seeds, first_seed
         As in :class:`bnlib.experiments.engine.networks.Config`.
     rates : tuple of float
         Learning rates to choose from.
@@ -63,17 +85,19 @@ class Config:
     noise: tuple[str, ...] = ("population", "batch")
     others: tuple[str, ...] = (
         "layer",
-        "ghost-32",
         "ghost-16",
         "ghost-8",
         "ghost-4",
-        "decay",
+        *REGULARIZERS,
+        "identity",
         "none again",
+        "batch again",
+        "ghost-16 again",
     )
-    decays: tuple[float, ...] = (0.03, 0.1, 0.3)
     level: float = 1.2
     dataset: str = "mnist1d"
     n_train: int = 1000
+    redraw: bool = True
     depth: int = 2
     width: int = 64
     batch_size: int = 64
@@ -93,10 +117,11 @@ class Config:
             kind, _, size = norm.partition("-")
             if kind == "ghost" and size.isdigit() and not self.batch_size % max(int(size), 1):
                 continue
-            if norm not in ("none", "layer", "batch", "identity", "population", "decay"):
+            if norm not in ("none", "layer", "batch", "identity", "population", *STRENGTHS):
                 raise ValueError(
-                    f"arms: expected none, layer, batch, identity, population, decay or ghost-n "
-                    f"with a divisor n of batch_size={self.batch_size}, got {arm!r}"
+                    f"arms: expected none, layer, batch, identity, population, "
+                    f"{', '.join(STRENGTHS)} or ghost-n with a divisor n of "
+                    f"batch_size={self.batch_size}, got {arm!r}"
                 )
 
 
@@ -108,7 +133,7 @@ class Result:
     ----------
     config : Config
     curves : mapping of str to Curves
-        Arm -> the learning rate and the decay that were chosen, and the scores over training.
+        Arm -> the learning rate and the strength that were chosen, and the scores over training.
     """
 
     config: Config
@@ -136,18 +161,18 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 def _train(arm: str, config: Config, progress: bool) -> Curves:
     kind, first = networks.arm(arm, config.first_seed)
     trained = networks.Config.of(config, lr=config.rates, first_seed=first, dtype="float32")
-    norm = "population" if kind == "decay" else kind
+    norm = {"gamma decay": "population", **dict.fromkeys(REGULARIZERS, "none")}.get(kind, kind)
 
-    def options(decay: float) -> dict[str, Any]:
-        return {
-            "build": partial(build, norm=norm),
-            "optimizer": partial(decay_gamma, decay=decay),
-        }
+    def options(strength: float) -> dict[str, Any]:
+        if kind == "dropout":
+            return {"build": partial(build, norm=norm, p=strength)}
+        decayed = partial(decay, names="gamma" if kind == "gamma decay" else "", decay=strength)
+        return {"build": partial(build, norm=norm), "optimizer": decayed}
 
     return tuned(
         trained,
         options,
-        config.decays if kind == "decay" else (0.0,),
+        STRENGTHS.get(kind, (0.0,)),
         tuning_seeds=config.tuning_seeds,
         every=config.every,
         progress=progress,
@@ -165,43 +190,108 @@ def judge(result: Result) -> dict[tuple[str, str], Verdict]:
     Returns
     -------
     dict of (str, str) to Verdict
-        By `CASES`, the levels of `FACTORS`. The effect is how much smaller the test cross-entropy
-        is with the treatment, at the least validation loss of each network or where its training
-        loss falls to `config.level`.
+        By `CASES`, the levels of `FACTORS`; as `compare`.
 
     Raises
     ------
     ValueError
         If a network does not reach the training loss `config.level`.
     """
-    config, curves = result.config, result.curves
-    verdicts = {}
-    for name, pair in (("BN", config.norms), ("its noise", config.noise)):
-        arms = [curves[arm] for arm in pair]
-        for where, losses in (
-            ("stopped early", [arm.stopped() for arm in arms]),
-            ("equal training loss", [arm.at_loss(config.level) for arm in arms]),
-        ):
-            verdicts[name, where] = _verdict(f"{name}, {where}", *losses)
-    return verdicts
+    pairs = {"BN": result.config.norms, "its noise": result.config.noise}
+    return {(what, where): compare(result, *pairs[what], where, what) for what, where in CASES}
 
 
-def compare(result: Result, control: str, treatment: str) -> Verdict:
-    """Judge how much smaller the test loss of one arm is than that of another, stopped early.
+def compare(
+    result: Result, control: str, treatment: str, where: str = READINGS[0], what: str = "BN"
+) -> Verdict:
+    """Judge how much smaller the test loss of one arm is than that of another.
 
     Parameters
     ----------
     result : Result
     control, treatment : str
         Arms of the result.
+    where : {"stopped early", "equal training loss"}
+        At the least validation loss of each network, or where its training loss falls to
+        `config.level`.
+    what : {"BN", "its noise"}
+        Which of `CLAIMS` it is about.
 
     Returns
     -------
     Verdict
     """
-    pair = (result.curves[arm].stopped() for arm in (control, treatment))
-    return _verdict(f"{treatment} against {control}", *pair)
+    losses = (_loss(result, arm, where) for arm in (control, treatment))
+    claim = f"{CLAIMS[what]}: {treatment} against {control}, {where}."
+    return paired_verdict(claim, SOURCE, *losses, MARGIN)
 
 
-def _verdict(case: str, control: NDArray[np.floating], treatment: NDArray[np.floating]) -> Verdict:
-    return paired_verdict(f"{CLAIM}: {case}.", SOURCE, control, treatment, MARGIN)
+def best_regularizer(result: Result) -> str:
+    """Return that of `REGULARIZERS` with the least validation loss.
+
+    Parameters
+    ----------
+    result : Result
+
+    Returns
+    -------
+    str
+    """
+    losses = [result.curves[arm].stopped(LOSS, "valid").mean() for arm in REGULARIZERS]
+    return REGULARIZERS[int(np.argmin(losses))]
+
+
+def judge_mildness(
+    result: Result, treatment: str | None = None, where: str = READINGS[0]
+) -> Verdict:
+    """Judge whether a norm regularizes mildly: half as much as dropout or weight decay, or less.
+
+    Parameters
+    ----------
+    result : Result
+        With the arms of `REGULARIZERS`.
+    treatment : str, optional
+        By default the second norm. "none again" is the control that has to be mild, and the best
+        regularizer itself the one that must not be.
+    where : {"stopped early", "equal training loss"}
+
+    Returns
+    -------
+    Verdict
+        The effect is the share `MILD` of what the best regularizer gains, minus what the treatment
+        gains. A gain is how much smaller the test cross-entropy is than that of the first norm.
+        "cannot tell" where the regularizer gains less than `MARGIN`: nothing there is to be gained.
+    """
+    none, norm = result.config.norms
+    arms = none, best_regularizer(result), treatment or norm
+    without, best, treated = (_loss(result, arm, where) for arm in arms)
+    gain = without - best
+    powerless = f"{arms[1]} gains nothing" if np.mean(gain) < MARGIN else ""
+    claim = f"{CLAIMS['mild']}: {arms[2]}, {where}."
+    limit = MILD * gain
+    return paired_verdict(claim, SOURCE, limit, without - treated, 0.0, powerless=powerless)
+
+
+def judge_ghosts(result: Result) -> dict[str, Verdict]:
+    """Judge whether more noise regularizes more: ghost batches against BN, stopped early.
+
+    Parameters
+    ----------
+    result : Result
+
+    Returns
+    -------
+    dict of str to Verdict
+        By the ghost arms, those "again" compared with "batch again"; as `compare`.
+    """
+    arms = [arm for arm in result.curves if arm.startswith("ghost-")]
+    controls = [arm.replace(networks.arm(arm)[0], "batch") for arm in arms]
+    return {
+        arm: compare(result, control, arm, what="its noise")
+        for control, arm in zip(controls, arms, strict=True)
+    }
+
+
+def _loss(result: Result, arm: str, where: str) -> NDArray[np.floating]:
+    curves = result.curves[arm]
+    return curves.stopped() if where == READINGS[0] else curves.at_loss(result.config.level)

@@ -190,6 +190,20 @@ CASES = {
         control={**AGAIN, "noise": ("none", "none again")},
         swapped={**SWAPPED, "noise": ("batch", "none")},
     ),
+    "saturation": Case(
+        {
+            "activations": ("sigmoid",),
+            "scales": (10.0,),
+            "rates": (0.1, 1.0),
+            "budgets": (30, 60),
+            "depth": 3,
+            "width": 12,
+            "seeds": 4,
+        },
+        control=AGAIN,
+        swapped=SWAPPED,
+        absolute=True,
+    ),
     "shifted_batch_norm": Case(
         {
             "strengths": (0.0, 2.0),
@@ -249,6 +263,22 @@ CASES = {
         },
         control=AGAIN,
         swapped=SWAPPED,
+    ),
+    "variance_shift": Case(
+        {
+            "dataset": "digits",
+            "n_train": 192,
+            "width": 12,
+            "batch_size": 16,
+            "steps": 40,
+            "places": ("before",),
+            "probabilities": (0.5,),
+            "seeds": 4,
+        },
+        control={"probabilities": (0.0,)},  # nothing is dropped
+        swapped=lambda result: replace(
+            result, losses={key: each[::-1] for key, each in result.losses.items()}
+        ),
     ),
 }
 

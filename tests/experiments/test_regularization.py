@@ -3,7 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bnlib.experiments import batch_size, dropout, regularization
+from bnlib.experiments import batch_size, dropout, regularization, variance_shift
+from bnlib.experiments.engine import networks, training
+from bnlib.experiments.engine.regularizers import Curves
 from bnlib.experiments.records.registry import all_experiments
 from bnlib.layers import BatchNorm, Dropout
 
@@ -65,11 +67,108 @@ def test_arms_of_a_seed_start_from_the_same_weights():
 
 
 def test_all_arms_run():
-    others = ("layer", "ghost-4", "population", "decay")
+    others = (
+        "layer",
+        "ghost-4",
+        "population",
+        "gamma decay",
+        "identity",
+        *regularization.REGULARIZERS,
+    )
     result = regularization.run(replace(SMALL, steps=15, others=others))
     assert set(result.curves) == {"none", "batch", *others}
     assert all(np.isfinite(c.test).all() for c in result.curves.values())
-    assert result.curves["decay"].strength in SMALL.decays
+    for arm, strengths in regularization.STRENGTHS.items():
+        assert result.curves[arm].strength in strengths
+
+
+def at(loss):
+    """Make curves of networks that have these losses, (k,), at every record."""
+    scores = np.repeat(np.asarray(loss, float)[:, None, None], 3, axis=-1)
+    return Curves(0.1, 0.0, np.arange(1), scores, scores, scores)
+
+
+NOISE = np.array([0.0, 0.01, -0.01])
+
+
+@pytest.mark.parametrize(("factor", "answer"), [(0.4, "supported"), (0.6, "refuted")])
+def test_mild_is_at_most_half_of_what_the_best_regularizer_gains(factor, answer):
+    gain = 0.3 + NOISE
+    curves = {"none": at([2.0] * 3), "batch": at(2 - factor * gain)}
+    curves |= {"dropout": at(2 - gain), "weight decay": at(2 - 0.9 * gain)}
+    result = regularization.Result(SMALL, curves)
+    verdict = regularization.judge_mildness(result)
+    assert regularization.best_regularizer(result) == "dropout"
+    np.testing.assert_allclose(verdict.effect, (0.5 - factor) * 0.3)
+    assert verdict.answer == answer
+    assert regularization.judge_mildness(result, "none").answer == "supported"
+    assert regularization.judge_mildness(result, "dropout").answer == "refuted"
+
+
+def test_mildness_cannot_be_told_where_nothing_is_to_be_gained():
+    arms = ("none", "batch", *regularization.REGULARIZERS)
+    result = regularization.Result(SMALL, {arm: at(2 + NOISE) for arm in arms})
+    verdict = regularization.judge_mildness(result)
+    assert (verdict.answer, verdict.reason) == ("cannot tell", "dropout gains nothing")
+
+
+@pytest.mark.parametrize("factor", [1.5, -1.5])
+def test_an_effect_of_one_and_a_half_margins_is_found(factor):
+    effect = factor * regularization.MARGIN
+    curves = {"none": at(2 + NOISE), "batch": at(2 - effect + NOISE[::-1])}
+    verdict = regularization.compare(regularization.Result(SMALL, curves), "none", "batch")
+    assert verdict.answer == ("supported" if factor > 0 else "refuted")
+    np.testing.assert_allclose(verdict.effect, effect)
+
+
+def test_ghosts_of_other_seeds_are_compared_with_batch_norm_of_other_seeds():
+    losses = {"batch": 1.0, "batch again": 2.0, "ghost-4": 1.2, "ghost-4 again": 2.3}
+    curves = {arm: at(loss + NOISE) for arm, loss in losses.items()}
+    curves["batch"] = at([1.01, 1.0, 0.99])
+    verdicts = regularization.judge_ghosts(regularization.Result(SMALL, curves))
+    effects = {arm: round(each.effect, 6) for arm, each in verdicts.items()}
+    assert effects == {"ghost-4": -0.2, "ghost-4 again": -0.3}
+
+
+def test_each_seed_draws_its_own_examples():
+    config = networks.Config(n_train=200, redraw=True, seeds=3, lr=(0.1, 0.2), steps=2)
+    data = networks.load_lanes(config)
+    whole = networks.load(config.dataset)
+    assert data.x_train.shape == (6, 200, 64)
+    np.testing.assert_array_equal(data.x_train[:3], data.x_train[3:])  # the same at both rates
+    assert (data.x_train[0] != data.x_train[1]).any()
+    for x, y, x_rest, y_rest in zip(*data[:4], strict=True):
+        rows = np.concatenate([np.column_stack(each) for each in ((x, y), (x_rest, y_rest))])
+        expected = np.column_stack([whole.x_train, whole.y_train])
+        np.testing.assert_array_equal(*(np.sort(a.view(), axis=0) for a in (rows, expected)))
+
+
+def test_drawn_examples_are_trained_on():
+    config = networks.Config(n_train=70, redraw=True, seeds=2, steps=3, batch_size=64)
+    states = []
+    training.train(config, {"loss": lambda state: states.append(state) or state.loss})
+    state = states[-1]
+    for lane in range(2):
+        own = np.column_stack([state.data.x_train[lane], state.data.y_train[lane]])
+        seen = np.column_stack([state.x[lane], state.labels[lane]])
+        assert {*map(tuple, seen)} <= {*map(tuple, own)}
+
+
+def test_drawing_needs_a_number_of_examples():
+    with pytest.raises(ValueError, match="redraw: expected n_train"):
+        networks.Config(redraw=True)
+    with pytest.raises(ValueError, match="n_train: expected at most 1400"):
+        networks.load_lanes(networks.Config(redraw=True, n_train=1500))
+
+
+def test_recalibration_repairs_what_dropout_before_a_norm_did_and_nothing_else():
+    config = variance_shift.Config(
+        places=("before", "last"), probabilities=(0.5,), steps=60, seeds=4, width=24
+    )
+    verdicts = variance_shift.judge(variance_shift.run(config))
+    before, last = verdicts.values()
+    assert before.effect > 0.1
+    assert abs(last.effect) < 0.05
 
 
 # ------------------------------------------------------------------ theory
@@ -100,6 +199,8 @@ def test_variance_shift_hits_the_theory(kept, ratio):
         (regularization, {"norms": ("none",)}, "norms: expected two arms"),
         (regularization, {"others": ("ghost-5",)}, "arms: expected .* got 'ghost-5'"),
         (regularization, {"others": ("group",)}, "arms: expected .* got 'group'"),
+        (variance_shift, {"places": ("here",)}, "places: expected some of"),
+        (variance_shift, {"probabilities": (1.0,)}, "probabilities: expected numbers from 0"),
         (dropout, {"norms": ("none", "layer")}, "norms: expected none and batch"),
         (dropout, {"places": ("here",)}, "places: expected some of"),
         (dropout, {"probabilities": (0.0,)}, "probabilities: expected numbers between"),
@@ -113,4 +214,4 @@ def test_impossible_config_is_refused(module, change, message):
 
 
 def test_experiments_are_found_by_name():
-    assert {"regularization", "dropout", "batch_size"} <= set(all_experiments())
+    assert {"regularization", "dropout", "batch_size", "variance_shift"} <= set(all_experiments())

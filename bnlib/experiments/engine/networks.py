@@ -43,7 +43,7 @@ INITS = {
 }
 """Name -> standard deviation of a weight at scale 1, from fan_in and fan_out."""
 
-WEIGHTS, ORDER, RECALIBRATION, TEST = range(4)  # what a stream of random numbers is for
+WEIGHTS, ORDER, RECALIBRATION, TEST, EXAMPLES = range(5)  # what a stream of random numbers is for
 DROPOUT = NOISE = RECALIBRATION  # no experiment has two of these
 
 
@@ -77,6 +77,8 @@ class Config:
         Multiple of all parameters that is added to their gradient.
     n_train : int or None
         Train on so many of the training examples; the others are for validation. None is all.
+    redraw : bool
+        Whether each seed draws its own `n_train` examples. Else all seeds have the first ones.
     batch_size, steps : int
         Examples of a mini-batch, and updates.
     seeds, first_seed : int
@@ -103,6 +105,7 @@ class Config:
     momentum: float = 0.0
     weight_decay: float = 0.0
     n_train: int | None = None
+    redraw: bool = False
     batch_size: int = 64
     steps: int = 300
     seeds: int = 16
@@ -124,6 +127,8 @@ class Config:
                 f"n_train: expected None or at least batch_size={self.batch_size}, "
                 f"got {self.n_train}"
             )
+        if self.redraw and self.n_train is None:
+            raise ValueError("redraw: expected n_train too, the number of examples to draw")
         if not self.rates or not all(isinstance(rate, float | int) for rate in self.rates):
             raise ValueError(f"lr: expected a number or a tuple of numbers, got {self.lr!r}")
         if self.norm == "group" and self.width % self.groups:
@@ -304,6 +309,30 @@ def load(name: str, n_train: int | None = None, dtype: str = "float64") -> Data:
     for array in data:
         array.flags.writeable = False
     return data
+
+
+def load_lanes(config: Config) -> Data:
+    """Load the data of a config; with `redraw`, each lane has its own training examples.
+
+    Parameters
+    ----------
+    config : Config
+
+    Returns
+    -------
+    Data
+        As `load`; with `redraw`, training and validation sets have a leading axis of lanes.
+    """
+    if not config.redraw:
+        return load(config.dataset, config.n_train, config.dtype)
+    data = load(config.dataset, None, config.dtype)
+    n = len(data.x_train)
+    if config.n_train > n:
+        raise ValueError(f"n_train: expected at most {n}, got {config.n_train}")
+    drawn = np.stack([rng.permutation(n) for rng in lane_generators(config, EXAMPLES)])
+    kept, rest = drawn[:, : config.n_train], drawn[:, config.n_train :]
+    x, y = data.x_train, data.y_train
+    return Data(x[kept], y[kept], x[rest], y[rest], data.x_test, data.y_test)
 
 
 def generators(config: Config, purpose: int) -> list[np.random.Generator]:

@@ -22,13 +22,13 @@ class AddPopulation(layers.Layer):
 
     def __init__(self, x: Array) -> None:
         super().__init__()
-        self.x = x
+        self.x = x  # (n, d), or (k, n, d) if each network has its own
 
     def _forward(self, x: Array) -> tuple[Array, int]:
         if not self.training:
             return x, 0
-        population = np.broadcast_to(self.x, (len(x), *self.x.shape))
-        return np.concatenate([population, x], axis=1), len(self.x)
+        population = np.broadcast_to(self.x, (len(x), *self.x.shape[-2:]))
+        return np.concatenate([population, x], axis=1), population.shape[1]
 
     def _backward(self, dy: Array, n: int) -> Array:
         return dy[:, n:]

@@ -38,7 +38,8 @@ def build(
     config : bnlib.experiments.engine.networks.Config
         Its own `norm` is not used.
     norm : str
-        "none", "layer", "batch", "population", or "ghost-8" for parts of 8 examples.
+        "none", "layer", "batch", "identity" (the parameters of BN alone), "population", or
+        "ghost-8" for parts of 8 examples.
     p : float
         Probability that dropout sets an activation to 0.
     place : {"every", "before", "last"}
@@ -61,17 +62,26 @@ def build(
     network = networks.build(config, behind, bias=norm in ("none", "layer"))
     if norm != "population":
         return network
-    data = networks.load(config.dataset, config.n_train, config.dtype)
-    population = data.x_train[:POPULATION]
-    return layers.Sequential(AddPopulation(population), *network, DropPopulation(len(population)))
+    population = networks.load_lanes(config).x_train[..., :POPULATION, :]
+    added = AddPopulation(population), DropPopulation(population.shape[-2])
+    return layers.Sequential(added[0], *network, added[1])
 
 
-def decay_gamma(
-    config: networks.Config, network: layers.Sequential, decay: float
+def decay(
+    config: networks.Config, network: layers.Sequential, names: str, decay: float
 ) -> layers.SGD | layers.Adam:
-    """Build the optimizer of the config, with weight decay for the scales of the norms alone."""
-    names = [name for name in network.parameters if name.endswith("gamma")]
-    return networks.build_optimizer(config, network, [{"names": names, "weight_decay": decay}])
+    """Build the optimizer of the config, with weight decay for the parameters of some names.
+
+    Parameters
+    ----------
+    config : bnlib.experiments.engine.networks.Config
+    network : Sequential
+    names : str
+        How the names end: "gamma" for the scales of the norms, "" for all parameters.
+    decay : float
+    """
+    chosen = [name for name in network.parameters if name.endswith(names)]
+    return networks.build_optimizer(config, network, [{"names": chosen, "weight_decay": decay}])
 
 
 class Curves(NamedTuple):
@@ -159,18 +169,25 @@ def tuned(
 
 def _scores(state: training.State, part: str) -> Array:
     """Score the networks in eval mode on the first examples of a part, (lanes, 3)."""
-    x, y = (getattr(state.data, f"{name}_{part}")[: PARTS[part]] for name in "xy")
+    x, y = examples(state, part)
     logits = training.predict(state, x)
     loss, _ = layers.softmax_cross_entropy(logits, y)
-    accuracy = (logits.argmax(axis=-1) == y).mean(axis=-1)
-    return np.stack([loss, accuracy, expected_calibration_error(logits, y)], axis=-1)
+    labels = np.broadcast_to(y, logits.shape[:-1])
+    accuracy = (logits.argmax(axis=-1) == labels).mean(axis=-1)
+    calibration = [*map(expected_calibration_error, logits, labels)]
+    return np.stack([loss, accuracy, calibration], axis=-1)
+
+
+def examples(state: training.State, part: str) -> tuple[Array, NDArray[np.int64]]:
+    """Return the first inputs and labels of "train", "valid" or "test", as many as are scored."""
+    n = PARTS[part]
+    x, y = (getattr(state.data, f"{name}_{part}") for name in "xy")
+    return x[..., :n, :], y[..., :n]
 
 
 def _validation_loss(state: training.State) -> Array:
-    data, n = state.data, PARTS["valid"]
-    return layers.softmax_cross_entropy(
-        training.predict(state, data.x_valid[:n]), data.y_valid[:n]
-    )[0]
+    x, y = examples(state, "valid")
+    return layers.softmax_cross_entropy(training.predict(state, x), y)[0]
 
 
 def _norm(name: str, config: networks.Config) -> list[layers.Layer]:

@@ -21,7 +21,7 @@ from bnlib.experiments.engine.networks import (
     build,
     build_optimizer,
     generators,
-    load,
+    load_lanes,
 )
 from bnlib.experiments.engine.progress import track
 from bnlib.experiments.engine.replicas import silence
@@ -141,9 +141,9 @@ def train(
     if every < 1:
         raise ValueError(f"every: expected at least 1, got {every}")
     record = {} if record is None else record
-    network, data = build(config), load(config.dataset, config.n_train, config.dtype)
+    network, data = build(config), load_lanes(config)
     updates = optimizer(config, network)
-    order = _order(config, len(data.x_train))
+    order = _order(config, data.y_train.shape[-1])
     loss = np.full((config.lanes, config.steps + 1), np.nan)
     diverged = np.full(config.lanes, -1)
     steps = np.arange(0, config.steps + 1, every)
@@ -151,7 +151,7 @@ def train(
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for step in track(range(config.steps + 1), progress, "step"):
             i = next(order)
-            x, labels = data.x_train.take(i, axis=0), data.y_train[i]
+            x, labels = _mini_batch(data, i)
             logits = network(x)
             now, dlogits = layers.softmax_cross_entropy(logits, labels)
             network.backward(dlogits, input_gradient=False)
@@ -172,20 +172,20 @@ def train(
 
 
 def predict(state: State, x: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Compute the logits of each lane for the same examples, in eval mode.
+    """Compute the logits of each lane for the same examples or its own, in eval mode.
 
     Parameters
     ----------
     state : State
         Its network is in train mode again afterwards.
-    x : ndarray, (n, d)
+    x : ndarray, (n, d) or (lanes, n, d)
 
     Returns
     -------
     ndarray, (lanes, n, c)
     """
     state.network.eval()
-    logits = state.network(np.broadcast_to(x, (state.config.lanes, *x.shape)))
+    logits = state.network(np.broadcast_to(x, (state.config.lanes, *x.shape[-2:])))
     state.network.train()
     return logits
 
@@ -225,6 +225,14 @@ def _order(config: Config, n: int) -> Iterator[NDArray[np.int64]]:
     while True:
         for i in datasets.minibatches(n, config.batch_size, rngs, drop_last=True):
             yield np.tile(i, (len(config.rates), 1))
+
+
+def _mini_batch(data: Data, i: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+    """Take the examples and labels of each lane, (lanes, m, d) and (lanes, m)."""
+    if data.y_train.ndim == 1:
+        return data.x_train.take(i, axis=0), data.y_train[i]
+    lanes = np.arange(len(i))[:, None]
+    return data.x_train[lanes, i], data.y_train[lanes, i]
 
 
 def _entry(name: str, value: NDArray, dead: NDArray[np.bool_]) -> NDArray[np.floating]:

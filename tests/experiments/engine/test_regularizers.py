@@ -84,7 +84,7 @@ def test_test_data_decide_nothing(monkeypatch):
 def test_gamma_decays_alone():
     config = Config(depth=1, width=4, seeds=2, lr=0.5)
     network = regularizers.build(config, "batch")
-    optimizer = regularizers.decay_gamma(config, network, 0.1)
+    optimizer = regularizers.decay(config, network, "gamma", 0.1)
     before = {name: value.copy() for name, value in network.parameters.items()}
     optimizer.step()  # gradients are 0
     for name, value in network.parameters.items():
