@@ -1,4 +1,4 @@
-"""The command line: ``python -m bnlib experiments list | run NAME``."""
+"""The command line: ``python -m bnlib experiments list | run NAME | multiverse NAME``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bnlib.experiments.records import cache, registry
+from bnlib.experiments.records import cache, multiverse, registry, settings
 from bnlib.experiments.records.verdict import case_name
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bnlib", description="Batch normalization.")
     groups = parser.add_subparsers(required=True, metavar="experiments")
     group = groups.add_parser("experiments", help="run the experiments of the book")
-    commands = group.add_subparsers(required=True, metavar="{list,run}")
+    commands = group.add_subparsers(required=True, metavar="{list,run,multiverse}")
     shown = commands.add_parser("list", help="show the experiments and the keys of their configs")
     shown.set_defaults(command=_list)
     run = commands.add_parser("run", help="run one, and print its verdict")
@@ -77,6 +77,15 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs", type=_jobs, default=1, metavar="N", help="configs at a time; -1: one a processor"
     )
     run.add_argument("--cache", type=Path, metavar="FOLDER", help="where finished configs are kept")
+    over = commands.add_parser("multiverse", help="judge claims over many settings, and store it")
+    over.set_defaults(command=_multiverse)
+    which = over.add_mutually_exclusive_group(required=True)
+    which.add_argument("names", nargs="*", default=[], metavar="NAME", help="keys of claims")
+    which.add_argument("--all", action="store_true", help="all claims")
+    over.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="settings at a time")
+    over.add_argument(
+        "--folder", type=Path, default=multiverse.FOLDER, metavar="FOLDER", help="of the stores"
+    )
     return parser
 
 
@@ -101,6 +110,12 @@ def _run(options: argparse.Namespace) -> int:
     if options.out:
         text = json.dumps({"experiment": experiment.name, "runs": runs}, indent=1, allow_nan=False)
         cache.write_atomically(options.out, text.encode() + b"\n")
+    return DONE
+
+
+def _multiverse(options: argparse.Namespace) -> int:
+    keys = None if options.all else options.names
+    settings.run(keys, options.folder, options.jobs, sys.stderr.isatty())
     return DONE
 
 
