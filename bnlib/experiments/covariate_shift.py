@@ -123,7 +123,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 
 
 def build(config: networks.Config, architecture: str, weight_scale: float) -> Sequential:
-    """Build the networks of `config`, without activation functions for "linear", with scaled hidden weights."""
+    """Build networks with scaled hidden weights, "linear" ones without activation functions."""
     network = networks.build(config)
     if config.norm == "batch":
         for layer in list(network)[:-1]:

@@ -140,7 +140,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 
 
 def build(config: networks.Config, strength: float) -> Sequential:
-    """Build networks with a random shift before each activation, or without if the strength is 0."""
+    """Build networks with a random shift before each activation; without at strength 0."""
     network = networks.build(config)
     if strength == 0:
         return network

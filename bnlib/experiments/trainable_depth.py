@@ -1,8 +1,8 @@
 """How deep a network may be and still be trained, at each arm's own best learning rate.
 
-By default on the digits with plain SGD. For each depth, norm and number of steps the learning rate is the one of the best
-accuracy on validation examples; what is judged is the accuracy on test examples. An effect that
-vanishes with more steps is one on speed.
+For each depth, norm and number of steps the learning rate is the one of the best accuracy on
+validation examples; what is judged is the accuracy on test examples. By default on the digits, with
+plain SGD. An effect that vanishes with more steps is one on speed.
 :doc:`/book/depth_and_signal_propagation`.
 """
 
@@ -35,9 +35,10 @@ from bnlib.experiments.records.verdict import (
 )
 
 TARGET = 0.75
-"""Accuracy on the digits at which a network counts as trained: far from chance (0.1) and from the best (0.97).
+"""Accuracy on the digits at which a network counts as trained.
 
-Chosen, like `MARGIN` and the rates, after a pilot with four of the seeds.
+Far from chance (0.1) and from the best (0.97). Chosen, like `MARGIN` and the rates, after a pilot
+with four of the seeds.
 """
 
 CLAIM = "With batch norm, deeper networks can be trained."
@@ -62,8 +63,8 @@ class Config:
     Attributes
     ----------
     case : {"relu", "sigmoid", "tanh", "residual", "residual scaled"}
-        Plain networks with He's or, for sigmoid and tanh, Xavier's weights; residual networks with He's
-        weights, or with those divided by the root of the depth.
+        Plain networks with He's or, for sigmoid and tanh, Xavier's weights; residual networks with
+        He's weights, or with those divided by the root of the depth.
     norms : tuple of str
         Networks to compare, the control first; both have the same weights and data.
     depths : tuple of int

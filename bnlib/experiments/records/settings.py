@@ -119,10 +119,9 @@ DEPTHS = Multiverse(
         "the mini-batch": _numbers("batch_size", 32, 8, 16, 64, 128),
         "the width": _numbers("width", 32, 16, 64),
         "the number of steps": _steps("budgets", 100),
-        "the target": _numbers("target", 0.75, 0.6, 0.85),
         "the seeds": SEEDS,
     },
-    combinations=5,
+    combinations=6,
 )
 
 LANDSCAPE = Multiverse(
