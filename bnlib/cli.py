@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bnlib.experiments.records import cache, multiverse, registry, settings
+from bnlib.experiments.records import cache, registry, settings, store
 from bnlib.experiments.records.verdict import case_name
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--all", action="store_true", help="all claims")
     over.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="settings at a time")
     over.add_argument(
-        "--folder", type=Path, default=multiverse.FOLDER, metavar="FOLDER", help="of the stores"
+        "--folder", type=Path, default=store.FOLDER, metavar="FOLDER", help="of the stores"
     )
     return parser
 

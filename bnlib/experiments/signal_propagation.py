@@ -245,12 +245,6 @@ def judge_scales(result: Result) -> list[Verdict]:
     ]
 
 
-def judge_cases(result: Result) -> dict[str, Verdict]:
-    """Judge as `judge_scales` does; keys name the scale."""
-    names = (f"s = {scale:g}" for scale in result.config.scales)
-    return dict(zip(names, judge_scales(result), strict=True))
-
-
 def _drifts(result: Result) -> NDArray[np.float64]:
     """Decades between the first and the last layer, (2, s, k)."""
     check_two_arms(result.config.norms)

@@ -1,6 +1,6 @@
 """What the ledger shows of the multiverse: each claim over settings that a critic would change.
 
-The stores of `bnlib.experiments.records.multiverse` are files, so nothing here waits for a chapter.
+The stores of `bnlib.experiments.records.store` are files, so nothing here waits for a chapter.
 
 * ``{multiverse}`key` `` is a sentence: how many settings have which answer.
 * `bnclaims` puts `headline` and a ```{multiverse-plot} key``` on the card of a claim.
@@ -42,7 +42,7 @@ def read(path):
     """Read a store; None if there is none, for which the library is not needed."""
     if not path.is_file():
         return None
-    from bnlib.experiments.records.multiverse import load
+    from bnlib.experiments.records.store import load
 
     return load(path)
 
@@ -59,8 +59,9 @@ def sentence(store):
     failed = counts.pop("not judged", 0)
     total, n = sum(counts.values()), len(store.cells)
     of = "settings" if not store.factors else f"cases in {n} settings"
-    (first, most), *others = counts.items() or [("judged", 0)]
-    words = [f"{first} in {most} of {total} {of}", *(f"{name} in {k}" for name, k in others)]
+    words = [f"{answer} in {k}" for answer, k in counts.items()]
+    if words:
+        words[0] += f" of {total} {of}"
     if failed:
         words.append(f"{failed} {'setting' if failed == 1 else 'settings'} could not be judged")
     text, answer = ", ".join(words), store.answer()

@@ -219,8 +219,9 @@ def ledger(book):
     records = Path("bnlib", "experiments", "records")
     (book / records).mkdir(parents=True)
     (book / records.parent / "__init__.py").touch()
-    for name in ("__init__.py", "verdict.py", "ledger.py"):
+    for name in ("__init__.py", "verdict.py", "ledger.py", "store.py", "cache.py", "provenance.py"):
         shutil.copy(ROOT / records / name, book / records)
+    shutil.copy(ROOT / "bnlib" / "_extras.py", book / "bnlib")
     interval = Path("bnlib", "measure", "interval.py")
     (book / interval.parent).mkdir()
     (book / interval.parent / "__init__.py").touch()
@@ -271,6 +272,41 @@ def test_tables_of_claims_follow_the_chapter_and_the_library(ledger):
     deliver(ledger, DELIVERED.replace("FACTOR", "-1"))
     set_library(ledger, 2.5)
     assert "-2.500 (-2.544 to -2.456)" in built()[-1]
+
+
+STORE = """{"factors": [], "cells": [%s]}"""
+CELL = """{"setting": {"the depth": "%s"}, "fields": {}, "reason": "", "verdicts": [{"case": [],
+"effect": %s, "low": %s, "high": "inf", "margin": 0.5, "answer": "%s", "seeds": 8, "reason": ""}],
+"made": {"date": "2020-02-20", "seconds": 60, "processor": "abacus", "versions": {"bnlib": "1"}}}"""
+
+
+def test_multiverse_of_a_claim_is_the_headline_of_its_card(ledger):
+    folder = ledger / "book" / "_data" / "multiverse"
+    folder.mkdir(parents=True)
+    cells = [CELL % ("2", 1.0, 0.9, "supported"), CELL % ("8", 0.6, 0.4, "undecided")]
+    (folder / "more.json").write_text(STORE % ",".join(cells), "utf8")
+    with (ledger / "book" / "claims.md").open("a", encoding="utf8") as page:
+        page.write("\nFound: {multiverse}`more`.\n")
+    result = run(ledger, BUILD)
+    assert result.returncode == 0, result.stdout + result.stderr
+    _, short, *_ = rows_on_page(ledger)
+    assert short == "More of it. supported other"
+    page = (ledger / "_build" / "html" / "book" / "claims.html").read_text("utf8")
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert "Over many settings: supported in 1 of 2 settings, undecided in 1 ." in text
+    assert "Found: supported in 1 of 2 settings" in text
+    assert "the depth: 8 \N{RIGHTWARDS ARROW} undecided, at least 0.60 (0.40)" in text
+    assert "Computed 2020-02-20 on abacus with bnlib 1, in 2 minutes; 8 seeds a setting." in text
+    assert "In the chapter's own setting: supported" in text.replace(
+        "\N{RIGHT SINGLE QUOTATION MARK}", "'"
+    )
+    assert page.count('<svg class="forest" role="img"') == 1
+
+
+def test_multiverse_that_is_not_stored_fails_the_build(ledger):
+    with (ledger / "book" / "claims.md").open("a", encoding="utf8") as page:
+        page.write("\nFound: {multiverse}`more`.\n")
+    assert_build_fails(ledger, "no multiverse is stored for the claim 'more'", times=1)
 
 
 def test_missing_verdict_fails_the_build_every_time(ledger):

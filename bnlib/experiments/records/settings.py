@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bnlib.experiments.records import multiverse as multiverse_runs
+from bnlib.experiments.records import multiverse as runs
 from bnlib.experiments.records.multiverse import Judged, Level, Multiverse
 
 Axis = dict[str, Level]
@@ -263,21 +263,6 @@ GROWTH = Multiverse(
     combinations=9,
 )
 
-ACTIVATIONS = Multiverse(
-    "signal_propagation",
-    {"healthy-activations": Judged("judge_cases", {"the scale of the weights": 0})},
-    {"scales": (0.5, 1.0, 2.0)},
-    {
-        "the activation": {**ACTIVATION, "linear": {"activation": "linear"}},
-        "the connections": {"plain": {}, "residual": {"residual": True}},
-        "the mini-batch": _numbers("m", 32, 8, 16, 64, 128),
-        "the depth": _numbers("depth", 50, 10, 25, 100),
-        "the width": _numbers("width", 100, 25, 50, 200),
-        "the seeds": SEEDS,
-    },
-    combinations=8,
-)
-
 ALL = (
     RATES,
     STARTS,
@@ -289,11 +274,15 @@ ALL = (
     LIGHT,
     MODES,
     GROWTH,
-    ACTIVATIONS,
 )
 """All multiverses, those of which the book says most first."""
 
-PENDING = ("regularizes-mildly", "reduces-need-for-dropout", "never-with-dropout")
+PENDING = (
+    "healthy-activations",
+    "regularizes-mildly",
+    "reduces-need-for-dropout",
+    "never-with-dropout",
+)
 """Claims that have no multiverse yet."""
 
 
@@ -342,7 +331,7 @@ def run(keys: Sequence[str] | None, folder: Path, jobs: int, progress: bool) -> 
     if not folder.parent.is_dir():
         raise ValueError(f"--folder: expected a folder in one that exists, got {folder}")
     for multiverse in ALL if keys is None else [m for m in ALL if m in map(find, keys)]:
-        stores = multiverse_runs.run(multiverse, folder=folder, jobs=jobs, progress=progress)
+        stores = runs.run(multiverse, folder=folder, jobs=jobs, progress=progress)
         for key, store in stores.items():
             counts = ", ".join(f"{answer} {n}" for answer, n in store.counts().items())
             print(f"{key}: {store.answer()}\n    {len(store.cells)} settings: {counts}", flush=True)

@@ -11,11 +11,12 @@ import yaml
 
 from bnlib.experiments import conditioning
 from bnlib.experiments.records import multiverse, settings
-from bnlib.experiments.records.multiverse import Cell, Judged, Multiverse, Store, load, run, save
+from bnlib.experiments.records.multiverse import Judged, Multiverse, run
+from bnlib.experiments.records.store import FOLDER, Cell, Store, load, save
 from bnlib.experiments.records.verdict import Between, paired_verdict
 
 ROOT = Path(__file__).parents[3]
-STORES = ROOT / multiverse.FOLDER
+STORES = ROOT / FOLDER
 MISSING: set[str] = set()
 """Claims with a multiverse that has not been run yet."""
 
