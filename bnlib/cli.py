@@ -1,4 +1,4 @@
-"""The command line: ``python -m bnlib experiments list | describe NAME | run NAME``."""
+"""The command line: ``python -m bnlib experiments list | describe | run | multiverse``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bnlib.experiments.records import cache, keys, registry, report
+from bnlib.experiments.records import cache, keys, registry, report, settings, store
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes; 130 is what a shell reports for Ctrl-C."""
@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     described.set_defaults(command=_describe)
     described.add_argument("name", metavar="NAME")
     _add_run(commands.add_parser("run", help="run one, and print its verdicts"))
+    _add_multiverse(
+        commands.add_parser("multiverse", help="judge claims over many settings, and store it")
+    )
     return parser
 
 
@@ -87,6 +90,17 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         "--jobs", type=_jobs, default=1, metavar="N", help="configs at a time; -1: one a processor"
     )
     run.add_argument("--cache", type=Path, metavar="FOLDER", help="where finished configs are kept")
+
+
+def _add_multiverse(over: argparse.ArgumentParser) -> None:
+    over.set_defaults(command=_multiverse)
+    which = over.add_mutually_exclusive_group(required=True)
+    which.add_argument("names", nargs="*", default=[], metavar="NAME", help="keys of claims")
+    which.add_argument("--all", action="store_true", help="all claims")
+    over.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="settings at a time")
+    over.add_argument(
+        "--folder", type=Path, default=store.FOLDER, metavar="FOLDER", help="of the stores"
+    )
 
 
 def _list(_: argparse.Namespace) -> int:
@@ -132,6 +146,12 @@ def _run(options: argparse.Namespace) -> int:
     if options.plot:
         _plot(runs, options.plot)
     return FAILED if any(run.error for run in runs) else DONE
+
+
+def _multiverse(options: argparse.Namespace) -> int:
+    claims = None if options.all else options.names
+    settings.run(claims, options.folder, options.jobs, sys.stderr.isatty())
+    return DONE
 
 
 def _configs(experiment: registry.Experiment, given: list[str], seeds: int | None) -> list[Any]:

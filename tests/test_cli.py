@@ -11,7 +11,9 @@ import slow_experiment
 
 from bnlib import cli
 from bnlib.experiments import conditioning
-from bnlib.experiments.records import cache, registry
+from bnlib.experiments.records import cache, registry, settings
+from bnlib.experiments.records.multiverse import Judged, Multiverse
+from bnlib.experiments.records.store import load
 
 SMALL = ["m=10", "tolerance=0.1", "ratios=1,5"]
 
@@ -184,6 +186,9 @@ def test_one_config_shows_its_own_progress(main, monkeypatch, capsys):
             "cases: expected some of sigmoid",
         ),
         (["run", "inference", "--fast"], "unrecognized arguments: --fast"),
+        (["multiverse", "more-of-it"], "claim: expected one of higher-learning-rates,"),
+        (["multiverse", "--all", "--folder", "no/such/folder"], "--folder: expected a folder in"),
+        (["multiverse"], "NAME --all is required"),
     ],
 )
 def test_wrong_usage_is_code_2_with_a_message_and_no_traceback(main, capsys, arguments, message):
@@ -200,6 +205,23 @@ def test_a_run_that_fails_is_code_1(main, monkeypatch, capsys):
     )
     assert main("run", "slow") == 1
     assert capsys.readouterr().err == "error: slow: ZeroDivisionError: not a number\n"
+
+
+def test_multiverse_stores_and_prints_what_was_found(main, monkeypatch, tmp_path, capsys):
+    small = Multiverse(
+        "conditioning",
+        {"more-of-it": Judged("judge")},
+        {"m": 10, "tolerance": 0.1, "ratios": (1.0, 5.0)},
+        {"the noise": {"0.5": {}, "1": {"noise": 1.0}}},
+        combinations=0,
+    )
+    monkeypatch.setattr(settings, "ALL", (small,))
+    assert main("multiverse", "more-of-it", "--folder", str(tmp_path / "stores")) == 0
+    store = load(tmp_path / "stores" / "more-of-it.json")
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"more-of-it: {store.answer()}\n    2 settings: ")
+    assert main("multiverse", "--all", "--folder", str(tmp_path / "stores")) == 0
+    assert capsys.readouterr().out == printed
 
 
 def test_help_is_code_0(main, capsys):

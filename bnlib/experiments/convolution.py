@@ -47,14 +47,20 @@ class Config:
     rates : tuple of float
         Learning rates; every arm is trained with each of them. The best rate of every arm is to
         lie inside: for photos this takes smaller rates, such as 0.03 to 0.9.
-    seeds : int
-        Repetitions for every arm and rate, with their own weights, order and light.
+    seeds, first_seed : int
+        Repetitions for every arm and rate, with their own weights, order and light, and the first
+        of their seeds.
     steps, batch_size, channels : int
         Steps of gradient descent, examples of a mini-batch, channels of each convolution.
     n_valid, n_test : int
         Images to choose the rate with and to test with: multiples of `batch_size`.
     brightness, contrast : float
         Range of the light, as in `bnlib.datasets.vary_lighting`, for pixels in [0, 1].
+    activation : {"relu", "sigmoid", "tanh"}
+        Behind each convolution.
+    optimizer : {"sgd", "adam"}
+    momentum : float
+        Of SGD.
     """
 
     dataset: Literal["digits", "photos"] = "digits"
@@ -68,6 +74,10 @@ class Config:
     n_test: int = 640
     brightness: float = 0.5
     contrast: float = 2.0
+    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: float = 0.0
+    first_seed: int = 0
 
     def __post_init__(self) -> None:
         if self.dataset not in lit.DATASETS:
@@ -199,6 +209,11 @@ def judge(
     check(result.config, treatment, control)
     costs = result.cost(control, mode), result.cost(treatment, mode)
     return paired_verdict(CLAIM, SOURCE, *costs, MARGIN)
+
+
+def judge_modes(result: Result) -> dict[str, Verdict]:
+    """Judge as `judge` does, in train mode and in eval mode."""
+    return {f"{mode} mode": judge(result, mode) for mode in ("train", "eval")}
 
 
 def _best(validation: NDArray) -> int:

@@ -25,7 +25,7 @@ from bnlib.experiments.engine.drift import (
     record_moments,
 )
 from bnlib.experiments.records.verdict import Verdict, averaged, check_two_arms, paired_verdict
-from bnlib.layers import Linear, ReLU, Sequential
+from bnlib.layers import Linear, Sequential
 
 CLAIM = "Batch norm reduces internal covariate shift."
 SOURCE = "Ioffe and Szegedy (2015)"
@@ -39,7 +39,8 @@ class Config:
     Attributes
     ----------
     architectures : tuple of {"linear", "relu"}
-        What stands between the linear layers: nothing (and Xavier initialization), or a ReLU (He).
+        What stands between the linear layers: nothing (and Xavier initialization), or the
+        activation function (He for a ReLU, else Xavier).
     depths : tuple of int
         Hidden layers of each architecture.
     norms : tuple of str
@@ -49,11 +50,9 @@ class Config:
     weight_scale : float
         Factor on the hidden weights of the networks with batch norm. It does not change what they
         compute, but for epsilon.
-    width : int
-        Units of a hidden layer.
-    batch_size, steps, every : int
-        Examples of a mini-batch, updates, and updates between two measurements.
-    seeds, first_seed : int
+    every : int
+        Updates between two measurements.
+    dataset, activation, optimizer, momentum, width, batch_size, steps, seeds, first_seed
         As in `bnlib.experiments.engine.networks.Config`.
     """
 
@@ -62,6 +61,10 @@ class Config:
     norms: tuple[networks.Arm, ...] = ("none", "batch")
     rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.02, 0.1)
     weight_scale: float = 1.0
+    dataset: str = "digits"
+    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: float = 0.0
     width: int = 32
     batch_size: int = 64
     steps: int = 60
@@ -126,21 +129,22 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 
 
 def build(config: networks.Config, architecture: str, weight_scale: float) -> Sequential:
-    """Build the networks of `config`, without ReLUs for "linear", with scaled hidden weights."""
+    """Build networks with scaled hidden weights, "linear" ones without activation functions."""
     network = networks.build(config)
     if config.norm == "batch":
         for layer in list(network)[:-1]:
             if isinstance(layer, Linear):
                 layer.parameters["weight"] *= weight_scale
     if architecture == "linear":
-        return Sequential(*(layer for layer in network if not isinstance(layer, ReLU)))
+        activation = networks.ACTIVATIONS[config.activation]
+        return Sequential(*(layer for layer in network if not isinstance(layer, activation)))
     return network
 
 
 def _measure(
     config: Config, architecture: str, depth: int, norm: str, progress: bool
 ) -> dict[str, NDArray[np.float64]]:
-    init = "xavier" if architecture == "linear" else "he"
+    init = "he" if (architecture, config.activation) == ("relu", "relu") else "xavier"
     arm = networks.Config.of(config, norm=norm, init=init, lr=config.rates, depth=depth)
     recorders = {
         "moments": record_moments,
@@ -195,6 +199,12 @@ def judge(result: Result) -> dict[str, Verdict]:
             }
             verdicts[f"{definition}, {architecture}"] = averaged(verdict, by_rate, "the rate")
     return verdicts
+
+
+def judge_definitions(result: Result) -> dict[str, Verdict]:
+    """Judge as `judge` does a result of one architecture; keys are the definitions."""
+    (_,) = result.config.architectures
+    return dict(zip(DEFINITIONS, judge(result).values(), strict=True))
 
 
 def judge_rate(result: Result, definition: str, row: int, rate: int) -> Verdict:

@@ -27,6 +27,8 @@ CASES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "ReLU, He": {},
         "residual, He": {"residual": True},
         "linear": {"activation": "linear"},
+        "tanh": {"activation": "tanh"},
+        "ReLU, twice He": {"scales": (2.0,)},
     }
 )
 """Name -> fields of `signal_propagation.Config`; the scale is 1 (He, or Xavier) if not given."""

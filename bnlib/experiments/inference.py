@@ -37,12 +37,8 @@ class Config:
     ----------
     norm : {"batch", "none"}
         "none" leaves batch normalization out: the negative control.
-    seeds, steps, batch_size : int
-        Networks, steps of gradient descent, examples of a mini-batch in training.
-    depth, width : int
-        Hidden layers, and units in each.
-    lr : float
-        Learning rate of plain gradient descent.
+    seeds, steps, batch_size, depth, width, lr
+        As in `bnlib.experiments.engine.networks.Config`.
     momenta : tuple of float or None
         Momenta of the running statistics, as in PyTorch; None is the cumulative average.
     checkpoints : tuple of int
@@ -56,6 +52,8 @@ class Config:
         Partitions of the test images into mini-batches, for each size.
     n_test : int
         Test images; a multiple of `batch_size`.
+    dataset, activation, optimizer, momentum, first_seed
+        As in `bnlib.experiments.engine.networks.Config`.
 
     Raises
     ------
@@ -77,6 +75,11 @@ class Config:
     test_sizes: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128)
     shuffles: int = 3
     n_test: int = 384
+    dataset: str = "digits"
+    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: float = 0.0
+    first_seed: int = 0
 
     def __post_init__(self) -> None:
         for size in (self.batch_size, *self.test_sizes):
@@ -126,7 +129,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     ValueError
         There are fewer than `n_test` test images.
     """
-    available = len(networks.load("digits").x_test)
+    available = len(networks.load(config.dataset).x_test)
     if config.n_test > available:
         raise ValueError(f"n_test: expected at most {available}, got {config.n_test}")
     record = {"accuracy": partial(_accuracy, config), "changed": partial(_changed, config)}

@@ -30,10 +30,10 @@ from bnlib.experiments.records.verdict import (
 SOURCE = "Ioffe and Szegedy (2015)"
 
 TRAINED = trainable_depth.TARGET
-"""A network trains at a rate if it classifies this share of the test examples right."""
+"""The share of the digits that a network must classify right to count as trained."""
 
 TARGETS = (0.5, 0.75, 0.9)
-"""Convergence is counted in steps until this share of the test examples is classified right."""
+"""The shares of the digits until which steps are counted."""
 
 CHECKPOINTS = (5, 10, 15, 20, 30, 45, 65, 100, 140, 200, 280, 400, 560, 800, 1120, 1600)
 """Networks are tested after so many steps, and after each budget."""
@@ -70,10 +70,12 @@ class Config:
         Learning rates, in increasing order.
     budgets : tuple of int
         Numbers of steps after which the networks are compared, in increasing order.
-    optimizer : {"sgd", "adam"}
-        Plain gradient descent, or Adam.
-    depth, width, batch_size : int
-        Hidden layers, units in each, and examples of a mini-batch.
+    trained : float
+        A network trains at a rate if it classifies this share of the test examples right.
+    targets : tuple of float
+        Convergence is counted in steps until this share of the test examples is classified right.
+    dataset, activation, optimizer, momentum, depth, width, batch_size
+        As in `networks.Config`.
     seeds, first_seed : int
         Number of seeds, at least 2, and the first of them.
 
@@ -87,7 +89,12 @@ class Config:
     scales: tuple[float, ...] = (1.0,)
     rates: tuple[float, ...] = (0.056, 0.1, 0.18, 0.32, 0.56, 1.8, 3.2)
     budgets: tuple[int, ...] = (200, 400, 800)
+    trained: float = TRAINED
+    targets: tuple[float, ...] = TARGETS
+    dataset: str = "digits"
+    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
     optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: float = 0.0
     depth: int = 6
     width: int = 32
     batch_size: int = 32
@@ -132,7 +139,7 @@ class Result:
         """
         grid = np.concatenate([[-np.inf], np.log10(self.config.rates), [np.inf]])
         rank = np.arange(1, len(grid) - 1)[:, None]
-        largest = np.where(self.after(steps) >= TRAINED, rank, 0).max(axis=2)
+        largest = np.where(self.after(steps) >= self.config.trained, rank, 0).max(axis=2)
         return Between(grid[largest], grid[largest + 1])
 
     def steps_to(self, target: float) -> Between:
@@ -250,7 +257,7 @@ def judge_speed(result: Result) -> dict[tuple[str, ...], Verdict]:
     are levels of `SPEED_FACTORS`.
     """
     verdicts = {}
-    for target in TARGETS:
+    for target in result.config.targets:
         low, high = result.fastest(target)
         claim, speed = "Training converges faster", Between(-high, -low)
         verdicts |= _by_scale(result.config, claim, f"{100 * target:g} %", speed, SPEED_MARGIN)
@@ -281,7 +288,9 @@ def judge_initialization(result: Result) -> dict[tuple[str, str], Verdict]:
         best = best_for_others(-accuracy)
         kept = _at(accuracy, np.broadcast_to(best[:, he, None], best.shape))
         measures = {
-            "share of scales and rates that train": (accuracy >= TRAINED).mean(axis=(1, 2)),
+            "share of scales and rates that train": (accuracy >= result.config.trained).mean(
+                axis=(1, 2)
+            ),
             "accuracy, rate tuned at s = 1": -np.ptp(kept, axis=1),
             "accuracy, rate tuned at each s": -np.ptp(_at(accuracy, best), axis=1),
         }

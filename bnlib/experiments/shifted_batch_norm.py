@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from bnlib.experiments.engine import networks, rates, training
 from bnlib.experiments.engine.drift import MARGIN as SHIFT_MARGIN
 from bnlib.experiments.engine.drift import record_distance
 from bnlib.experiments.records.verdict import Between, Verdict, check_two_arms, paired_verdict
-from bnlib.layers import RandomShift, ReLU, Sequential
+from bnlib.layers import RandomShift, Sequential
 from bnlib.layers.random_shift import SCALE, SHIFT
 
 CLAIM = "The network whose layers see more shift trains more slowly."
@@ -28,6 +29,9 @@ FACTORS = "the shift", "the number of steps"
 
 GUESSING = float(np.log(10))
 """Loss of equal probabilities for ten classes; that of a network that diverges is at least this."""
+
+LEARNED = 0.9 * GUESSING
+"""An arm whose mean loss is above this at every rate has not learned."""
 
 MARGIN = 0.1
 """Difference of training losses that counts, in nats.
@@ -50,8 +54,8 @@ class Config:
         of batch norm.
     rates : tuple of float
         Learning rates. Each arm is judged at the one with its smallest loss.
-    depth, width, batch_size : int
-        Hidden layers, units in each, and examples of a mini-batch.
+    dataset, activation, optimizer, momentum, depth, width, batch_size
+        As in `bnlib.experiments.engine.networks.Config`.
     budgets : tuple of int
         Numbers of updates after which the networks are compared, increasing.
     every : int
@@ -63,6 +67,10 @@ class Config:
     norms: tuple[networks.Arm, ...] = ("none", "batch")
     strengths: tuple[float, ...] = (0.0, 1.0, 3.0)
     rates: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
+    dataset: str = "digits"
+    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: float = 0.0
     depth: int = 8
     width: int = 32
     batch_size: int = 64
@@ -132,14 +140,14 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 
 
 def build(config: networks.Config, strength: float) -> Sequential:
-    """Build networks with a random shift before each ReLU, or without if the strength is 0."""
+    """Build networks with a random shift before each activation; without at strength 0."""
     network = networks.build(config)
     if strength == 0:
         return network
     rngs, layers = networks.generators(config, networks.NOISE), []
     options = {"n_mu": strength * SHIFT, "n_sigma": 1 + strength * SCALE}
     for layer in network:
-        if isinstance(layer, ReLU):
+        if isinstance(layer, networks.ACTIVATIONS[config.activation]):
             layers.append(RandomShift(rngs, len(config.rates), **options))
         layers.append(layer)
     return Sequential(*layers)
@@ -267,7 +275,8 @@ def judge_budgets(result: Result) -> dict[tuple[str, str], Verdict]:
     -------
     dict of (str, str) to Verdict
         By the levels of `FACTORS`. "cannot tell" where the treatment was not given: the layers do
-        not see more shift than those with the first norm and without injected shift.
+        not see more shift than those with the first norm and without injected shift; or neither
+        arm learns, as measured by `LEARNED`.
 
     Raises
     ------
@@ -280,7 +289,10 @@ def judge_budgets(result: Result) -> dict[tuple[str, str], Verdict]:
         for budget, steps in enumerate(result.config.budgets):
             measured = np.isfinite(result.best("distance", 1, i, budget)).all()
             given = measured and judge_shift(result, i, budget).low > 0
+            least = min(result.best("loss", *arm, budget).mean() for arm in ((0, 0), (1, i)))
             reason = "" if given else "the layers see no more shift than without norm, or diverge"
+            if least > LEARNED:
+                reason = "neither arm learns"
             verdict = _compare(result, 1, i, budget, reason)
             verdicts[f"shift {strength:g}", f"{steps} steps"] = verdict
     return verdicts

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ class Config:
         about `MEMORY` examples.
     eps : float
         Added to the variance by the norms with statistics of the mini-batch.
-    dataset, n_train, depth, width, groups, momentum, seeds, first_seed
+    dataset, n_train, depth, width, activation, groups, optimizer, momentum, seeds, first_seed
         As in :class:`bnlib.experiments.engine.networks.Config`.
     """
 
@@ -77,7 +78,9 @@ class Config:
     n_train: int = 1024
     depth: int = 2
     width: int = 32
+    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
     groups: int = 4
+    optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: float = 0.9
     seeds: int = 16
     first_seed: int = 0
@@ -128,7 +131,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 def build(
     config: networks.Config, norm: str, momentum: float, eps: float = 1e-5
 ) -> layers.Sequential:
-    """Build Linear, norm and ReLU for each hidden layer, and Linear.
+    """Build Linear, norm and activation for each hidden layer, and Linear.
 
     Parameters
     ----------
@@ -141,7 +144,10 @@ def build(
     """
     return networks.build(
         config,
-        lambda _: [*_norm(config, norm, momentum, eps), layers.ReLU()],
+        lambda _: [
+            *_norm(config, norm, momentum, eps),
+            networks.ACTIVATIONS[config.activation](),
+        ],
         bias=not norm.startswith(_OF_THE_BATCH),
     )
 

@@ -7,6 +7,7 @@ The effect is judged at the start, at the end, and where both networks have the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,11 +49,11 @@ class Config:
         Learning rates at which the norms are compared.
     best : tuple of float
         For each norm the learning rate that trains it fastest to the middle of the targets
-        (:py:mod:`bnlib.experiments.learning_rates`).
+        (:py:mod:`bnlib.experiments.learning_rates`); if empty, only equal rates are compared.
     factors : tuple of float
         Lengths of the steps along the gradient, in units of the learning rate.
-    depth, width, batch_size, steps : int
-        Hidden layers, units in each, examples of a mini-batch, and updates.
+    dataset, activation, optimizer, momentum, depth, width, batch_size, steps
+        As in `networks.Config`. Lengths along the gradient are those of plain SGD.
     every : int
         Updates from one measurement to the next.
     seeds, first_seed : int
@@ -63,6 +64,10 @@ class Config:
     rates: tuple[float, ...] = (0.01, 0.1)
     best: tuple[float, ...] = (0.1, 0.56)
     factors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    dataset: str = "digits"
+    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: float = 0.0
     depth: int = 6
     width: int = 32
     batch_size: int = 32
@@ -177,7 +182,8 @@ def judge(result: Result) -> dict[tuple[str, str, str], Verdict]:
     config = result.config
     check_two_arms(config.norms)
     pairs = {f"both at {rate:g}": (rate, rate) for rate in config.rates}
-    pairs["each at its best"] = config.best
+    if config.best:
+        pairs["each at its best"] = config.best
     verdicts = {}
     for measure in ("loss range", "smoothness"):
         values, late = result.of(measure), result.late(measure)

@@ -1,8 +1,8 @@
 """How deep a network may be and still be trained, at each arm's own best learning rate.
 
-Digits, plain SGD. For each depth, norm and number of steps the learning rate is the one of the best
-accuracy on validation examples; what is judged is the accuracy on test examples. An effect that
-vanishes with more steps is one on speed.
+For each depth, norm and number of steps the learning rate is the one of the best accuracy on
+validation examples; what is judged is the accuracy on test examples. By default on the digits, with
+plain SGD. An effect that vanishes with more steps is one on speed.
 :doc:`/book/depth_and_signal_propagation`.
 """
 
@@ -35,9 +35,10 @@ from bnlib.experiments.records.verdict import (
 )
 
 TARGET = 0.75
-"""Accuracy at which a network counts as trained: far from chance (0.1) and from the best (0.97).
+"""Accuracy on the digits at which a network counts as trained.
 
-Chosen, like `MARGIN` and the rates, after a pilot with four of the seeds.
+Far from chance (0.1) and from the best (0.97). Chosen, like `MARGIN` and the rates, after a pilot
+with four of the seeds.
 """
 
 CLAIM = "With batch norm, deeper networks can be trained."
@@ -52,7 +53,7 @@ Half a step of a grid of powers of two: less would rest on the interpolation bet
 """
 
 VALIDATION = 297
-"""Training examples that are not trained on, but choose the learning rate."""
+"""Training examples of the digits that are not trained on, but choose the learning rate."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ class Config:
 
     Attributes
     ----------
-    case : {"relu", "sigmoid", "residual", "residual scaled"}
-        Plain networks with He's or, for sigmoids, Xavier's weights; residual networks with He's
-        weights, or with those divided by the root of the depth.
+    case : {"relu", "sigmoid", "tanh", "residual", "residual scaled"}
+        Plain networks with He's or, for sigmoid and tanh, Xavier's weights; residual networks with
+        He's weights, or with those divided by the root of the depth.
     norms : tuple of str
         Networks to compare, the control first; both have the same weights and data.
     depths : tuple of int
@@ -72,15 +73,23 @@ class Config:
         Learning rates to choose from.
     budgets : tuple of int
         Numbers of steps after which the networks are compared, increasing.
-    width, batch_size, seeds, first_seed : int
+    target, validation : float and int
+        Accuracy at which a network counts as trained, and the training examples that are not
+        trained on but choose the learning rate.
+    dataset, optimizer, momentum, width, batch_size, seeds, first_seed
         As in `networks.Config`.
     """
 
-    case: Literal["relu", "sigmoid", "residual", "residual scaled"] = "relu"
+    case: Literal["relu", "sigmoid", "tanh", "residual", "residual scaled"] = "relu"
     norms: tuple[networks.Arm, ...] = ("none", "batch")
     depths: tuple[int, ...] = (2, 4, 8, 16, 32)
     rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
     budgets: tuple[int, ...] = (200,)
+    target: float = TARGET
+    validation: int = VALIDATION
+    dataset: str = "digits"
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: float = 0.0
     width: int = 32
     batch_size: int = 32
     seeds: int = 16
@@ -118,13 +127,13 @@ class Result:
 
     @property
     def doublings(self) -> Between:
-        """log2 of the depth at which each seed's accuracy first falls below `TARGET`, (b, n, k).
+        """log2 of the depth at which each seed's accuracy first falls below the target, (b, n, k).
 
         Interpolated between depths. Where it is below at all of them, or at none, the grid bounds
         it on one side only.
         """
-        depths = self.config.depths
-        crossings = np.array([[_crossing(depths, arm) for arm in arms] for arms in self.at_best])
+        grid = self.config.depths, self.config.target
+        crossings = np.array([[_crossing(*grid, arm) for arm in arms] for arms in self.at_best])
         return Between(*np.moveaxis(crossings, -1, 0))
 
 
@@ -191,20 +200,20 @@ def judge(result: Result) -> dict[tuple[str, str], Verdict]:
 
 def _measure(config: Config, norm: str, depth: int, progress: bool) -> NDArray[np.float64]:
     """Return both accuracies, (2, b, r, k)."""
-    data = networks.load("digits")
-    sigmoid = config.case == "sigmoid"
+    data = networks.load(config.dataset)
+    saturating = config.case in ("sigmoid", "tanh")
     every = gcd(*config.budgets)
     trained = train(
         networks.Config.of(
             config,
             depth=depth,
             norm=norm,
-            activation="sigmoid" if sigmoid else "relu",
-            init="xavier" if sigmoid else "he",
+            activation=config.case if saturating else "relu",
+            init="xavier" if saturating else "he",
             init_scale=depth**-0.5 if config.case == "residual scaled" else 1.0,
             lr=config.rates,
             steps=config.budgets[-1],
-            n_train=len(data.x_train) - VALIDATION,
+            n_train=len(data.x_train) - config.validation,
             dtype="float32",
         ),
         {"test": record_test_accuracy, "validation": record_validation_accuracy},
@@ -253,19 +262,21 @@ def build_residual(config: networks.Config) -> layers.Sequential:
     return layers.Sequential(first, *blocks, *normalized(), last)
 
 
-def _crossing(depths: tuple[int, ...], accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
+def _crossing(
+    depths: tuple[int, ...], target: float, accuracy: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Bounds of log2 of the depth where accuracies, (t, k), first fall below the target, (k, 2)."""
     x = np.log2(depths)
     crossings = []
     for y in accuracy.T:
-        below = np.flatnonzero(y < TARGET)
+        below = np.flatnonzero(y < target)
         if len(below) == 0:
             crossings.append((x[-1], np.inf))
         elif below[0] == 0:
             crossings.append((-np.inf, x[0]))
         else:
             i = below[0]
-            share = (y[i - 1] - TARGET) / (y[i - 1] - y[i])
+            share = (y[i - 1] - target) / (y[i - 1] - y[i])
             crossings.append((x[i - 1] + share * (x[i] - x[i - 1]),) * 2)
     return np.array(crossings)
 
@@ -274,6 +285,7 @@ BUILDERS: Mapping[str, Callable[[networks.Config], layers.Sequential]] = Mapping
     {
         "relu": networks.build,
         "sigmoid": networks.build,
+        "tanh": networks.build,
         "residual": build_residual,
         "residual scaled": build_residual,
     }

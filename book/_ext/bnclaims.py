@@ -5,6 +5,9 @@
   the others.
 * ``{verdict}`key` `` is the verdict alone, in a sentence.
 
+A claim with a multiverse (`bnmultiverse`) has its answer over all settings as the headline, in the
+tables and on the card; the card shows the verdict of the chapter's own setting below it.
+
 A chapter delivers a verdict with `bnlib.experiments.records.ledger.glue_verdict`. A verdict that no
 chapter delivered, or that no table shows, is a warning, which fails the build. After a chapter has
 been executed again, the pages that show a verdict are written again.
@@ -15,6 +18,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import bnmultiverse
 import yaml
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -50,18 +54,23 @@ def read_claims(path):
     return [Claim(**entry) for entry in yaml.safe_load(Path(path).read_text("utf8"))]
 
 
-def listing(claims, show="short"):
+def listing(claims, show="short", stored=()):
     """Return the claims in Markdown, with roles for what the chapters found.
 
     "short" and "planned" are tables. "tested" is a card for each claim: the verdict comes first,
-    and the interval of each case is drawn.
+    and the interval of each case is drawn. Claims whose keys are `stored` have a multiverse.
     """
     if show == "tested":
-        return "\n".join(CARD.format(c=c, numbers=_numbers(c)) for c in claims if c.verdict)
+        cards = {True: CARD.replace(*OVER_SETTINGS), False: CARD}
+        return "\n".join(
+            cards[c.verdict in stored].format(c=c, numbers=_numbers(c)) for c in claims if c.verdict
+        )
     columns = {name: COLUMNS[name] for name in VIEWS[show]}
     rows = [columns, ["---"] * len(columns)]
     for claim in claims if show == "short" else [c for c in claims if not c.verdict]:
         rows.append([write(claim) for write in columns.values()])
+        if claim.verdict in stored:
+            rows[-1] = [cell.replace("{verdict}", "{multiverse-answer}") for cell in rows[-1]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -80,6 +89,18 @@ Where: {c.where}
 Measured: {c.measured} {numbers}
 ````
 """
+OVER_SETTINGS = (
+    "{{verdict}}`{c.verdict}`",
+    """{{multiverse-answer}}`{c.verdict}`
+
+Over many settings: {{multiverse}}`{c.verdict}`.
+
+```{{multiverse-plot}} {c.verdict}
+```
+
+In the chapter's own setting: {{verdict}}`{c.verdict}`""",
+)
+"""What the card of a claim with a multiverse has in the place of the chapter's verdict."""
 COLUMNS = {
     "The claim": lambda claim: claim.claim,
     "Who says so": lambda claim: claim.source,
@@ -91,21 +112,11 @@ VIEWS = {
     "planned": ("The claim", "Who says so", "Where"),
     "tested": (),
 }
-SIGNS = {
-    "supported": "yes",
-    "refuted": "no",
-    "no effect": "none",
-    "undecided": "open",
-    "cannot tell": "open",
-    "it depends on": "depends",
-}
-"""Beginning of an answer -> the class of its badge."""
 
 
 def badge(answer):
     """Return the answer as a badge, whose colour and sign the style sheet knows."""
-    sign = next(sign for word, sign in SIGNS.items() if answer.startswith(word))
-    return nodes.strong("", answer, classes=["verdict", f"verdict-{sign}"])
+    return nodes.strong("", answer, classes=["verdict", f"verdict-{bnmultiverse.sign(answer)}"])
 
 
 WIDTH, HEIGHT = 120, 12
@@ -178,6 +189,15 @@ class VerdictRole(SphinxRole):
         return [node], []
 
 
+class MultiverseAnswer(SphinxRole):
+    """The badge of the answer over all settings."""
+
+    def run(self):
+        """Read the store."""
+        store = bnmultiverse.read(bnmultiverse.path_of(self.env, self.text))
+        return [badge(bnmultiverse.headline(store))], []
+
+
 class Claims(SphinxDirective):
     """The claims in a file, as a table or as cards."""
 
@@ -195,7 +215,9 @@ class Claims(SphinxDirective):
             raise self.error(f"claims: {error}") from error
         listed = {claim.verdict for claim in claims}
         self.env.metadata[self.env.docname]["bn_listed_verdicts"] = listed
-        lines = StringList(listing(claims, self.options.get("show", "short")).splitlines(), path)
+        stored = {key for key in listed if bnmultiverse.path_of(self.env, key).is_file()}
+        text = listing(claims, self.options.get("show", "short"), stored)
+        lines = StringList(text.splitlines(), path)
         node = nodes.Element()
         self.state.nested_parse(lines, self.content_offset, node)
         for each in node.findall(nodes.table):
@@ -258,7 +280,10 @@ def setup(app):
     """Register with Sphinx."""
     app.add_node(PendingVerdict)
     app.add_directive("claims", Claims)
+    app.add_directive("multiverse-plot", bnmultiverse.ForestPlot)
     app.add_role("verdict", VerdictRole())
+    app.add_role("multiverse", bnmultiverse.MultiverseRole())
+    app.add_role("multiverse-answer", MultiverseAnswer())
     app.add_role("verdict-numbers", VerdictRole("numbers"))
     app.add_post_transform(ShowVerdicts)
     app.connect("env-get-updated", _update)

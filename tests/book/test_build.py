@@ -187,8 +187,9 @@ def ledger(book):
     records = Path("bnlib", "experiments", "records")
     (book / records).mkdir(parents=True)
     (book / records.parent / "__init__.py").touch()
-    for name in ("__init__.py", "verdict.py", "ledger.py"):
+    for name in ("__init__.py", "verdict.py", "ledger.py", "store.py", "cache.py", "provenance.py"):
         shutil.copy(ROOT / records / name, book / records)
+    shutil.copy(ROOT / "bnlib" / "_extras.py", book / "bnlib")
     interval = Path("bnlib", "measure", "interval.py")
     (book / interval.parent).mkdir()
     (book / interval.parent / "__init__.py").touch()
@@ -240,12 +241,43 @@ def test_each_fault_fails_the_build_every_time(ledger):
     deliver(ledger, DELIVERED.replace("FACTOR", "1").replace('"more"', '"unlisted"'))
     write_page(ledger, "index", "raise ValueError('broken')")
     add_text(ledger, "{ref}`nowhere`")
+    with (ledger / "book" / "claims.md").open("a", encoding="utf8") as page:
+        page.write("\nFound: {multiverse}`more`.\n")
     for _ in range(2):
         found = "\n".join(warnings_of_a_build(ledger))
         assert "index.ipynb: WARNING: Executing notebook failed" in found
         assert "undefined label: 'nowhere'" in found
         assert "no chapter delivered the verdict 'more'" in found
+        assert "no multiverse is stored for the claim 'more'" in found
         assert "the verdict 'unlisted' is in no table of claims" in found
+
+
+STORE = """{"factors": [], "cells": [%s]}"""
+CELL = """{"setting": {"the depth": "%s"}, "fields": {}, "reason": "", "verdicts": [{"case": [],
+"effect": %s, "low": %s, "high": "inf", "margin": 0.5, "answer": "%s", "seeds": 8, "reason": ""}],
+"made": {"date": "2020-02-20", "seconds": 60, "processor": "abacus", "versions": {"bnlib": "1"}}}"""
+
+
+def test_multiverse_of_a_claim_is_the_headline_of_its_card(ledger):
+    folder = ledger / "book" / "_data" / "multiverse"
+    folder.mkdir(parents=True)
+    cells = [CELL % ("2", 1.0, 0.9, "supported"), CELL % ("8", 0.6, 0.4, "undecided")]
+    (folder / "more.json").write_text(STORE % ",".join(cells), "utf8")
+    with (ledger / "book" / "claims.md").open("a", encoding="utf8") as page:
+        page.write("\nFound: {multiverse}`more`.\n")
+    built(ledger, BUILD)
+    _, short, *_ = rows_on_page(ledger)
+    assert short == "More of it. supported other"
+    page = (ledger / "_build" / "html" / "book" / "claims.html").read_text("utf8")
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert "Over many settings: supported in 1 of 2 settings, undecided in 1 ." in text
+    assert "Found: supported in 1 of 2 settings" in text
+    assert "the depth: 8 \N{RIGHTWARDS ARROW} undecided, at least 0.60 (0.40)" in text
+    assert "Computed 2020-02-20 on abacus with bnlib 1, in 2 minutes; 8 seeds a setting." in text
+    assert "In the chapter's own setting: supported" in text.replace(
+        "\N{RIGHT SINGLE QUOTATION MARK}", "'"
+    )
+    assert page.count('<svg class="forest" role="img"') == 1
 
 
 @pytest.mark.skipif(

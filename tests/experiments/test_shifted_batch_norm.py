@@ -80,7 +80,7 @@ def test_a_shift_that_does_not_arrive_tells_nothing(small):
     """It arrives within 10 steps, and over 20 the layers see less than without norm."""
     distance = np.zeros(small.distance.shape) + np.linspace(0, 0.01, small.config.seeds)
     distance[0, 1, 1], distance[1, 1, 1] = 1.0, -1.0
-    result = dataclasses.replace(small, distance=distance)
+    result = dataclasses.replace(small, loss=0.5 * small.loss, distance=distance)
     verdicts = experiment.judge_budgets(result)
     assert verdicts.keys() == {("shift 2", "10 steps"), ("shift 2", "20 steps")}
     assert verdicts["shift 2", "10 steps"] == experiment.judge(result)["batch, shift 2"]
@@ -88,6 +88,15 @@ def test_a_shift_that_does_not_arrive_tells_nothing(small):
     assert "no more shift" in verdicts["shift 2", "20 steps"].reason
     distance[0, 1, 1] = np.nan  # diverged, or its units are dead
     assert experiment.judge_budgets(result)["shift 2", "10 steps"].answer == "cannot tell"
+
+
+def test_networks_that_do_not_learn_tell_nothing(small):
+    distance = np.zeros(small.distance.shape)
+    distance[:, 1] = np.linspace(1, 2, small.config.seeds)
+    loss = experiment.GUESSING + np.linspace(0, 0.1, small.config.seeds) + np.zeros_like(distance)
+    result = dataclasses.replace(small, loss=loss, distance=distance)
+    verdict = experiment.judge_budgets(result)["shift 2", "10 steps"]
+    assert (verdict.answer, verdict.reason) == ("cannot tell", "neither arm learns")
 
 
 @pytest.mark.parametrize("settings", [{"budgets": ()}, {"budgets": (20, 10)}, {"every": 7}])

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from bnlib.experiments.engine.networks import build_optimizer
 from bnlib.experiments.engine.training import State
-from bnlib.layers import SGD, Linear, ReLU, Sequential, Sigmoid, softmax_cross_entropy
+from bnlib.layers import (
+    SGD,
+    Linear,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Tanh,
+    softmax_cross_entropy,
+)
 from bnlib.measure import (
     activation_moments,
     capture_outputs,
@@ -50,7 +58,7 @@ def measured_layers(network: Sequential) -> tuple[int, int]:
 
 def before_activation(network: Sequential, i: int) -> int:
     """Return the number of the layer whose output is layer i's input before its activation."""
-    return i - 1 - isinstance(network[i - 1], ReLU | Sigmoid)
+    return i - 1 - isinstance(network[i - 1], ReLU | Sigmoid | Tanh)
 
 
 def record_moments(state: State) -> NDArray[np.float64]:

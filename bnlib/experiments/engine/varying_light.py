@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import datasets, layers
+from bnlib.experiments.engine.networks import ACTIVATIONS
 from bnlib.experiments.engine.progress import track
 from bnlib.experiments.engine.replicas import keep_apart
 from bnlib.experiments.engine.statistics_modes import batch_norms, recalibrate
@@ -41,6 +42,10 @@ class Config(Protocol):
     n_test: int
     brightness: float
     contrast: float
+    activation: str
+    optimizer: str
+    momentum: float
+    first_seed: int
 
 
 def load(dataset: str) -> datasets.Dataset:
@@ -98,7 +103,7 @@ def build(arm: str, config: Config, data: datasets.Dataset) -> layers.Sequential
     """Build the network of an arm, with one replica for each rate and seed.
 
     Two convolutions (3 x 3, stride 2, no padding) with He's initial weights, each followed by the
-    norm of the arm and a rectifier, and a linear layer.
+    norm of the arm and an activation function, and a linear layer.
     """
     purpose = _CONTROL if arm == "control" else _WEIGHTS
     rngs = [rng for _ in config.rates for rng in _generators(config, purpose)]
@@ -110,7 +115,7 @@ def build(arm: str, config: Config, data: datasets.Dataset) -> layers.Sequential
             yield keep_apart(layers.BatchNorm(c, seeds=len(rngs), dtype=DTYPE))
         if arm == "instance":
             yield layers.InstanceNorm(c, seeds=len(rngs), dtype=DTYPE)
-        yield layers.ReLU()
+        yield ACTIVATIONS[config.activation]()
 
     head = layers.Linear(c * side**2, int(data.y_train.max()) + 1, rng=rngs, dtype=DTYPE)
     return layers.Sequential(
@@ -129,7 +134,7 @@ def train(
     config: Config,
     progress: bool = False,
 ) -> None:
-    """Take all steps of gradient descent; the rate rises to its value, then falls to 0.
+    """Take all steps; the rate rises to its value, then falls to 0.
 
     Without the rise, some seeds of the arm "none" train badly under varying light at rates that
     serve the other seeds best, and two such arms differ by more than chance: the negative control
@@ -138,7 +143,10 @@ def train(
     rates = np.repeat(config.rates, config.seeds)
     rise = WARM_UP * config.steps
     fixed, trained = network[0], network[1:]
-    optimizer = layers.SGD(trained, rates)
+    if config.optimizer == "adam":
+        optimizer: layers.SGD | layers.Adam = layers.Adam(trained, rates)
+    else:
+        optimizer = layers.SGD(trained, rates, momentum=config.momentum)
     steps = track(range(config.steps), progress, "step")
     for step, (x, y) in zip(steps, _batches(data, light, config), strict=False):
         optimizer.lr = rates * min((step + 1) / rise, 1 - step / config.steps)
@@ -222,4 +230,5 @@ def _for_all_rates(x: np.ndarray, rates: int) -> np.ndarray:
 
 
 def _generators(config: Config, purpose: int) -> Lamps:
-    return [np.random.default_rng([seed, purpose]) for seed in range(config.seeds)]
+    seeds = range(config.first_seed, config.first_seed + config.seeds)
+    return [np.random.default_rng([seed, purpose]) for seed in seeds]

@@ -1,0 +1,105 @@
+"""What the ledger says and draws of a multiverse; `test_build.py` builds a card with one."""
+
+import re
+import sys
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from bnlib.experiments.records.store import FOLDER, Cell, Store
+from bnlib.experiments.records.verdict import Answer, Verdict
+
+ROOT = Path(__file__).parents[2]
+MADE = {"date": "2020-02-20", "seconds": 90, "processor": "abacus", "versions": {"bnlib": "1"}}
+
+
+@pytest.fixture
+def bnmultiverse(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    yield __import__("bnmultiverse")
+    sys.modules.pop("bnmultiverse")
+
+
+def verdict(effect, answer, half=0.1, margin=0.2):
+    return Verdict("", "", effect, effect - half, effect + half, margin, answer, 8)
+
+
+def cell(depth, *verdicts, width="8", reason=""):
+    cases = {(f"case {i}",) if len(verdicts) > 1 else (): each for i, each in enumerate(verdicts)}
+    return Cell({"the depth": depth, "the width": width}, {}, cases, reason, MADE)
+
+
+YES, NO, NONE = verdict(1.0, "supported"), verdict(-0.5, "refuted"), verdict(0.0, "no effect")
+
+
+def test_the_folder_is_that_of_the_library(bnmultiverse):
+    assert bnmultiverse.FOLDER == FOLDER
+
+
+def test_sentence_counts_settings_and_names_the_axis(bnmultiverse):
+    store = Store(
+        (), [cell("2", YES), cell("4", YES), cell("8", NONE), cell("8", width="4", reason="x")]
+    )
+    assert bnmultiverse.headline(store) == "it depends"
+    assert bnmultiverse.sentence(store) == (
+        "supported in 2 of 3 settings, no effect in 1, 1 setting could not be judged; "
+        "it depends on the depth"
+    )
+
+
+def test_sentence_counts_cases(bnmultiverse):
+    store = Store(("the case",), [cell("2", YES, NO), cell("4", YES, NO)])
+    assert bnmultiverse.sentence(store) == (
+        "supported in 2 of 4 cases in 2 settings, refuted in 2; it depends on the case"
+    )
+
+
+def test_headline_of_settings_that_agree_is_their_answer(bnmultiverse):
+    store = Store((), [cell("2", YES), cell("4", verdict(0.2, "undecided"))])
+    assert store.answer() == "supported: 1 of 2 cases, the others cannot be told"
+    assert bnmultiverse.headline(store) == "supported"
+    assert bnmultiverse.sentence(store) == "supported in 1 of 2 settings, undecided in 1"
+
+
+def test_drawing_has_a_dot_for_each_setting_in_the_order_of_the_effects(bnmultiverse):
+    svg = bnmultiverse.drawing(Store((), [cell("2", YES), cell("4", NO), cell("8", NONE)]))
+    dots = re.findall(r'class="dot-(\w+)" cx="([\d.]+)" cy="([\d.]+)"', svg)
+    assert [sign for sign, _, _ in dots] == ["no", "none", "yes"]
+    places = np.array([[float(x), float(y)] for _, x, y in dots])
+    assert (np.diff(places, axis=0) > 0).all()
+    assert places[1, 0] == bnmultiverse.WIDTH / 2
+    assert 'role="img"' in svg
+    assert "3 effects from -0.5 to 1, half of them above 0; the margin is 0.2." in svg
+
+
+def test_infinite_ends_are_cut_at_the_edge(bnmultiverse):
+    bound = Verdict("", "", np.nan, -np.inf, np.inf, 0.2, "cannot tell", 8)
+    svg = bnmultiverse.drawing(Store((), [cell("2", bound), cell("4", YES)]))
+    assert f'd="M0.0 4.0H{bnmultiverse.WIDTH:.1f}"' in svg
+    assert svg.count("<circle") == 1
+    assert "nan" not in svg
+
+
+def test_a_store_of_failures_is_drawn_and_said(bnmultiverse):
+    store = Store((), [cell("2", reason="ValueError: no <rate>")])
+    assert bnmultiverse.headline(store) == "cannot tell"
+    assert bnmultiverse.sentence(store) == "1 setting could not be judged"
+    assert "No effect could be measured." in bnmultiverse.drawing(store)
+    assert "ValueError: no &lt;rate&gt;" in bnmultiverse.details(store)
+
+
+def test_details_name_what_differs_from_the_first_setting(bnmultiverse):
+    text = bnmultiverse.details(Store((), [cell("2", YES), cell("4", NO)]))
+    first, second = re.findall(r"<li>(.*?)</li>", text)
+    assert first.startswith("the chapter&#x27;s own setting → supported, 1.00 (0.90 to 1.10)")
+    assert second.startswith("the depth: 4 → refuted, -0.50")
+    assert "Computed 2020-02-20 on abacus with bnlib 1, in 3 minutes; 8 seeds a setting." in text
+
+
+@pytest.mark.parametrize("answer", [*get_args(Answer), "it depends on the rate"])
+def test_every_answer_has_a_sign(bnmultiverse, answer):
+    style = (ROOT / "book" / "_static" / "bn.css").read_text("utf8")
+    sign = bnmultiverse.sign(answer)
+    assert sign == "none" or f".dot-{sign} " in style
