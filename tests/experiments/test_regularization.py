@@ -100,7 +100,7 @@ def test_variance_shift_hits_the_theory(kept, ratio):
         (regularization, {"norms": ("none",)}, "norms: expected two arms"),
         (regularization, {"others": ("ghost-5",)}, "arms: expected .* got 'ghost-5'"),
         (regularization, {"others": ("group",)}, "arms: expected .* got 'group'"),
-        (dropout, {"norms": ("none", "layer")}, "norms: expected none and batch"),
+        (dropout, {"norms": ("none", "group")}, "norms: expected two of"),
         (dropout, {"places": ("here",)}, "places: expected some of"),
         (dropout, {"probabilities": (0.0,)}, "probabilities: expected numbers between"),
         (batch_size, {"norms": ("none",)}, "norms: expected two"),
