@@ -59,8 +59,9 @@ class Config:
     activation : {"relu", "sigmoid", "tanh"}
         Behind each convolution.
     optimizer : {"sgd", "adam"}
+        Stochastic gradient descent, or Adam.
     momentum : float
-        Of SGD.
+        Of the former.
     """
 
     dataset: Literal["digits", "photos"] = "digits"

@@ -77,8 +77,6 @@ class Config:
     first_seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps // self.every * self.every <= LATE * self.steps:
-            raise ValueError(f"every: expected a record in the last quarter, got {self.every}")
         if len(self.best) != len(self.norms):
             raise ValueError(f"best: expected a rate for each of {self.norms}, got {self.best}")
 
@@ -157,6 +155,13 @@ def _train(
     return result.by_rate(result.records["path"]), result.by_rate(np.stack(loss, axis=1))
 
 
+def check(config: Config) -> None:
+    """Raise ValueError if it cannot be judged: not two norms, or no record near the end."""
+    check_two_arms(config.norms)
+    if config.steps // config.every * config.every <= LATE * config.steps:
+        raise ValueError(f"every: expected a record in the last quarter, got {config.every}")
+
+
 def judge(result: Result) -> dict[tuple[str, str, str], Verdict]:
     """Judge the claim that the norm smooths the loss landscape.
 
@@ -177,10 +182,10 @@ def judge(result: Result) -> dict[tuple[str, str, str], Verdict]:
     Raises
     ------
     ValueError
-        If the result is not of two norms, or a network diverged or died at one of these rates.
+        As `check`, or if a network diverged or died at one of these rates.
     """
     config = result.config
-    check_two_arms(config.norms)
+    check(config)
     pairs = {f"both at {rate:g}": (rate, rate) for rate in config.rates}
     if config.best:
         pairs["each at its best"] = config.best

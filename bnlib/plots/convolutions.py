@@ -89,14 +89,15 @@ def convolution_window(
     ax.set_ylim(height + 0.2, -0.9)
     ax.set_aspect("equal")
     ax.set_axis_off()
-    return Convolution(*texts, window, value)
+    image, weights, feature_map = texts
+    return Convolution(image, weights, feature_map, window, value)
 
 
 def _grid(ax: Axes, values: NDArray, left: float, top: float, name: str) -> list[list[Text]]:
     """Draw numbers in square cells with a name above, the first row on top."""
     rows, columns = values.shape
     ax.text(left + columns / 2, top - 0.25, name, ha="center", va="bottom")
-    texts = []
+    texts: list[list[Text]] = []
     for i in range(rows):
         texts.append([])
         for j in range(columns):

@@ -80,9 +80,11 @@ def section(text, title):
 
 
 def words(text):
-    """Count the words of the prose: no mathematics, code, directives, exercises, solutions."""
+    """Count the words of the main path: no mathematics, code, exercises, or boxes to skip."""
     gated = r"```+\{(exercise|solution)-start\}.*?```+\{\1-end\}\s*```+"
     text = re.sub(gated, " ", text, flags=re.DOTALL)
+    optional = r"^(```+)\{admonition\} Optional.*?^\1$"
+    text = re.sub(optional, " ", text, flags=re.DOTALL | re.M)
     text = re.sub(r"^(```+)(?:math|\{math\}|python|text).*?^\1", " ", text, flags=re.DOTALL | re.M)
     text = re.sub(r"\$\$.*?\$\$|\\begin\{(\w+\*?)\}.*?\\end\{\1\}", " ", text, flags=re.DOTALL)
     text = re.sub(r"\$[^$]*\$|^```.*$|^:\w+:.*$|^\(.*\)=$|\{[\w:]+\}`[^`]*`", " ", text, flags=re.M)
@@ -341,6 +343,13 @@ BROKEN = [
     (has_exercises_with_gated_solutions, replaced("ex-small-2", "ex-2")),
     (has_the_length_of_a_chapter, replaced("word " * WORDS.start, "word " * 100)),
     (has_the_length_of_a_chapter, replaced("word " * WORDS.start, "word " * WORDS.stop)),
+    (
+        has_the_length_of_a_chapter,
+        replaced(
+            "word " * WORDS.start,
+            f"````{{admonition}} Optional\n{'word ' * WORDS.start}\n````",
+        ),
+    ),
     (has_the_length_of_a_chapter, replaced("word " * WORDS.start, f"${'word ' * WORDS.start}$")),
     (is_stored_without_outputs, executed),
     (has_short_cells, added("x = 1\n" * (LINES_PER_CELL + 1))),

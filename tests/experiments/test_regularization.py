@@ -201,7 +201,7 @@ def test_variance_shift_hits_the_theory(kept, ratio):
         (regularization, {"others": ("group",)}, "arms: expected .* got 'group'"),
         (variance_shift, {"places": ("here",)}, "places: expected some of"),
         (variance_shift, {"probabilities": (1.0,)}, "probabilities: expected numbers from 0"),
-        (dropout, {"norms": ("none", "layer")}, "norms: expected none and batch"),
+        (dropout, {"norms": ("none", "group")}, "norms: expected two of"),
         (dropout, {"places": ("here",)}, "places: expected some of"),
         (dropout, {"probabilities": (0.0,)}, "probabilities: expected numbers between"),
         (batch_size, {"norms": ("none",)}, "norms: expected two"),
