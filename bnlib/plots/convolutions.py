@@ -89,8 +89,7 @@ def convolution_window(
     ax.set_ylim(height + 0.2, -0.9)
     ax.set_aspect("equal")
     ax.set_axis_off()
-    image, weights, feature_map = texts
-    return Convolution(image, weights, feature_map, window, value)
+    return Convolution(texts[0], texts[1], texts[2], window, value)
 
 
 def _grid(ax: Axes, values: NDArray, left: float, top: float, name: str) -> list[list[Text]]:

@@ -159,6 +159,8 @@ def _judge(
     cases = {(): found} if isinstance(found, Verdict) else found
     keys = [key if isinstance(key, tuple) else (key,) for key in cases]
     kept = [tuple(key[i] for i in judged.factors.values()) for key in keys]
+    if len({*kept}) < len(kept):
+        raise ValueError(f"factors: expected some that tell the cases {keys} apart")
     return dict(zip(kept, cases.values(), strict=True))
 
 

@@ -144,6 +144,13 @@ def test_a_setting_that_cannot_be_judged_leaves_its_reason(tmp_path, monkeypatch
     assert store.answer() == "cannot tell"
 
 
+def test_cases_that_the_factors_do_not_tell_apart_are_not_judged(tmp_path, monkeypatch):
+    verdict = conditioning.judge(conditioning.run(SMALL.configs()[0]))
+    monkeypatch.setattr(conditioning, "judge", lambda result: {"a": verdict, "b": verdict})
+    store = run(SMALL, folder=tmp_path)["ratio"]
+    assert "tell the cases [('a',), ('b',)] apart" in store.cells[0].reason
+
+
 def test_parallel_runs_find_the_same(tmp_path):
     one, two = (run(SMALL, folder=tmp_path / f"{n}", jobs=n)["ratio"] for n in (1, 2))
     assert one.verdicts() == two.verdicts()
@@ -219,6 +226,14 @@ def test_a_setting_computed_again_agrees_with_the_store(each):
         assert stored.keys() == cell.verdicts.keys()
         for case, new in cell.verdicts.items():
             assert_agree(stored[case], new)
+
+
+def test_an_effect_that_moved_by_a_margin_does_not_agree():
+    old = paired_verdict("", "", [0.9, 0.8, 0.9], [0.2, 0.1, 0.3], 0.1)
+    assert_agree(old, replace(old, effect=old.effect + 0.04))
+    for other in (replace(old, effect=old.effect + 0.1), replace(old, answer="no effect")):
+        with pytest.raises(AssertionError):
+            assert_agree(old, other)
 
 
 def assert_agree(old, new):
