@@ -42,6 +42,17 @@ def test_judge_is_of_the_drift_with_batch_norm_alone(small):
     assert experiment.judge(one)["ReLU, He"].answer == "supported"
 
 
+def test_gradients_explode_where_they_grow_on_their_way_back(small):
+    """The limit is one decade, and the direction counts: what vanishes does not explode."""
+    noise = np.linspace(0, 0.1, 6)
+    for grown, answer in ((1.5, "supported"), (0.5, "refuted"), (-9.0, "refuted")):
+        gradients = np.zeros((2, 6, 25))
+        gradients[1, :, 0] = grown + noise
+        one = dataclasses.replace(small, gradients={"ReLU, He": gradients})
+        verdict = experiment.judge_explosion(one)["ReLU, He"]
+        assert (verdict.answer, round(verdict.effect, 2)) == (answer, round(grown + 0.05 - 1, 2))
+
+
 def test_difference_says_where_batch_norm_helps_and_where_it_harms(small):
     answers = {case: v.answer for case, v in experiment.judge_difference(small).items()}
     assert answers == {

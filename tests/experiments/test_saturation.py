@@ -49,7 +49,7 @@ def test_healthy_is_below_the_limit_whatever_the_control_is(share, answer):
         verdicts = experiment.judge(result)
         assert {each.answer for each in verdicts.values()} == {answer}
     worst = result.saturated["tanh", "batch", 10.0]
-    worst[..., 1] = 0.9  # one layer decides
+    worst[..., 1] += 0.6  # one layer decides
     assert {each.answer for each in experiment.judge(result).values()} == {"refuted"}
 
 
@@ -65,7 +65,9 @@ def test_an_effect_of_one_and_a_half_margins_is_found(factor):
 def test_identity_in_the_place_of_batch_norm_changes_little():
     config = replace(SMALL, norms=("none", "identity"), scales=(1.0,), seeds=16)
     verdicts = experiment.judge_difference(experiment.run(config))
-    assert {each.answer for each in verdicts.values()} <= {"no effect", "undecided"}
+    answers = {case[2]: each.answer for case, each in verdicts.items()}
+    assert answers.pop("at the start") == "cannot tell"  # it is the same network
+    assert {*answers.values()} <= {"no effect", "undecided"}
 
 
 @pytest.mark.parametrize(
