@@ -20,7 +20,7 @@ _LOCAL_DERIVATIVES = {
     ("x", "mean"): (r"$1/m$", (0.42, 0.45), "right", "top"),
     ("mean", "centered"): (r"$-1$", (1.6, 0.45), "left", "top"),
     ("centered", "var"): (r"$2c/m$", (2.55, 0.5), "left", "center"),
-    ("var", "inv_std"): (r"$-\frac{1}{2}s^3$", (3.5, -0.3), "center", "top"),
+    ("var", "inv_std"): (r"$-\frac{1}{2}s^3$", (3.53, -0.37), "center", "top"),
     ("inv_std", "x_hat"): (r"$c$", (5.2, 0.5), "left", "center"),
     ("centered", "x_hat"): (r"$s$", (3.7, 1.05), "center", "bottom"),
     ("x_hat", "y"): (r"$\gamma$", (6.25, 0.95), "center", "top"),
