@@ -25,7 +25,7 @@ MISSING = {
     "gradients-neither-vanish-nor-explode",
     "varying-inputs",
 }
-"""Claims with a multiverse that has not been run to its end yet, and so is not in the repository."""
+"""Claims with a multiverse that has not been run to its end, and is not in the repository."""
 
 SMALL = Multiverse(
     "conditioning",
