@@ -195,8 +195,16 @@ def judge_combination(result: Result, place: str, alone: Curves | None = None) -
     return paired_verdict(claim, SOURCES["never-with-dropout"], harmed, without.stopped(), MARGIN)
 
 
+def judge_never(result: Result) -> Verdict:
+    """Judge the claim that BN must never be combined with dropout.
+
+    At the place that is best on validation data: one place in which dropout helps refutes "never".
+    """
+    return judge_combination(result, result.best_place())
+
+
 def judge(result: Result) -> dict[str, Verdict]:
-    """Judge both claims; "never" at the place that is best on validation data.
+    """Judge both claims, as `judge_need` and `judge_never`.
 
     Parameters
     ----------
@@ -205,9 +213,9 @@ def judge(result: Result) -> dict[str, Verdict]:
     Returns
     -------
     dict of str to Verdict
-        Keys of `SOURCES`. One place in which dropout helps refutes "never".
+        Keys of `SOURCES`.
     """
     return {
         "reduces-need-for-dropout": judge_need(result),
-        "never-with-dropout": judge_combination(result, result.best_place()),
+        "never-with-dropout": judge_never(result),
     }

@@ -226,6 +226,16 @@ def compare(
     return paired_verdict(claim, SOURCE, *losses, MARGIN)
 
 
+def judge_norm(result: Result) -> Verdict:
+    """Judge BN as a whole, each network stopped early, as `compare`."""
+    return compare(result, *result.config.norms)
+
+
+def judge_noise(result: Result) -> Verdict:
+    """Judge the noise of the mini-batch by itself, each network stopped early, as `compare`."""
+    return compare(result, *result.config.noise, what="its noise")
+
+
 def best_regularizer(result: Result) -> str:
     """Return that of `REGULARIZERS` with the least validation loss.
 

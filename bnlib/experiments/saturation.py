@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ class Config:
         Learning rates to choose from.
     budgets : tuple of int
         Rising numbers of steps after which the networks are scored.
-    dataset, n_train, depth, width, batch_size, seeds, first_seed
+    dataset, n_train, optimizer, momentum, depth, width, batch_size, seeds, first_seed
         As in :class:`bnlib.experiments.engine.networks.Config`.
     """
 
@@ -70,6 +71,8 @@ class Config:
     budgets: tuple[int, ...] = (100, 200, 400, 800)
     dataset: str = "digits"
     n_train: int = 1000
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: float = 0.0
     depth: int = 4
     width: int = 32
     batch_size: int = 32

@@ -13,6 +13,7 @@ from typing import Any
 
 from bnlib.experiments.records import multiverse as runs
 from bnlib.experiments.records.multiverse import Judged, Level, Multiverse
+from bnlib.experiments.regularization import REGULARIZERS
 
 Axis = dict[str, Level]
 
@@ -251,7 +252,10 @@ MODES = Multiverse(
 
 GROWTH = Multiverse(
     "gradient_growth",
-    {"gradients-neither-vanish-nor-explode": Judged("judge", {"the network": 0})},
+    {
+        "gradients-neither-vanish-nor-explode": Judged("judge", {"the network": 0}),
+        "gradients-explode": Judged("judge_explosion", {"the network": 0}),
+    },
     {"cases": ("sigmoid", "tanh", "ReLU, half of He", "ReLU, He", "residual, He")},
     {
         "the mini-batch": _numbers("m", 32, 8, 16, 64, 128),
@@ -261,6 +265,69 @@ GROWTH = Multiverse(
         | {f"from {n}000": {"first_seed": 1000 * n} for n in range(1, 6)},
     },
     combinations=9,
+)
+
+SATURATION = Multiverse(
+    "saturation",
+    {
+        "healthy-activations": Judged("judge", {"the activation function": 0, "the time": 2}),
+        "saturating-units-become-trainable": Judged(
+            "judge_training", {"the activation function": 0}
+        ),
+    },
+    {"scales": (10.0,), "budgets": (100,)},
+    {
+        "the data set": _data(),
+        "the optimizer": _optimizer((0.01, 0.1), (0.001, 0.01)),
+        "the mini-batch": _numbers("batch_size", 32, 8, 16, 64, 128),
+        "the depth": _numbers("depth", 4, 2, 8),
+        "the width": _numbers("width", 32, 16, 64),
+        "the number of steps": _steps("budgets", 100),
+        "the scale of the weights": {"10": {}}
+        | {f"{s:g}": {"scales": (s,)} for s in (1.0, 3.0, 30.0)},
+        "the seeds": SEEDS,
+    },
+    combinations=6,
+)
+
+SMALL_DIGITS = {"dataset": "digits", "n_train": 200, "steps": 180, "every": 15}
+EARLY_AXES: Mapping[str, Axis] = {
+    "the data set": {
+        "MNIST-1D": {},
+        "digits": SMALL_DIGITS,
+        "MNIST": {"dataset": "mnist_subset", "n_train": 500, "steps": 240},
+    },
+    "the optimizer": {
+        "momentum": {},
+        "SGD": {"momentum": 0.0, "rates": (0.1, 0.3, 0.9)},
+    },
+    "the mini-batch": _numbers("batch_size", 64, 8, 16, 32, 128),
+    "the depth": _numbers("depth", 2, 1, 4),
+    "the width": _numbers("width", 64, 16, 128),
+    "the seeds": SEEDS,
+}
+
+EARLY = Multiverse(
+    "regularization",
+    {
+        "regularizes": Judged("judge_norm"),
+        "regularizes-mildly": Judged("judge_mildness"),
+        "noise-regularizes": Judged("judge_noise"),
+    },
+    {"others": REGULARIZERS},
+    EARLY_AXES,
+    combinations=10,
+)
+
+DROPOUT = Multiverse(
+    "dropout",
+    {
+        "reduces-need-for-dropout": Judged("judge_need"),
+        "never-with-dropout": Judged("judge_never"),
+    },
+    {"probabilities": (0.1, 0.3)},
+    EARLY_AXES,
+    combinations=10,
 )
 
 ALL = (
@@ -274,14 +341,18 @@ ALL = (
     LIGHT,
     MODES,
     GROWTH,
+    SATURATION,
+    EARLY,
+    DROPOUT,
 )
 """All multiverses, those of which the book says most first."""
 
 PENDING = (
-    "healthy-activations",
-    "regularizes-mildly",
-    "reduces-need-for-dropout",
-    "never-with-dropout",
+    "bias-before-it-is-redundant",
+    "dropout-shifts-variance",
+    "gamma-and-beta-undo-it",
+    "ghost-batches-regularize",
+    "makes-activations-gaussian",
 )
 """Claims that have no multiverse yet."""
 
