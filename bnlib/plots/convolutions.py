@@ -74,12 +74,10 @@ def convolution_window(
     lefts = np.cumsum([0, x.shape[1] + _GAP, w.shape[1] + _GAP])
     height = x.shape[0]
     tops = [0.0, (height - w.shape[0]) / 2, (height - y.shape[0]) / 2]
-    texts = [
-        _grid(ax, values, left, top, name)
-        for values, left, top, name in zip(
-            (x, w, y), lefts, tops, ("image", "kernel", "feature map"), strict=True
-        )
-    ]
+    places = zip((x, w, y), lefts, tops, ("image", "kernel", "feature map"), strict=True)
+    image_texts, kernel_texts, map_texts = (
+        _grid(ax, values, left, top, name) for values, left, top, name in places
+    )
     for sign, left in zip(("*", "="), lefts[1:], strict=True):
         ax.text(left - _GAP / 2, height / 2, sign, ha="center", va="center", fontsize=14)
     row, column = at
@@ -89,7 +87,7 @@ def convolution_window(
     ax.set_ylim(height + 0.2, -0.9)
     ax.set_aspect("equal")
     ax.set_axis_off()
-    return Convolution(texts[0], texts[1], texts[2], window, value)
+    return Convolution(image_texts, kernel_texts, map_texts, window, value)
 
 
 def _grid(ax: Axes, values: NDArray, left: float, top: float, name: str) -> list[list[Text]]:
