@@ -71,11 +71,15 @@ class Store(NamedTuple):
         }
 
     def answer(self) -> str:
-        """Return the answer over all settings, as `overall` does."""
+        """Return the answer over all settings, as `overall` does.
+
+        Where it depends on more than three of them, it "depends on the setting".
+        """
         verdicts = self.verdicts()
         if not verdicts:
             return "cannot tell"
-        return overall(verdicts, *self.cells[0].setting, *self.factors)
+        answer = overall(verdicts, *self.cells[0].setting, *self.factors)
+        return answer if answer.count(" and ") < 3 else f"{DEPENDS} the setting"
 
     def counts(self) -> dict[str, int]:
         """Count the answers, the most frequent one first; "not judged" for cells with a reason."""
