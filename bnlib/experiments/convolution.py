@@ -83,6 +83,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.dataset not in lit.DATASETS:
             raise ValueError(f"dataset: expected one of {lit.DATASETS}, got {self.dataset!r}")
+        lit.training(self)  # raises where these do not fit together
         if not self.arms or not set(self.arms) <= set(ARMS):
             raise ValueError(f"arms: expected some of {ARMS}, got {self.arms}")
         for name in ("n_valid", "n_test"):

@@ -171,6 +171,8 @@ def test_one_seed_is_refused():
     ("change", "message"),
     [
         ({"dataset": "birds"}, "dataset: expected one of .* got 'birds'"),
+        ({"activation": "step"}, "activation: expected one of"),
+        ({"optimizer": "adam", "momentum": 0.9}, "momentum: expected 0, as Adam has its own"),
         ({"arms": ("layer",)}, r"arms: expected some of .* got \('layer',\)"),
         ({"arms": ()}, r"arms: expected some of .* got \(\)"),
         ({"n_test": 65}, "n_test: expected a multiple of batch_size=16, got 65"),
