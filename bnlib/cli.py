@@ -158,7 +158,7 @@ def _configs(experiment: registry.Experiment, given: list[str], seeds: int | Non
     """Make a config of each combination of the values that were given, each once."""
     values: dict[str, list[Any]] = {}
     for text in given:
-        key, value = registry.parse_setting(experiment.config, text)
+        key, value = keys.parse_setting(experiment.config, text)
         values.setdefault(key, []).append(value)
     if seeds is not None:
         if "seeds" in values:

@@ -56,8 +56,8 @@ def description(experiment: Experiment) -> str:
 
 def name(experiment: Experiment, config: Any) -> str:
     """Name a config by what differs from the default, as the command line takes it."""
-    changed = keys.changed(config).items()
-    return " ".join([experiment.name, *(shlex.quote(f"{k}={v}") for k, v in changed)])
+    changed = (f"{k}={keys.write_value(v)}" for k, v in keys.changed(config).items())
+    return " ".join([experiment.name, *map(shlex.quote, changed)])
 
 
 def verdicts(experiment: Experiment, judged: Judged) -> str:
