@@ -177,7 +177,7 @@ def test_one_config_shows_its_own_progress(main, monkeypatch, capsys):
         (["run", "effective_rates", "--set", "rates=1"], "rates: expected at least two"),
         (["run", "gradient_growth", "--set", "cases=ReLU"], "cases: expected some of sigmoid"),
         (["run", "inference", "--fast"], "unrecognized arguments: --fast"),
-        (["multiverse", "more-of-it"], "claim: expected one of higher-learning-rates,"),
+        (["multiverse", "higher-rates"], "(did you mean higher-learning-rates?); there are: "),
         (["multiverse", "--all", "--folder", "no/such/folder"], "--folder: expected a folder in"),
         (["multiverse"], "NAME --all is required"),
     ],
