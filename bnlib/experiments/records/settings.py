@@ -277,10 +277,19 @@ ALL = (
 """All multiverses, those of which the book says most first."""
 
 PENDING = (
+    "bias-before-it-is-redundant",
+    "dropout-shifts-variance",
+    "gamma-and-beta-undo-it",
+    "ghost-batches-regularize",
+    "gradients-explode",
     "healthy-activations",
-    "regularizes-mildly",
-    "reduces-need-for-dropout",
+    "makes-activations-gaussian",
     "never-with-dropout",
+    "noise-regularizes",
+    "reduces-need-for-dropout",
+    "regularizes",
+    "regularizes-mildly",
+    "saturating-units-become-trainable",
 )
 """Claims that have no multiverse yet."""
 
