@@ -56,12 +56,8 @@ class Config:
         Images to choose the rate with and to test with: multiples of `batch_size`.
     brightness, contrast : float
         Range of the light, as in `bnlib.datasets.vary_lighting`, for pixels in [0, 1].
-    activation : {"relu", "sigmoid", "tanh"}
-        Behind each convolution.
-    optimizer : {"sgd", "adam"}
-        Stochastic gradient descent, or Adam.
-    momentum : float
-        Of the former.
+    activation, optimizer, momentum
+        As in `bnlib.experiments.engine.networks.Config`.
     """
 
     dataset: Literal["digits", "photos"] = "digits"
