@@ -12,6 +12,7 @@ from bnlib.experiments.convolution import (
     Config,
     Result,
     judge,
+    judge_modes,
     run,
 )
 from bnlib.experiments.engine import varying_light as lit
@@ -157,6 +158,12 @@ def costs(none, batch):
             for light in LIGHTS[1:]:
                 test[arm, "batch", mode, light] = 0.9 - np.asarray(cost)
     return Result(Config(), {}, test)
+
+
+def test_modes_are_judged_each(result):
+    train, evaluation = judge(result, "train"), judge(result, "eval")
+    assert judge_modes(result) == {"train mode": train, "eval mode": evaluation}
+    assert train.effect != evaluation.effect
 
 
 def test_one_seed_is_refused():
