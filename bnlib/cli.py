@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bnlib.experiments.records import cache, keys, registry, report, settings, store
+from bnlib.experiments.records import cache, keys, multiverse, registry, report, settings, store
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes; 130 is what a shell reports for Ctrl-C."""
-
 
 _PLOT_WIDTH, _LETTER, _ROW = 5.0, 0.07, 0.3  # inches: without names, a letter of them, a row
 
@@ -149,8 +148,15 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _multiverse(options: argparse.Namespace) -> int:
-    claims = None if options.all else options.names
-    settings.run(claims, options.folder, options.jobs, sys.stderr.isatty())
+    folder, named = options.folder, [*map(settings.find, options.names)]
+    if not folder.parent.is_dir():
+        raise ValueError(f"--folder: expected a folder in one that exists, got {folder}")
+    progress = sys.stderr.isatty()
+    for chosen in [each for each in settings.ALL if options.all or each in named]:
+        stores = multiverse.run(chosen, folder=folder, jobs=options.jobs, progress=progress)
+        for key, found in stores.items():
+            counts = ", ".join(f"{answer} {n}" for answer, n in found.counts().items())
+            print(f"{key}: {found.answer()}\n    {len(found.cells)} settings: {counts}", flush=True)
     return DONE
 
 
@@ -158,7 +164,7 @@ def _configs(experiment: registry.Experiment, given: list[str], seeds: int | Non
     """Make a config of each combination of the values that were given, each once."""
     values: dict[str, list[Any]] = {}
     for text in given:
-        key, value = registry.parse_setting(experiment.config, text)
+        key, value = keys.parse_setting(experiment.config, text)
         values.setdefault(key, []).append(value)
     if seeds is not None:
         if "seeds" in values:
@@ -184,15 +190,15 @@ def _config(experiment: registry.Experiment, fields: dict[str, Any]) -> Any:
 
 def _judge(
     experiment: registry.Experiment, config: Any, outcome: cache.Finished | Exception
-) -> report.Judged:
+) -> report.Run:
     """Judge a result; what goes wrong with it becomes its error."""
     if isinstance(outcome, Exception):
-        return report.Judged(config, {}, _reason(outcome))
+        return report.Run(config, {}, _reason(outcome))
     try:
         verdicts = experiment.verdicts(outcome.result)
     except Exception as error:
-        return report.Judged(config, {}, _reason(error))
-    return report.Judged(config, verdicts, "" if verdicts else "there is nothing to judge")
+        return report.Run(config, {}, _reason(error))
+    return report.Run(config, verdicts, "" if verdicts else "there is nothing to judge")
 
 
 def _reason(error: Exception) -> str:
@@ -200,7 +206,7 @@ def _reason(error: Exception) -> str:
     return str(error) if expected else f"{type(error).__name__}: {error}"
 
 
-def _to_json(run: report.Judged, outcome: cache.Finished | Exception) -> dict[str, Any]:
+def _to_json(run: report.Run, outcome: cache.Finished | Exception) -> dict[str, Any]:
     """Return everything about a config in the form of JSON."""
     entry = {"config": registry.to_json(run.config)}
     if run.error:
@@ -228,7 +234,7 @@ def _check_format(file: Path) -> None:
         raise ValueError(f"--plot: expected a file that ends in one of {known}, got {file}")
 
 
-def _plot(runs: Sequence[report.Judged], file: Path) -> None:
+def _plot(runs: Sequence[report.Run], file: Path) -> None:
     """Draw all verdicts, if there are any."""
     from matplotlib.figure import Figure
 

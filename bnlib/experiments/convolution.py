@@ -56,12 +56,8 @@ class Config:
         Images to choose the rate with and to test with: multiples of `batch_size`.
     brightness, contrast : float
         Range of the light, as in `bnlib.datasets.vary_lighting`, for pixels in [0, 1].
-    activation : {"relu", "sigmoid", "tanh"}
-        Behind each convolution.
-    optimizer : {"sgd", "adam"}
-        Stochastic gradient descent, or Adam.
-    momentum : float
-        Of the former.
+    activation, optimizer, momentum
+        As in `bnlib.experiments.engine.networks.Config`.
     """
 
     dataset: Literal["digits", "photos"] = "digits"
@@ -83,6 +79,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.dataset not in lit.DATASETS:
             raise ValueError(f"dataset: expected one of {lit.DATASETS}, got {self.dataset!r}")
+        lit.training(self)  # raises where these do not fit together
         if not self.arms or not set(self.arms) <= set(ARMS):
             raise ValueError(f"arms: expected some of {ARMS}, got {self.arms}")
         for name in ("n_valid", "n_test"):

@@ -203,7 +203,8 @@ def judge(result: Result) -> dict[str, Verdict]:
 
 def judge_definitions(result: Result) -> dict[str, Verdict]:
     """Judge as `judge` does a result of one architecture; keys are the definitions."""
-    (_,) = result.config.architectures
+    if len(result.config.architectures) != 1:
+        raise ValueError(f"architectures: expected one, got {result.config.architectures}")
     return dict(zip(DEFINITIONS, judge(result).values(), strict=True))
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from bnlib.experiments.engine import networks
-from bnlib.experiments.engine.regularizers import LOSS, PLACES, Curves, build, tuned
+from bnlib.experiments.engine.regularizers import LOSS, PLACES, Curves, Place, build, tuned
 from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 
 SOURCES = {
@@ -60,7 +60,7 @@ class Config:
 
     norms: tuple[Norm, ...] = ("none", "batch")
     probabilities: tuple[float, ...] = (0.1, 0.3, 0.5)
-    places: tuple[Literal["every", "before", "last"], ...] = PLACES
+    places: tuple[Place, ...] = PLACES
     dataset: str = "mnist1d"
     n_train: int = 1000
     redraw: bool = True

@@ -34,7 +34,7 @@ CASES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 """Name -> fields of `signal_propagation.Config`; the scale is 1 (He, or Xavier) if not given."""
 
 Case = Literal[
-    "sigmoid", "tanh", "ReLU, half of He", "ReLU, He", "ReLU, twice He", "residual, He", "linear"
+    "sigmoid", "ReLU, half of He", "ReLU, He", "residual, He", "linear", "tanh", "ReLU, twice He"
 ]
 
 CLAIM = "With batch norm, gradients neither vanish nor explode."

@@ -52,6 +52,7 @@ class Config:
     Attributes
     ----------
     activations : tuple of {"sigmoid", "tanh"}
+        Activation functions of the hidden layers.
     norms : pair of str
         Control and treatment.
     scales : tuple of float
@@ -64,7 +65,7 @@ class Config:
         As in :class:`bnlib.experiments.engine.networks.Config`.
     """
 
-    activations: tuple[str, ...] = ("sigmoid", "tanh")
+    activations: tuple[Literal["sigmoid", "tanh"], ...] = ("sigmoid", "tanh")
     norms: tuple[networks.Arm, ...] = ("none", "batch")
     scales: tuple[float, ...] = (1.0, 10.0)
     rates: tuple[float, ...] = (0.01, 0.1, 1.0)

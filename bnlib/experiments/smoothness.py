@@ -77,8 +77,10 @@ class Config:
     first_seed: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.best) != len(self.norms):
-            raise ValueError(f"best: expected a rate for each of {self.norms}, got {self.best}")
+        if self.best and len(self.best) != len(self.norms):
+            raise ValueError(
+                f"best: expected none, or a rate for each of {self.norms}, got {self.best}"
+            )
 
     @property
     def grid(self) -> tuple[float, ...]:

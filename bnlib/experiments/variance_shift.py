@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bnlib import layers
 from bnlib.experiments.dropout import CASES as PLACE_NAMES
 from bnlib.experiments.engine import networks, rates, statistics_modes, training
-from bnlib.experiments.engine.regularizers import PLACES, build, examples
+from bnlib.experiments.engine.regularizers import PLACES, Place, build, examples
 from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 CLAIM = "In eval mode, dropout before BN harms by its variance shift"
@@ -48,7 +48,7 @@ class Config:
         Learning rates to choose from.
     """
 
-    places: tuple[str, ...] = PLACES
+    places: tuple[Place, ...] = PLACES
     probabilities: tuple[float, ...] = (0.1, 0.3, 0.5)
     dataset: str = "mnist1d"
     n_train: int = 1000

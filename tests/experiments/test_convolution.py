@@ -12,6 +12,7 @@ from bnlib.experiments.convolution import (
     Config,
     Result,
     judge,
+    judge_modes,
     run,
 )
 from bnlib.experiments.engine import varying_light as lit
@@ -159,6 +160,12 @@ def costs(none, batch):
     return Result(Config(), {}, test)
 
 
+def test_modes_are_judged_each(result):
+    train, evaluation = judge(result, "train"), judge(result, "eval")
+    assert judge_modes(result) == {"train mode": train, "eval mode": evaluation}
+    assert train.effect != evaluation.effect
+
+
 def test_one_seed_is_refused():
     with pytest.raises(ValueError, match="k >= 2"):
         judge(costs([0.1], [0.0]), "train")
@@ -171,6 +178,8 @@ def test_one_seed_is_refused():
     ("change", "message"),
     [
         ({"dataset": "birds"}, "dataset: expected one of .* got 'birds'"),
+        ({"activation": "step"}, "activation: expected one of"),
+        ({"optimizer": "adam", "momentum": 0.9}, "momentum: expected 0, as Adam has its own"),
         ({"arms": ("layer",)}, r"arms: expected some of .* got \('layer',\)"),
         ({"arms": ()}, r"arms: expected some of .* got \(\)"),
         ({"n_test": 65}, "n_test: expected a multiple of batch_size=16, got 65"),

@@ -58,9 +58,16 @@ def test_rates_that_diverge_are_left_out():
     alone = experiment.run(change(architectures=("relu",), depths=(4,), rates=(0.01,)))
     for name, verdict in experiment.judge(alone).items():
         assert experiment.judge(result)[name].effect == pytest.approx(verdict.effect)
+    by_definition = experiment.judge_definitions(alone)
+    assert {f"{name}, relu": v for name, v in by_definition.items()} == experiment.judge(alone)
     alone = dataclasses.replace(alone, loss=np.full_like(alone.loss, np.nan))
     with pytest.raises(ValueError, match="no network diverges"):
         experiment.judge(alone)
+
+
+def test_definitions_of_two_architectures_are_refused(small):
+    with pytest.raises(ValueError, match="architectures: expected one, got"):
+        experiment.judge_definitions(small)
 
 
 def test_large_weights_before_batch_norm_make_the_shift_of_the_gradient_small(small):

@@ -27,12 +27,14 @@ from bnlib.experiments import (
     learning_rates,
     rank_collapse,
     regularization,
+    saturation,
     shifted_batch_norm,
     sigmoid_network,
     signal_propagation,
     small_batches,
     smoothness,
     trainable_depth,
+    variance_shift,
 )
 from bnlib.experiments.engine import drift
 from bnlib.experiments.engine.regularizers import Curves
@@ -257,6 +259,33 @@ def regularized(d):
     return compared | regularization.judge(result)
 
 
+def saturated(d):
+    """The share of saturated outputs falls by d with the norm."""
+    return saturation.judge_difference(saturating(arms(0.5 + 0 * d, 0.5 - d)))
+
+
+def saturated_accuracy(d):
+    return saturation.judge_training(saturating(arms(0.5 + 0 * d, 0.5 + d)))
+
+
+def saturating(values):
+    """Make a result of shares and accuracies that are the same at all times, (2, k)."""
+    config = saturation.Config(activations=("tanh",), scales=(10.0,))
+    times = 1 + len(config.budgets)
+    accuracy = {
+        ("tanh", norm, 10.0): np.broadcast_to(each, (times, SEEDS))
+        for norm, each in zip(config.norms, values, strict=True)
+    }
+    shares = {arm: np.repeat(each[..., None], 2, axis=-1) for arm, each in accuracy.items()}
+    settings = {"activations": config.activations, "scales": config.scales}
+    return made(saturation, settings, saturated=shares, accuracy=accuracy)
+
+
+def recalibrated(d):
+    losses = {("before", 0.5): arms(1 + d, 1 + 0 * d)}
+    return variance_shift.judge(made(variance_shift, losses=losses))
+
+
 def injected(d):
     """Both norms with shift are slower by d than the first norm without."""
     loss = np.broadcast_to(1 + COMMON, (1, 2, 2, 1, SEEDS)).copy()  # (b, n, s, r, k)
@@ -358,6 +387,8 @@ INJECTIONS = (
     Injection(spreads, learning_rates, "SHARE_MARGIN"),
     Injection(ranks, rank_collapse),
     Injection(regularized, regularization),
+    Injection(saturated, saturation),
+    Injection(saturated_accuracy, saturation),
     Injection(injected, shifted_batch_norm),
     Injection(received, shifted_batch_norm, "SHIFT_MARGIN"),
     Injection(sigmoid_drift, sigmoid_network),
@@ -366,6 +397,7 @@ INJECTIONS = (
     Injection(sizes, small_batches),
     Injection(smoothed, smoothness),
     Injection(depths, trainable_depth),
+    Injection(recalibrated, variance_shift),
 )
 
 PINNED = {
@@ -392,8 +424,16 @@ PINNED = {
     (learning_rates, "TARGETS"): ((0.5, 0.75, 0.9), "from half of what is learned to nearly all"),
     (rank_collapse, "MARGIN"): (1.0, "one more direction"),
     (regularization, "MARGIN"): (0.05, "the true class gets 5 % more probability"),
+    (regularization, "MILD"): (
+        0.5,
+        "half as much as a method made for it",
+    ),
+    (saturation, "MARGIN"): (0.05, "of shares of outputs and of accuracies"),
+    (saturation, "LIMIT"): (0.25, "less than one output in four"),
+    (saturation, "SATURATED"): (0.9, "the slope is less than 19 % of the largest one"),
     (shifted_batch_norm, "MARGIN"): (0.1, "nats, about 4 % of the loss of guessing"),
     (shifted_batch_norm, "GUESSING"): (np.log(10), "ten classes of equal probability"),
+    (shifted_batch_norm, "LEARNED"): (0.9 * np.log(10), "a tenth better than guessing"),
     (sigmoid_network, "ACCURACY_MARGIN"): (0.02, "standard error of a difference at 0.95"),
     (signal_propagation, "MARGIN"): (1.0, "decades; chance at He's scale drifts by 0.8"),
     (small_batches, "MARGIN"): (0.01, "a tenth of what Wu and He report at mini-batches of 2"),
@@ -405,6 +445,7 @@ PINNED = {
     (smoothness, "BANDWIDTH"): (0.25, "records of a loss within a factor of about 1.3"),
     (trainable_depth, "MARGIN"): (0.5, "half a step of a grid of powers of two"),
     (trainable_depth, "TARGET"): (0.75, "far from chance, 0.1, and from the best, 0.97"),
+    (variance_shift, "MARGIN"): (0.05, "the true class gets 5 % more probability"),
 }
 """What decides an answer, its value, and why it has it: a change has to be made here too."""
 
@@ -497,11 +538,10 @@ def test_what_decides_an_answer_is_changed_on_purpose(module, name):
 
 def test_everything_that_is_called_a_margin_is_pinned():
     """Two modules take that of `drift`, under names of their own."""
-    ours = {name: all_experiments()[name].run.__globals__ for name in all_experiments()}
     found = {
         (f"bnlib.experiments.{name}", constant)
-        for name, constants in ours.items()
-        for constant in constants
+        for name, experiment in all_experiments().items()
+        for constant in experiment.run.__globals__
         if constant.endswith(("MARGIN", "TARGET", "TARGETS", "LIMIT"))
     }
     shared = {(covariate_shift, "MARGIN"), (sigmoid_network, "MARGIN")}

@@ -14,7 +14,7 @@ PUBLIC = {
     "ledger": "glue_verdict",
     "networks": "ACTIVATIONS DATASETS INITS NORMS ORDER WEIGHTS Config Data build build_optimizer "
     "generators initializer load",
-    "registry": "Experiment all_experiments find parse_setting to_json",
+    "registry": "Experiment all_experiments find to_json",
     "training": "Config Recorder Result State predict record_test_accuracy "
     "record_validation_accuracy train",
     "verdict": "CONFIDENCE Answer Between Verdict averaged case_name check_two_arms overall "

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,9 @@ LOSS, ACCURACY, CALIBRATION = range(3)  # the scores of a network
 PARTS = {"train": 500, "valid": 500, "test": 1000}  # examples that are scored, at most
 POPULATION = 256  # training examples with whose statistics the arm "population" normalizes, at most
 TUNING = 1000  # first seed of the networks that the options are chosen with
-PLACES = ("every", "before", "last")
+
+Place = Literal["every", "before", "last"]
+PLACES = get_args(Place)
 
 
 def build(

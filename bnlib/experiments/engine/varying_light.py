@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import datasets, layers
-from bnlib.experiments.engine.networks import ACTIVATIONS
+from bnlib.experiments.engine import networks
 from bnlib.experiments.engine.progress import track
 from bnlib.experiments.engine.replicas import keep_apart
 from bnlib.experiments.engine.statistics_modes import batch_norms, recalibrate
@@ -46,6 +46,17 @@ class Config(Protocol):
     optimizer: str
     momentum: float
     first_seed: int
+
+
+def training(config: Config) -> networks.Config:
+    """Return how the networks are trained; raise ValueError if that is not possible."""
+    return networks.Config(
+        activation=config.activation,
+        optimizer=config.optimizer,
+        momentum=config.momentum,
+        lr=config.rates,
+        seeds=config.seeds,
+    )
 
 
 def load(dataset: str) -> datasets.Dataset:
@@ -115,7 +126,7 @@ def build(arm: str, config: Config, data: datasets.Dataset) -> layers.Sequential
             yield keep_apart(layers.BatchNorm(c, seeds=len(rngs), dtype=DTYPE))
         if arm == "instance":
             yield layers.InstanceNorm(c, seeds=len(rngs), dtype=DTYPE)
-        yield ACTIVATIONS[config.activation]()
+        yield networks.ACTIVATIONS[config.activation]()
 
     head = layers.Linear(c * side**2, int(data.y_train.max()) + 1, rng=rngs, dtype=DTYPE)
     return layers.Sequential(
@@ -143,10 +154,7 @@ def train(
     rates = np.repeat(config.rates, config.seeds)
     rise = WARM_UP * config.steps
     fixed, trained = network[0], network[1:]
-    if config.optimizer == "adam":
-        optimizer: layers.SGD | layers.Adam = layers.Adam(trained, rates)
-    else:
-        optimizer = layers.SGD(trained, rates, momentum=config.momentum)
+    optimizer = networks.build_optimizer(training(config), trained)
     steps = track(range(config.steps), progress, "step")
     for step, (x, y) in zip(steps, _batches(data, light, config), strict=False):
         optimizer.lr = rates * min((step + 1) / rise, 1 - step / config.steps)

@@ -67,10 +67,10 @@ def describe(config: type) -> list[Key]:
     ]
 
 
-def changed(config: Any) -> dict[str, str]:
-    """Return the fields of a config that are not as by default, as text."""
+def changed(config: Any) -> dict[str, Any]:
+    """Return the fields of a config that are not as by default."""
     default = vars(type(config)())
-    return {k: write_value(v) for k, v in vars(config).items() if v != default[k]}
+    return {k: v for k, v in vars(config).items() if v != default[k]}
 
 
 def write_value(value: Any) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bnlib._extras import require
+from bnlib.experiments.records.keys import changed
 from bnlib.experiments.records.provenance import versions
 from bnlib.experiments.records.registry import to_json
 from bnlib.experiments.records.store import FOLDER, Cell, Store, load, save
@@ -98,10 +99,10 @@ class Multiverse:
 
     def fields(self, setting: Mapping[str, str]) -> dict[str, Any]:
         """Return the fields of `Config` for a setting."""
-        changed = [self.axes[axis][level] for axis, level in setting.items()]
-        own = not any(changed)
+        levels = [self.axes[axis][level] for axis, level in setting.items()]
+        own = not any(levels)
         merged = {**self.base, "seeds": OWN_SEEDS if own else SEEDS}
-        for level in changed:
+        for level in levels:
             merged |= level
         return merged
 
@@ -165,10 +166,8 @@ def _judge(
 
 
 def _changed(config: Any) -> dict[str, Any]:
-    """Return the fields of a config that are not its defaults."""
-    default = type(config)()
-    values = {field.name: getattr(config, field.name) for field in fields(config)}
-    return to_json({k: v for k, v in values.items() if v != getattr(default, k)})
+    """Return the fields of a config that are not as by default, as JSON has them."""
+    return to_json(changed(config))
 
 
 def run(

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bnlib.experiments.records.keys import parse_setting as parse_setting
 from bnlib.experiments.records.keys import unknown
 from bnlib.experiments.records.verdict import Verdict, check_two_arms
 

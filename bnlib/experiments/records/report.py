@@ -18,7 +18,7 @@ INDENT = "    "
 WIDEST = 100  # columns: longer lines are hard to read
 
 
-class Judged(NamedTuple):
+class Run(NamedTuple):
     """A config, and what became of it.
 
     Attributes
@@ -56,30 +56,30 @@ def description(experiment: Experiment) -> str:
 
 def name(experiment: Experiment, config: Any) -> str:
     """Name a config by what differs from the default, as the command line takes it."""
-    changed = keys.changed(config).items()
-    return " ".join([experiment.name, *(shlex.quote(f"{k}={v}") for k, v in changed)])
+    changed = (f"{k}={keys.write_value(v)}" for k, v in keys.changed(config).items())
+    return " ".join([experiment.name, *map(shlex.quote, changed)])
 
 
-def verdicts(experiment: Experiment, judged: Judged) -> str:
+def verdicts(experiment: Experiment, run: Run) -> str:
     """Write the verdicts on one config; a claim that several cases have stands once."""
-    lines = [wrap(name(experiment, judged.config))]
-    arms = getattr(judged.config, "norms", ())
+    lines = [wrap(name(experiment, run.config))]
+    arms = getattr(run.config, "norms", ())
     if len(arms) > 1 and arms != experiment.config().norms:
         lines.append(wrap(f"Here the control is {arms[0]} and the treatment {arms[1]}.", 1))
     for (claim, source), cases in groupby(
-        judged.verdicts.items(), lambda case: (case[1].claim, case[1].source)
+        run.verdicts.items(), lambda case: (case[1].claim, case[1].source)
     ):
         lines.append(wrap(f"{claim} Source: {source}.", 1))
         lines += [wrap(f"{case_name(case)}: {_answer(verdict)}", 2) for case, verdict in cases]
     return "\n".join(lines)
 
 
-def table(runs: Sequence[Judged]) -> str:
+def table(runs: Sequence[Run]) -> str:
     """Write the verdict on each case by the settings that were swept.
 
     Parameters
     ----------
-    runs : sequence of Judged
+    runs : sequence of Run
         Of different configs of one experiment.
 
     Returns
@@ -102,12 +102,12 @@ def table(runs: Sequence[Judged]) -> str:
     return "\n".join(_aligned([*rows, *failed], heads))
 
 
-def rows(runs: Sequence[Judged]) -> dict[str, Verdict]:
+def rows(runs: Sequence[Run]) -> dict[str, Verdict]:
     """Name each verdict by its case and, if there are several configs, by the settings.
 
     Parameters
     ----------
-    runs : sequence of Judged
+    runs : sequence of Run
         Of different configs of one experiment.
 
     Returns
@@ -126,14 +126,14 @@ def rows(runs: Sequence[Judged]) -> dict[str, Verdict]:
     return named
 
 
-def _swept(runs: Sequence[Judged]) -> tuple[list[str], list[tuple[str, ...]]]:
+def _swept(runs: Sequence[Run]) -> tuple[list[str], list[tuple[str, ...]]]:
     """Return the keys that differ between the configs, and their values in each."""
     fields = [vars(run.config) for run in runs]
     swept = [key for key in fields[0] if len({each[key] for each in fields}) > 1]
     return swept, [tuple(keys.write_value(each[key]) for key in swept) for each in fields]
 
 
-def _by_case(runs: Sequence[Judged]) -> list[dict[str | tuple[str, ...], Verdict]]:
+def _by_case(runs: Sequence[Run]) -> list[dict[str | tuple[str, ...], Verdict]]:
     """Return the verdicts of each run, without the parts of their keys that repeat what was set."""
     cases = [[*run.verdicts] for run in runs if run.verdicts]
     every = [key for each in cases for key in each]

@@ -7,11 +7,10 @@ says so; these were chosen after a pilot with seeds that no cell has.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from bnlib.experiments.records import multiverse as runs
+from bnlib.experiments.records.keys import unknown
 from bnlib.experiments.records.multiverse import Judged, Level, Multiverse
 from bnlib.experiments.regularization import REGULARIZERS
 
@@ -376,33 +375,5 @@ def find(key: str) -> Multiverse:
     """
     known = {each: multiverse for multiverse in ALL for each in multiverse.claims}
     if key not in known:
-        raise ValueError(f"claim: expected one of {', '.join(known)}, got {key!r}")
+        raise ValueError(unknown("claim", key, known))
     return known[key]
-
-
-def run(keys: Sequence[str] | None, folder: Path, jobs: int, progress: bool) -> None:
-    """Run the multiverses of some claims, and print what was found.
-
-    Parameters
-    ----------
-    keys : sequence of str or None
-        Of claims, in the ledger; None is all.
-    folder : Path
-        Where the stores are.
-    jobs : int
-        Settings at a time.
-    progress : bool
-        Whether to show progress bars.
-
-    Raises
-    ------
-    ValueError
-        If a claim has no multiverse, or the folder's own folder does not exist.
-    """
-    if not folder.parent.is_dir():
-        raise ValueError(f"--folder: expected a folder in one that exists, got {folder}")
-    for multiverse in ALL if keys is None else [m for m in ALL if m in map(find, keys)]:
-        stores = runs.run(multiverse, folder=folder, jobs=jobs, progress=progress)
-        for key, store in stores.items():
-            counts = ", ".join(f"{answer} {n}" for answer, n in store.counts().items())
-            print(f"{key}: {store.answer()}\n    {len(store.cells)} settings: {counts}", flush=True)

@@ -72,6 +72,23 @@ def test_declaration(each):
     assert {*fields.values()} == {1}, "a field belongs to one axis"
 
 
+def number(value):
+    """Write a number, or a tuple of one, as the levels of axes have it; else None."""
+    (value,) = value if isinstance(value, tuple) and len(value) == 1 else (value,)
+    return f"{value:g}" if isinstance(value, int | float) else None
+
+
+@pytest.mark.parametrize("each", settings.ALL, ids=ids(settings.ALL))
+def test_the_first_level_of_an_axis_of_numbers_is_the_number_of_the_base(each):
+    own, named = each.configs()[0], 0
+    for levels in each.axes.values():
+        for level, fields in levels.items():
+            for field in [name for name, value in fields.items() if number(value) == level]:
+                assert number(getattr(own, field)) == next(iter(levels)), field
+                named += 1
+    assert named > 0
+
+
 def test_settings_are_one_at_a_time_and_then_combined():
     own, *others = SMALL.settings()
     assert own == {"the noise": "0.5", "the correlation": "0.8"}

@@ -36,7 +36,7 @@ def wide(monkeypatch):
 
 
 def test_a_claim_of_several_cases_is_printed_once():
-    text = report.verdicts(EXPERIMENT, report.Judged(Config(depth=3), {"a": MORE, "b": LESS}))
+    text = report.verdicts(EXPERIMENT, report.Run(Config(depth=3), {"a": MORE, "b": LESS}))
     assert text.splitlines() == [
         "made depth=3",
         "    More. Source: a paper.",
@@ -46,7 +46,7 @@ def test_a_claim_of_several_cases_is_printed_once():
 
 
 def test_other_arms_than_the_claim_names_are_said():
-    text = report.verdicts(EXPERIMENT, report.Judged(Config(norms=("none", "layer")), {"a": MORE}))
+    text = report.verdicts(EXPERIMENT, report.Run(Config(norms=("none", "layer")), {"a": MORE}))
     assert "Here the control is none and the treatment layer." in text
 
 
@@ -56,10 +56,10 @@ def answered(answer):
 
 def test_the_table_of_a_sweep_says_on_which_setting_each_case_depends():
     runs = [
-        report.Judged(Config(depth=d, rate=r), {"a": answered(one), "b": answered("supported")})
+        report.Run(Config(depth=d, rate=r), {"a": answered(one), "b": answered("supported")})
         for d, r, one in ((1, 0.1, "supported"), (2, 0.1, "refuted"), (1, 1.0, "supported"))
     ]
-    runs.append(report.Judged(Config(rate=1.0), {}, "it diverged"))
+    runs.append(report.Run(Config(rate=1.0), {}, "it diverged"))
     lines = [" ".join(line.split()) for line in report.table(runs).splitlines()]
     numbers = MORE.in_numbers()
     assert lines == [
@@ -79,9 +79,7 @@ def test_the_table_of_a_sweep_says_on_which_setting_each_case_depends():
 
 def test_parts_of_a_case_that_repeat_the_setting_are_left_out():
     runs = [
-        report.Judged(
-            Config(depth=d), {(f"depth {d}", "early"): MORE, (f"depth {d}", "late"): LESS}
-        )
+        report.Run(Config(depth=d), {(f"depth {d}", "early"): MORE, (f"depth {d}", "late"): LESS})
         for d in (1, 2)
     ]
     table = report.table(runs)
