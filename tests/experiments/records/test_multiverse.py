@@ -23,6 +23,12 @@ MISSING = {
     "deeper-networks",
     "small-mini-batches",
     "gradients-neither-vanish-nor-explode",
+    "gradients-explode",
+    "regularizes",
+    "regularizes-mildly",
+    "noise-regularizes",
+    "reduces-need-for-dropout",
+    "never-with-dropout",
     "varying-inputs",
 }
 """Claims with a multiverse that has not been run to its end, and is not in the repository."""
