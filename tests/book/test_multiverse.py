@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from bnlib.experiments.records.store import FOLDER, Cell, Store
+from bnlib.experiments.records.store import FOLDER, Cell, Store, load
 from bnlib.experiments.records.verdict import Answer, Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -103,3 +103,18 @@ def test_every_answer_has_a_sign(bnmultiverse, answer):
     style = (ROOT / "book" / "_static" / "bn.css").read_text("utf8")
     sign = bnmultiverse.sign(answer)
     assert sign == "none" or f".dot-{sign} " in style
+
+
+def test_what_learning_rate_and_convergence_says_of_the_landscape():
+    store = load(ROOT / FOLDER / "smoother-landscape.json")
+    answers = [
+        (cell.setting["the number of steps"], case[1], verdict.answer)
+        for cell in store.cells
+        for case, verdict in cell.verdicts.items()
+        if case[0] == "loss range"
+    ]
+    equal = [a for _, time, a in answers if time == "at equal loss" and a != "cannot tell"]
+    assert equal.count("supported") > 0.8 * len(equal)
+    assert "refuted" not in equal
+    late = [a for steps, time, a in answers if steps in ("1600", "3200") and time == "at the end"]
+    assert late.count("refuted") > len(late) / 2
