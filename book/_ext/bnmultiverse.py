@@ -140,7 +140,7 @@ def details(store):
     lines = []
     for cell in store.cells:
         changed = [f"{axis}: {x}" for axis, x in cell.setting.items() if x != own[axis]]
-        name = "; ".join(changed) or "the chapter's own setting"
+        name = "; ".join(changed) or "the base setting"
         found = [
             f"{', '.join(case)}: {_number_and_answer(v)}" if case else _number_and_answer(v)
             for case, v in cell.verdicts.items()

@@ -93,7 +93,7 @@ def test_a_store_of_failures_is_drawn_and_said(bnmultiverse):
 def test_details_name_what_differs_from_the_first_setting(bnmultiverse):
     text = bnmultiverse.details(Store((), [cell("2", YES), cell("4", NO)]))
     first, second = re.findall(r"<li>(.*?)</li>", text)
-    assert first.startswith("the chapter&#x27;s own setting → supported, 1.00 (0.90 to 1.10)")
+    assert first.startswith("the base setting → supported, 1.00 (0.90 to 1.10)")
     assert second.startswith("the depth: 4 → refuted, -0.50")
     assert "Computed 2020-02-20 on abacus with bnlib 1, in 3 minutes; 8 seeds a setting." in text
 

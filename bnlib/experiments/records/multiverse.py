@@ -27,7 +27,7 @@ from bnlib.experiments.records.store import FOLDER, Cell, Store, load, save
 from bnlib.experiments.records.verdict import Verdict
 
 SEEDS, OWN_SEEDS = 8, 16
-"""Seeds of a cell, and of the cell with the chapter's own setting."""
+"""Seeds of a cell, and of the cell with the base setting."""
 
 Level = Mapping[str, Any]
 
@@ -59,9 +59,10 @@ class Multiverse:
     claims : mapping of str to Judged
         By the keys of the ledger.
     base : mapping of str to object
-        Fields of the experiment's `Config` in the chapter's own setting.
+        Fields of the experiment's `Config` in the setting from which the others depart: the
+        chapter's, or a smaller one where that takes long.
     axes : mapping of str to mapping
-        Axis -> level -> fields of `Config` that it changes; the first level is the chapter's own,
+        Axis -> level -> fields of `Config` that it changes; the first level is the base,
         and changes nothing. A field belongs to one axis.
     combinations : int
         Settings with changes on several axes, drawn at random.
@@ -79,7 +80,7 @@ class Multiverse:
         Returns
         -------
         list of dict
-            The chapter's own, then each change of one level alone, then the combinations: each
+            The base, then each change of one level alone, then the combinations: each
             axis is changed with probability 1/2, to any of its levels. They are always the same.
         """
         own = {axis: next(iter(levels)) for axis, levels in self.axes.items()}
@@ -125,14 +126,14 @@ def measure(multiverse: Multiverse, index: int) -> tuple[int, dict[str, Cell]]:
     -------
     index : int
     cells : dict of str to Cell
-        One a claim. A run or a judge that fails leaves its reason.
+        One a claim. A setting that cannot be run or judged leaves its reason.
     """
     module = import_module(f"bnlib.experiments.{multiverse.experiment}")
     setting, config = multiverse.settings()[index], multiverse.configs()[index]
     start, result, reason = time.perf_counter(), None, ""
     try:
         result = module.run(config)
-    except Exception as error:  # whatever it is, it costs only this cell
+    except (ValueError, RuntimeError) as error:  # what a setting may be the reason of
         reason = f"{type(error).__name__}: {error}"
     made = {
         "date": datetime.now(UTC).date().isoformat(),

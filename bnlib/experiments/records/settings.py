@@ -1,8 +1,9 @@
 """The settings over which each claim of the ledger is judged: the declaration of the multiverse.
 
-The first level of each axis is what the claim's chapter has, and the others are what a critic would
-change. Where a data set or an optimizer needs other learning rates or another target, its level
-says so; these were chosen after a pilot with seeds that no cell has.
+The first level of each axis is what the claim's chapter has, or less where that takes long, and
+the others are what a critic would change. Where a data set or an optimizer needs other learning
+rates or another target, its level says so; these were chosen after a pilot with seeds that no cell
+has.
 """
 
 from __future__ import annotations

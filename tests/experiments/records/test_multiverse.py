@@ -18,15 +18,11 @@ from bnlib.experiments.records.verdict import Between, paired_verdict
 ROOT = Path(__file__).parents[3]
 STORES = ROOT / FOLDER
 MISSING = {
-    "initialization-matters-less",
     "covariate-shift-is-why",
     "deeper-networks",
     "small-mini-batches",
     "gradients-neither-vanish-nor-explode",
     "gradients-explode",
-    "regularizes",
-    "regularizes-mildly",
-    "noise-regularizes",
     "reduces-need-for-dropout",
     "never-with-dropout",
     "varying-inputs",
