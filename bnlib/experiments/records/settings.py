@@ -13,7 +13,6 @@ from typing import Any
 
 from bnlib.experiments.records.keys import unknown
 from bnlib.experiments.records.multiverse import Judged, Level, Multiverse
-from bnlib.experiments.regularization import REGULARIZERS
 
 Axis = dict[str, Level]
 
@@ -314,7 +313,7 @@ EARLY = Multiverse(
         "regularizes-mildly": Judged("judge_mildness"),
         "noise-regularizes": Judged("judge_noise"),
     },
-    {"others": REGULARIZERS},
+    {"others": ("dropout", "weight decay")},
     EARLY_AXES,
     combinations=10,
 )
