@@ -344,7 +344,10 @@ ALL = (
     EARLY,
     DROPOUT,
 )
-"""All multiverses, those of which the book says most first."""
+"""All multiverses, those of which the book says most first.
+
+:meta hide-value:
+"""
 
 PENDING = (
     "bias-before-it-is-redundant",
