@@ -23,8 +23,6 @@ MISSING = {
     "small-mini-batches",
     "gradients-neither-vanish-nor-explode",
     "gradients-explode",
-    "reduces-need-for-dropout",
-    "never-with-dropout",
     "varying-inputs",
 }
 """Claims with a multiverse that has not been run to its end, and is not in the repository."""
