@@ -15,7 +15,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from bnlib.experiments.engine import networks
-from bnlib.experiments.engine.regularizers import LOSS, PLACES, Curves, Place, build, tuned
+from bnlib.experiments.engine.regularizers import (
+    LOSS,
+    PLACES,
+    Curves,
+    Place,
+    build,
+    check_places,
+    tuned,
+)
 from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 
 SOURCES = {
@@ -79,8 +87,7 @@ class Config:
         check_two_arms(self.norms)
         if not {*self.norms} <= {*get_args(Norm)}:
             raise ValueError(f"norms: expected two of {get_args(Norm)}, got {self.norms}")
-        if not self.places or not set(self.places) <= set(PLACES):
-            raise ValueError(f"places: expected some of {PLACES}, got {self.places}")
+        check_places(self.places)
         if not self.probabilities or not all(0 < p < 1 for p in self.probabilities):
             raise ValueError(
                 f"probabilities: expected numbers between 0 and 1, got {self.probabilities}"

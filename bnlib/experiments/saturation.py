@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
+from bnlib._validation import check_increasing
 from bnlib.experiments.engine import networks, statistics_modes, training
 from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 
@@ -84,8 +85,7 @@ class Config:
         check_two_arms(self.norms)
         if not set(self.activations) <= {"sigmoid", "tanh"}:
             raise ValueError(f"activations: expected sigmoid and tanh, got {self.activations}")
-        if list(self.budgets) != sorted(set(self.budgets)) or self.budgets[0] < 1:
-            raise ValueError(f"budgets: expected rising numbers of steps, got {self.budgets}")
+        check_increasing("budgets", self.budgets)
 
 
 Arm = tuple[str, str, float]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bnlib import layers
 from bnlib.experiments.dropout import CASES as PLACE_NAMES
 from bnlib.experiments.engine import networks, rates, statistics_modes, training
-from bnlib.experiments.engine.regularizers import PLACES, Place, build, examples
+from bnlib.experiments.engine.regularizers import PLACES, Place, build, check_places, examples
 from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
 CLAIM = "In eval mode, dropout before BN harms by its variance shift"
@@ -63,8 +63,7 @@ class Config:
     first_seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.places or not set(self.places) <= set(PLACES):
-            raise ValueError(f"places: expected some of {PLACES}, got {self.places}")
+        check_places(self.places)
         if not all(0 <= p < 1 for p in self.probabilities):
             raise ValueError(
                 f"probabilities: expected numbers from 0 to below 1, got {self.probabilities}"

@@ -126,7 +126,7 @@ def interval(verdict, reach):
     """Draw an interval, its effect and the margin, from -reach to reach; infinite ends are cut."""
 
     def x(value):
-        return WIDTH / 2 * (1 + min(max(value / reach, -1), 1))
+        return bnmultiverse.on_scale(value, reach, WIDTH)
 
     def across(left, right, y, height, kind):
         return (

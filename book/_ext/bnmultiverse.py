@@ -74,6 +74,11 @@ def sentence(store):
 WIDTH, TALL, AXIS = 320, 240, 16
 
 
+def on_scale(value, reach, width):
+    """Return where a value is in a drawing from -reach to reach, which cuts off what is beyond."""
+    return width / 2 * (1 + min(max(value / reach, -1), 1))
+
+
 def drawing(store):
     """Draw each verdict as a dot on its interval, sorted by effect, over the band of the margin."""
     verdicts = sorted(store.verdicts().values(), key=_place)
@@ -81,7 +86,7 @@ def drawing(store):
     height = step * len(verdicts)
 
     def x(value):
-        return WIDTH / 2 * (1 + min(max(value / reach, -1), 1))
+        return on_scale(value, reach, WIDTH)
 
     margin = max((v.margin for v in verdicts), default=0)
     marks = [

@@ -66,7 +66,8 @@ def test_identity_in_the_place_of_batch_norm_changes_little():
     [
         ({"norms": ("none",)}, "norms: expected two arms"),
         ({"activations": ("relu",)}, "activations: expected sigmoid and tanh"),
-        ({"budgets": (60, 30)}, "budgets: expected rising"),
+        ({"budgets": (60, 30)}, "budgets: expected increasing positive numbers"),
+        ({"budgets": ()}, "budgets: expected increasing positive numbers"),
     ],
 )
 def test_impossible_config_is_refused(change, message):

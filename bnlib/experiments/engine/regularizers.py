@@ -30,6 +30,12 @@ Place = Literal["every", "before", "last"]
 PLACES = get_args(Place)
 
 
+def check_places(places: Sequence[str]) -> None:
+    """Raise ValueError unless there are places of dropout, all of them in `PLACES`."""
+    if not places or not set(places) <= set(PLACES):
+        raise ValueError(f"places: expected some of {PLACES}, got {places}")
+
+
 def build(
     config: networks.Config, norm: str = "none", p: float = 0.0, place: str = "every"
 ) -> layers.Sequential:
