@@ -1,0 +1,256 @@
+"""Grade an answer: compare what it returns with the solution's and with those of known mistakes."""
+
+import copy
+import html
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Cases = Callable[[np.random.Generator], Sequence[tuple]]
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a check says: true if the answer is right.
+
+    Attributes
+    ----------
+    right : bool
+        Whether the answer is right.
+    message : str
+        One to three sentences.
+    page, heading : str
+        Chapter and section to read, empty if there is nothing to read.
+    """
+
+    right: bool
+    message: str
+    page: str = ""
+    heading: str = ""
+
+    def __bool__(self) -> bool:
+        return self.right
+
+    def __str__(self) -> str:
+        read = f'\nRead "{self.heading}" in {self.page}.ipynb.' if self.page else ""
+        return self.message + read
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """Link the section, in Jupyter."""
+        text = html.escape(self.message, quote=False)
+        if self.page:
+            target = f"{self.page}.ipynb#{self.heading.replace(' ', '-')}"
+            text += f' Read <a href="{html.escape(target)}">{html.escape(self.heading)}</a>.'
+        return f"<p><b>{'✓' if self.right else '✗'}</b> {text}</p>"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer that readers give.
+
+    Attributes
+    ----------
+    answer : callable or value
+        The wrong answer itself.
+    misconception : str
+        What is behind it, in one sentence.
+    see : str
+        How to see that it is wrong, in one sentence.
+    heading : str
+        The section to read.
+    page : str
+        The chapter of that section, if it is another one than that of the exercise.
+    """
+
+    answer: object
+    misconception: str
+    see: str
+    heading: str
+    page: str = ""
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """An exercise that is graded: a function to write, or a value to find.
+
+    Attributes
+    ----------
+    name : str
+        What `check` is called with.
+    page : str
+        The chapter.
+    asks : str
+        The answer's form: a signature with what it returns, or what the value is.
+    solution : callable or value
+        A right answer.
+    mistakes : tuple of Mistake
+        The first that agrees with an answer in all cases explains it.
+    hint : str
+        How to begin.
+    cases : callable, optional
+        ``cases(rng)`` returns the argument tuples that a function is tried on, the smallest first.
+        None: the answer is a value.
+    returns : tuple of str
+        Names of the returned values, if there are several.
+    rtol : float
+        Largest error of a value, relative to the largest entry of the solution.
+    """
+
+    name: str
+    page: str
+    asks: str
+    solution: object
+    mistakes: tuple[Mistake, ...]
+    hint: str
+    cases: Cases | None = None
+    returns: tuple[str, ...] = ()
+    rtol: float = 1e-5
+
+    def grade(self, answer: object) -> Feedback:
+        """Return the feedback on an answer."""
+        if answer is None or answer is ...:
+            return Feedback(False, f"No answer yet. Wanted: {self.asks}.")
+        if self.cases is None:
+            return self._compare([()], [answer])
+        if not callable(answer):
+            kind = type(answer).__name__
+            return Feedback(False, f"Expected a function, {self.asks}, but got a {kind}.")
+        cases = self.cases(np.random.default_rng(0))
+        results, changed = [], False
+        for case in cases:
+            given = copy.deepcopy(case)
+            try:
+                results.append(_called(answer, given))
+            except Exception as error:
+                what = f"{type(error).__name__}: {error}".rstrip(": ")
+                return Feedback(False, f"Your function raised {what}, for {_shown(case)}.")
+            changed |= not _same(given, case, rtol=0)
+        if all(result is None for result in results):
+            return Feedback(False, f"Your function returns nothing yet. Wanted: {self.asks}.")
+        feedback = self._compare(cases, results)
+        if feedback and changed:
+            note = "It changes its arguments in place, though: the caller may still need them."
+            return Feedback(True, f"{feedback.message} {note}")
+        return feedback
+
+    def _compare(self, cases: Sequence[tuple], results: Sequence[object]) -> Feedback:
+        right = self._results(self.solution, cases)
+        agree = [_same(*pair, rtol=self.rtol) for pair in zip(results, right, strict=True)]
+        if all(agree):
+            return Feedback(True, "Right.")
+        for mistake in self.mistakes:
+            wrong = self._results(mistake.answer, cases)
+            if all(_same(*pair, rtol=self.rtol) for pair in zip(results, wrong, strict=True)):
+                text = f"{mistake.misconception} {mistake.see}"
+                return Feedback(False, text, mistake.page or self.page, mistake.heading)
+        at = agree.index(False)
+        where = f" For {_shown(cases[at])}." if self.cases else ""
+        text = _difference(results[at], right[at], self.returns, self.rtol, self.asks) + where
+        if any(agree):
+            text += f" {sum(agree)} of {len(agree)} cases are right."
+        return Feedback(False, text)
+
+    def _results(self, answer: object, cases: Sequence[tuple]) -> list[object]:
+        if self.cases is None:
+            return [answer]
+        return [_called(answer, copy.deepcopy(case)) for case in cases]
+
+
+def _called(answer: Callable, arguments: tuple) -> object:
+    """Call an answer: what NumPy warns of shows in the result."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        return answer(*arguments)
+
+
+def _array(value: object) -> np.ndarray | None:
+    """Return numbers as a float array, a tensor of torch too; anything else as None."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    try:
+        array = np.asarray(value)
+        return array.astype(float) if array.dtype.kind in "biuf" else None
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _same(one: object, other: object, rtol: float) -> bool:
+    """Compare numbers up to `rtol` and axes of length 1, texts up to case, and their sequences."""
+    if isinstance(other, str):
+        return isinstance(one, str) and one.strip().casefold() == other.strip().casefold()
+    a, b = _array(one), _array(other)
+    if b is not None:
+        if a is None or a.squeeze().shape != b.squeeze().shape:
+            return False
+        a, b = a.squeeze(), b.squeeze()
+        if not np.array_equal(np.isfinite(a), np.isfinite(b)):
+            return False
+        finite = np.isfinite(b)
+        scale = np.abs(b[finite]).max(initial=0)
+        return bool(
+            np.array_equal(a[~finite], b[~finite], equal_nan=True)
+            and (np.abs(a - b)[finite] <= rtol * scale).all()
+        )
+    if isinstance(other, dict):
+        return (
+            isinstance(one, dict)
+            and one.keys() == other.keys()
+            and all(_same(one[key], other[key], rtol) for key in other)
+        )
+    if isinstance(other, tuple | list):
+        return (
+            isinstance(one, tuple | list)
+            and len(one) == len(other)
+            and all(_same(*pair, rtol) for pair in zip(one, other, strict=True))
+        )
+    return one is other
+
+
+def _difference(
+    result: object, right: object, names: tuple[str, ...], rtol: float, asks: str
+) -> str:
+    """Say how a result differs from the right one, without giving that away."""
+    if names:
+        if not isinstance(result, tuple | list) or len(result) != len(names):
+            came = f"{len(result)} values" if isinstance(result, tuple | list) else "one value"
+            return f"Expected {len(names)} values, {', '.join(names)}, but got {came}."
+        good = [_same(*pair, rtol) for pair in zip(result, right, strict=True)]
+        at = good.index(False)
+        fine = [name for name, ok in zip(names, good, strict=True) if ok]
+        start = f"{' and '.join(fine)} {'is' if len(fine) == 1 else 'are'} right. " if fine else ""
+        return f"{start}{names[at]}: {_difference(result[at], right[at], (), rtol, names[at])}"
+    a, b = _array(result), _array(right)
+    if b is None or a is None:
+        return f"Not the right answer, a {type(result).__name__}. Wanted: {asks}."
+    if a.shape != b.shape and a.squeeze().shape != b.squeeze().shape:
+        turned = " (it may be transposed)" if a.shape == b.shape[::-1] else ""
+        return f"Expected the shape {b.shape}, but got {a.shape}{turned}."
+    a, b = np.atleast_1d(a.squeeze()), np.atleast_1d(b.squeeze())
+    if not np.isfinite(a).all() and np.isfinite(b).all():
+        return "It is not finite: is something divided by 0?"
+    if a.ndim == 2 and a.shape[0] == a.shape[1] and _same(a.T, b, rtol):
+        return "It is transposed."
+    if np.isfinite(b).all():
+        along = float((a * b).sum() / (b * b).sum()) if b.any() else math.nan
+        if a.any() and math.isfinite(along) and b.size > 1 and _same(a, along * b, rtol):
+            return f"It is {along:.4g} times what it should be, everywhere."
+        if b.size > 1 and _same(a - (a - b).mean(), b, rtol):
+            return "It differs from what it should be by the same number everywhere."
+    return "Not the right value."
+
+
+def _shown(case: tuple) -> str:
+    """Print arguments: small ones with their values, large ones with their shapes."""
+    words = []
+    for value in case:
+        array = _array(value)
+        if array is None or array.size <= 4:
+            words.append(str(value if array is None else np.round(array, 3).tolist()))
+        else:
+            words.append(f"an array {array.shape}")
+    return "the arguments " + ", ".join(words)

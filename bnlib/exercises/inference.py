@@ -1,0 +1,7 @@
+"""Exercises of :doc:`/book/inference`."""
+
+from bnlib.exercises.grading import Exercise
+
+PAGE = "inference"
+
+EXERCISES: tuple[Exercise, ...] = ()

@@ -1,0 +1,7 @@
+"""Exercises of :doc:`/book/regularization`."""
+
+from bnlib.exercises.grading import Exercise
+
+PAGE = "regularization"
+
+EXERCISES: tuple[Exercise, ...] = ()

@@ -1,0 +1,159 @@
+import json
+import pathlib
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+import bnlib
+from bnlib import exercises
+from bnlib.exercises import EXERCISES, Feedback
+
+BOOK = pathlib.Path(bnlib.__file__).parents[1] / "book"
+EVERY = [pytest.param(exercise, id=exercise.name) for exercise in EXERCISES.values()]
+MISTAKES = [
+    pytest.param(exercise, mistake, id=f"{exercise.name}-{number}")
+    for exercise in EXERCISES.values()
+    for number, mistake in enumerate(exercise.mistakes)
+]
+NONSENSE = [
+    None, ..., 3, float("nan"), "a word", [], {}, object(), np.zeros((2, 0)), torch.ones(3),
+    [1, [2, 3]], lambda: 0, lambda *given: None, lambda *given: "x", lambda *given: given,
+    lambda *given: 1 / 0, lambda *given: np.zeros(5), lambda *given: [[1], [2, 3]], len, dict,
+]  # fmt: skip
+
+
+def cells(page):
+    return json.loads((BOOK / f"{page}.ipynb").read_text("utf8"))["cells"]
+
+
+def headings(page):
+    lines = [line for cell in cells(page) for line in "".join(cell["source"]).splitlines()]
+    return [line.lstrip("# ") for line in lines if line.startswith("#")]
+
+
+@pytest.mark.parametrize("exercise", EVERY)
+def test_the_solution_is_right(exercise):
+    assert exercises.check(exercise.name, exercise.solution)
+
+
+@pytest.mark.parametrize(("exercise", "mistake"), MISTAKES)
+def test_each_mistake_gets_feedback_of_its_own(exercise, mistake):
+    feedback = exercises.check(exercise.name, mistake.answer)
+    assert not feedback
+    assert feedback.message == f"{mistake.misconception} {mistake.see}"
+
+
+@pytest.mark.parametrize("exercise", EVERY)
+def test_there_are_four_mistakes_or_more_and_no_text_twice(exercise):
+    texts = [text for m in exercise.mistakes for text in (m.misconception, m.see)]
+    assert len(exercise.mistakes) >= 4
+    assert len({m.misconception for m in exercise.mistakes}) == len(exercise.mistakes)
+    assert all(text.endswith((".", "!", "?")) for text in [*texts, exercise.hint])
+
+
+@pytest.mark.parametrize(("exercise", "mistake"), MISTAKES)
+def test_each_mistake_names_a_section_that_exists(exercise, mistake):
+    assert mistake.heading in headings(mistake.page or exercise.page)
+
+
+@pytest.mark.parametrize("exercise", EVERY)
+@pytest.mark.parametrize("answer", NONSENSE)
+def test_nonsense_gets_a_sentence(exercise, answer):
+    feedback = exercises.check(exercise.name, answer)
+    assert not feedback
+    assert len(feedback.message) >= 20
+    assert feedback.message.endswith(".")
+    assert "Traceback" not in feedback.message
+
+
+@pytest.mark.parametrize("exercise", EVERY)
+def test_its_chapter_checks_it_in_the_stub_and_in_the_solution(exercise):
+    code = ["".join(c["source"]) for c in cells(exercise.page) if c["cell_type"] == "code"]
+    assert sum(f'check("{exercise.name}"' in source for source in code) == 2
+
+
+def test_there_are_two_exercises_a_chapter_and_24_in_all():
+    pages = Counter(exercise.page for exercise in EXERCISES.values())
+    assert {page.stem for page in BOOK.glob("*.ipynb")} == {*pages}
+    assert min(pages.values()) >= 2
+    assert len(EXERCISES) >= 24
+
+
+def test_the_order_is_that_of_the_book():
+    toc = (BOOK.parent / "_toc.yml").read_text("utf8")
+    at = [toc.index(exercise.page) for exercise in EXERCISES.values()]
+    assert at == sorted(at)
+
+
+def test_an_unknown_name_brings_the_nearest():
+    with pytest.raises(ValueError, match="name: no exercise 'backwards'; did you mean backward"):
+        exercises.check("backwards", None)
+    with pytest.raises(ValueError, match="did you mean"):
+        exercises.hint(7)
+
+
+def backward(dy, x, gamma, eps):
+    return EXERCISES["backward"].solution(dy, x, gamma, eps)
+
+
+def test_it_names_the_part_that_is_wrong():
+    def turned(*given):
+        dx, dgamma, dbeta = backward(*given)
+        return -dx, dgamma, dbeta
+
+    message = exercises.check("backward", turned).message
+    assert message.startswith("dgamma and dbeta are right. dx: It is -1 times what it should be")
+
+
+def test_it_says_how_many_values_are_missing():
+    message = exercises.check("backward", lambda *given: backward(*given)[:2]).message
+    assert message.startswith("Expected 3 values, dx, dgamma, dbeta, but got 2 values.")
+
+
+def test_a_transposed_array_is_called_so():
+    def turned(*given):
+        dx, dgamma, dbeta = backward(*given)
+        return dx.T, dgamma, dbeta
+
+    assert "transposed" in exercises.check("backward", turned).message
+
+
+def test_an_exception_is_quoted_with_the_arguments():
+    message = exercises.check("standardize", lambda x: x).message
+    assert message.startswith("Your function raised TypeError: ")
+    assert "for the arguments an array (3, 3), 0.5" in message
+
+
+def test_changed_arguments_are_said():
+    def in_place(x, eps):
+        x -= x.mean(0)
+        x /= np.sqrt((x**2).mean(0) + eps)
+        return x
+
+    feedback = exercises.check("standardize", in_place)
+    assert feedback
+    assert "in place" in feedback.message
+
+
+def test_interrupts_pass():
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        exercises.check("standardize", interrupted)
+
+
+def test_tensors_are_answers_too():
+    def standardize(x, eps):
+        x = torch.tensor(x, requires_grad=True)
+        return (x - x.mean(0)) / (x.var(0, correction=0) + eps).sqrt()
+
+    assert exercises.check("standardize", standardize)
+
+
+def test_the_link_leads_to_the_section():
+    page = Feedback(False, "a < b", "forward_pass", "What eps does")._repr_html_()
+    assert 'href="forward_pass.ipynb#What-eps-does"' in page
+    assert "a &lt; b" in page
