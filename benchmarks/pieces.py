@@ -105,7 +105,7 @@ PIECES = [
         ((KERNEL, "SHORT = ", "WIDTH = "),),
     ),
     Piece(
-        "large pages", (32, 64, 56, 56), False,
+        "large pages", (32, 64, 112, 112), False,
         lambda: (kernel, "_advise", None),
         ((KERNEL, "# The first write to", "def _start_threads("),
          (KERNEL, "size = y.numel() * y.element_size()", "return y")),
