@@ -84,17 +84,6 @@ PIECES = [
          (LOOPS, "for c in range(first, first + 2 * pairs", "for c in range(first + 2 * pairs")),
     ),
     Piece(
-        "two lines at once", (64, 256, 14, 14), True,
-        lambda: edited_loops(
-            ("half = (last - first) // 2", "half = last - first"),
-            (", far_d = minus(v[i, j], near[j]), minus(v[i + half, j], near[j])",
-             " = minus(v[i, j], near[j])"),
-            ("                    far_g = far_d if dy is None else dy[i + half, j]\n", ""),
-            ("g + far_g", "g"), (" + far_g * far_d", ""), ("first + 2 * half", "last"),
-        ),
-        ((LOOPS, "half = (last - first) // 2", "for i in range(first + 2 * half"),),
-    ),
-    Piece(
         "several positions in a line", (32, 3, 224, 224), True,
         lambda: (kernel, "WIDTH", 1),
         ((KERNEL, "fold = max(1", "return LINES"),),

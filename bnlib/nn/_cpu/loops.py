@@ -236,26 +236,18 @@ def line_sums(dy, v, near, sums):
         s, p = np.empty(width, v.dtype), np.empty(width, v.dtype)
         sums[k] = 0
         first, last = m * k // parts, m * (k + 1) // parts
-        half = (last - first) // 2
-        for start in range(first, first + half, LINES):
+        for start in range(first, last, LINES):
             s[:] = 0
             p[:] = 0
-            for i in range(start, min(start + LINES, first + half)):
+            for i in range(start, min(start + LINES, last)):
                 for j in range(width):
-                    d, far_d = minus(v[i, j], near[j]), minus(v[i + half, j], near[j])
+                    d = minus(v[i, j], near[j])
                     g = d if dy is None else dy[i, j]
-                    far_g = far_d if dy is None else dy[i + half, j]
-                    s[j] += g + far_g
-                    p[j] += g * d + far_g * far_d
+                    s[j] += g
+                    p[j] += g * d
             for j in range(width):
                 sums[k, 0, j] += s[j]
                 sums[k, 1, j] += p[j]
-        for i in range(first + 2 * half, last):
-            for j in range(width):
-                d = minus(v[i, j], near[j])
-                g = d if dy is None else dy[i, j]
-                sums[k, 0, j] += g
-                sums[k, 1, j] += g * d
 
 
 @loop
