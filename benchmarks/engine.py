@@ -42,18 +42,18 @@ class Peer:
 
     def __init__(self, config: networks.Config) -> None:
         rates, weights = np.repeat(config.rates, config.seeds), networks.build(config).parameters
-        self.networks = [_network(config, weights, lane) for lane in range(config.lanes)]
+        self.networks = [_network(config, weights, replica) for replica in range(config.replicas)]
         self.optimizers = [
             _optimizer(config, network, float(rate))
             for network, rate in zip(self.networks, rates, strict=True)
         ]
 
-    def step(self, lane: int, x: torch.Tensor, labels: torch.Tensor) -> float:
+    def step(self, replica: int, x: torch.Tensor, labels: torch.Tensor) -> float:
         """Train one network on one mini-batch and return the loss before."""
-        loss = nn.functional.cross_entropy(self.networks[lane](x), labels)
-        self.optimizers[lane].zero_grad()
+        loss = nn.functional.cross_entropy(self.networks[replica](x), labels)
+        self.optimizers[replica].zero_grad()
         loss.backward()
-        self.optimizers[lane].step()
+        self.optimizers[replica].step()
         return loss.item()
 
 
@@ -72,19 +72,19 @@ def peer(config: networks.Config) -> Callable[[], list[list[float]]]:
 
     def train() -> list[list[float]]:
         losses = []
-        for lane in range(config.lanes):
+        for replica in range(config.replicas):
             batches = (torch.randint(len(x), (config.batch_size,)) for _ in range(STEPS))
-            losses.append([runs.step(lane, x[i], labels[i]) for i in batches])
+            losses.append([runs.step(replica, x[i], labels[i]) for i in batches])
         return losses
 
     return train
 
 
-def _network(config: networks.Config, parameters: dict, lane: int) -> nn.Sequential:
-    """Build one network with the weights of a lane of ours."""
+def _network(config: networks.Config, parameters: dict, replica: int) -> nn.Sequential:
+    """Build one network with the weights of a replica of ours."""
     if config.norm not in ("none", "batch"):
         raise ValueError(f"norm: expected none or batch, got {config.norm!r}")
-    own = [torch.tensor(array[lane]) for array in parameters.values()]  # in the order of layers
+    own = [torch.tensor(array[replica]) for array in parameters.values()]  # in the order of layers
     d_in, modules = len(own[0]), []
     for _ in range(config.depth):
         modules.append(nn.Linear(d_in, config.width, bias=config.norm == "none"))
@@ -110,9 +110,9 @@ def check(config: networks.Config) -> None:
     config = replace(config, dtype="float64", steps=CHECKED)
     run = training.train(config, {"x": lambda s: s.x, "labels": lambda s: s.labels})
     runs = Peer(config)
-    for lane, losses in enumerate(run.loss):
-        x, labels = (torch.tensor(run.records[name][lane]) for name in ("x", "labels"))
-        theirs = [runs.step(lane, *batch) for batch in zip(x, labels.long(), strict=True)]
+    for replica, losses in enumerate(run.loss):
+        x, labels = (torch.tensor(run.records[name][replica]) for name in ("x", "labels"))
+        theirs = [runs.step(replica, *batch) for batch in zip(x, labels.long(), strict=True)]
         np.testing.assert_allclose(theirs, losses, rtol=1e-6)
 
 
@@ -123,7 +123,9 @@ def main() -> None:
         check(config)
         functions = {"ours": partial(ours, config), "peer": partial(peer, config)}
         seconds = compare(functions, rounds=4)
-        print(f"{name:34} {config.lanes:8} {seconds['peer'] / seconds['ours']:44.2f}", flush=True)
+        print(
+            f"{name:34} {config.replicas:8} {seconds['peer'] / seconds['ours']:44.2f}", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def _train(
 
     def score(state: training.State) -> NDArray[np.floating]:
         if state.step not in ends:
-            return np.full((trained.lanes, 3), np.nan)
+            return np.full((trained.replicas, 3), np.nan)
         return np.stack([_loss(state, part) for part in ("valid", "train", "test")], axis=-1)
 
     result = training.train(trained, {"loss": score}, every=every, progress=progress)

@@ -155,7 +155,7 @@ def _measure(
     build_arm = partial(build, architecture=architecture, weight_scale=config.weight_scale)
     trained = training.train(arm, recorders, every=config.every, progress=progress, build=build_arm)
     records = trained.records
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # lanes that diverge
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # replicas that diverge
         columns = {
             "moments": np.log10(moment_drift(records["moments"])),
             "distance": np.log10(records["distance"]),

@@ -134,7 +134,7 @@ def _train(config: Config, norm: str, progress: bool) -> tuple[NDArray[np.float6
 
 
 def _record(state: State) -> NDArray[np.float64]:
-    """Compute log10 of each hidden layer's root mean square, and of the signal, (lanes, l + 1)."""
+    """Compute log10 of the RMS of each hidden layer, and of the signal, (replicas, l + 1)."""
     network = state.network
     hidden = [i for i, layer in enumerate(network) if isinstance(layer, layers.ReLU)]
     with capture_outputs(network, hidden) as outputs:

@@ -193,6 +193,6 @@ def _squared_gradients(state: State) -> NDArray[np.float64]:
 
 
 def _squares(state: State, arrays: dict[str, NDArray]) -> NDArray[np.float64]:
-    """Sum the squares of each hidden weight matrix, (lanes, l)."""
+    """Sum the squares of each hidden weight matrix, (replicas, l)."""
     names = _hidden_weights(state.network)
     return np.stack([np.square(arrays[name]).sum(axis=(-2, -1)) for name in names], axis=1)

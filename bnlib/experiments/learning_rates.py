@@ -188,7 +188,7 @@ def _train(config: Config, norm: str, scale: float, progress: bool) -> NDArray[n
     def record(state: State) -> NDArray[np.floating]:
         if state.step in config.checkpoints:
             return record_test_accuracy(state)
-        return np.zeros(state.config.lanes)
+        return np.zeros(state.config.replicas)
 
     result = train(
         networks.Config.of(

@@ -163,17 +163,17 @@ def _train(
 
 def _score(state: training.State, ends: tuple[int, ...]) -> NDArray[np.floating]:
     """Return validation and test accuracy, and the share of saturated outputs by layer."""
-    lanes, depth = state.config.lanes, state.config.depth
+    replicas, depth = state.config.replicas, state.config.depth
     if state.step not in ends:
-        return np.full((lanes, 2 + depth), np.nan)
+        return np.full((replicas, 2 + depth), np.nan)
     network, data = state.network, state.data
     if state.step == 0:
-        x = np.broadcast_to(data.x_train, (lanes, *data.x_train.shape))
+        x = np.broadcast_to(data.x_train, (replicas, *data.x_train.shape))
         network = statistics_modes.recalibrate(network, [x])
     network.eval()
-    h = np.broadcast_to(data.x_valid, (lanes, *data.x_valid.shape))
+    h = np.broadcast_to(data.x_valid, (replicas, *data.x_valid.shape))
     valid = (network(h).argmax(axis=-1) == data.y_valid).mean(axis=-1)
-    h = np.broadcast_to(data.x_test, (lanes, *data.x_test.shape))
+    h = np.broadcast_to(data.x_test, (replicas, *data.x_test.shape))
     shares = []
     for layer in network:
         h = layer(h)

@@ -165,8 +165,8 @@ def _train(config: Config, norm: str, strength: float, progress: bool) -> list[N
         progress=progress,
         build=partial(build, strength=strength),
     )
-    with np.errstate(divide="ignore"):  # a lane whose units are all dead
-        distance = np.log10(trained.records["distance"]).mean(axis=2)  # (lanes, t)
+    with np.errstate(divide="ignore"):  # a replica whose units are all dead
+        distance = np.log10(trained.records["distance"]).mean(axis=2)  # (replicas, t)
     accuracy = trained.records["accuracy"]
     columns = []
     for steps in config.budgets:

@@ -154,11 +154,11 @@ def build(
 
 def _norm(config: networks.Config, norm: str, momentum: float, eps: float) -> list[layers.Layer]:
     width, dtype = config.width, np.dtype(config.dtype)
-    options = {"seeds": config.lanes, "dtype": dtype}
+    options = {"seeds": config.replicas, "dtype": dtype}
     if norm == "tanh":
         return [DynamicTanh(width, **options)]
     if not norm.startswith(_OF_THE_BATCH):
-        return build_norm(norm, width, config.groups, config.lanes, dtype)
+        return build_norm(norm, width, config.groups, config.replicas, dtype)
     options |= {"momentum": momentum, "eps": eps}
     if norm == "renorm":
         layer = BatchRenorm(width, warm_up=config.steps // 10, **options)
@@ -199,9 +199,9 @@ def _train(
 
 
 def _errors(state: training.State) -> NDArray[np.float64]:
-    """Score the validation data, the test data, and the test data recalibrated, (lanes, 3)."""
+    """Score the validation data, the test data, and the test data recalibrated, (replicas, 3)."""
     if state.step < state.config.steps:
-        return np.full((state.config.lanes, 3), np.nan)
+        return np.full((state.config.replicas, 3), np.nan)
     data = state.data
     valid = _error(state, data.x_valid, data.y_valid)
     test = _error(state, data.x_test, data.y_test)
@@ -220,7 +220,7 @@ def _error(state: training.State, x: NDArray, y: NDArray) -> NDArray[np.float64]
 def _recalibrate(state: training.State, norms: list[layers.BatchNorm]) -> None:
     """Set the running statistics to those of all training examples, layer by layer."""
     x = state.data.x_train
-    x = np.broadcast_to(x, (state.config.lanes, *x.shape))
+    x = np.broadcast_to(x, (state.config.replicas, *x.shape))
     state.network.eval()
     for layer in state.network:
         if layer in norms:

@@ -145,11 +145,11 @@ def _train(
     plain = networks.Config.of(config, norm=norm, lr=config.grid, dtype="float32")
 
     def record(state: State) -> NDArray[np.float64]:
-        rates = np.repeat(config.grid, config.seeds)  # (lanes,)
+        rates = np.repeat(config.grid, config.seeds)  # (replicas,)
         steps = np.multiply.outer(config.factors, rates)
         path = gradient_path(state.network, softmax_cross_entropy, state.x, state.labels, steps)
         measures = path.loss_range, path.gradient_change.max(axis=0), path.smoothness
-        values = np.log10(np.stack(measures, axis=1))  # (lanes, 3)
+        values = np.log10(np.stack(measures, axis=1))  # (replicas, 3)
         return np.where(np.isfinite(values), values, np.nan)
 
     result = train(plain, {"path": record}, every=config.every, progress=progress)

@@ -244,11 +244,11 @@ def build_residual(config: networks.Config) -> layers.Sequential:
         Linear, `depth` blocks, norm, ReLU, linear.
     """
     data, dtype = networks.load(config.dataset), np.dtype(config.dtype)
-    rngs = networks.lane_generators(config, networks.WEIGHTS)
+    rngs = networks.replica_generators(config, networks.WEIGHTS)
     d, classes = config.width, int(data.y_train.max()) + 1
 
     def normalized() -> list[layers.Layer]:
-        norm = build_norm(config.norm, d, config.groups, config.lanes, dtype)
+        norm = build_norm(config.norm, d, config.groups, config.replicas, dtype)
         return [*norm, networks.ACTIVATIONS[config.activation]()]
 
     def block() -> layers.Residual:

@@ -129,21 +129,21 @@ def _train(
 
 
 def _score(state: training.State, last: int) -> NDArray[np.floating]:
-    """Losses with running and recalibrated statistics, of validation and test, (lanes, 2, 2)."""
-    lanes = state.config.lanes
+    """Losses with running and recalibrated statistics, of validation and test, (replicas, 2, 2)."""
+    replicas = state.config.replicas
     if state.step < last:
-        return np.full((lanes, 2, 2), np.nan)
+        return np.full((replicas, 2, 2), np.nan)
     without = deepcopy(state.network)
     for layer in without:
         if isinstance(layer, layers.Dropout):
             layer.p = 0.0
     everything = state.data.x_train
-    everything = np.broadcast_to(everything, (lanes, *everything.shape[-2:]))
+    everything = np.broadcast_to(everything, (replicas, *everything.shape[-2:]))
     recalibrated = statistics_modes.recalibrate(without, [everything])
-    losses = np.empty((lanes, 2, 2))
+    losses = np.empty((replicas, 2, 2))
     for j, part in enumerate(("valid", "test")):
         x, labels = examples(state, part)
-        x = np.broadcast_to(x, (lanes, *x.shape[-2:]))
+        x = np.broadcast_to(x, (replicas, *x.shape[-2:]))
         for i, network in enumerate((without.eval(), recalibrated)):
             losses[:, i, j] = layers.softmax_cross_entropy(network(x), labels)[0]
     return losses

@@ -122,7 +122,7 @@ def test_ghosts_of_other_seeds_are_compared_with_batch_norm_of_other_seeds():
 
 def test_each_seed_draws_its_own_examples():
     config = networks.Config(n_train=200, redraw=True, seeds=3, lr=(0.1, 0.2), steps=2)
-    data = networks.load_lanes(config)
+    data = networks.load_replicas(config)
     whole = networks.load(config.dataset)
     assert data.x_train.shape == (6, 200, 64)
     np.testing.assert_array_equal(data.x_train[:3], data.x_train[3:])  # the same at both rates
@@ -138,9 +138,9 @@ def test_drawn_examples_are_trained_on():
     states = []
     training.train(config, {"loss": lambda state: states.append(state) or state.loss})
     state = states[-1]
-    for lane in range(2):
-        own = np.column_stack([state.data.x_train[lane], state.data.y_train[lane]])
-        seen = np.column_stack([state.x[lane], state.labels[lane]])
+    for replica in range(2):
+        own = np.column_stack([state.data.x_train[replica], state.data.y_train[replica]])
+        seen = np.column_stack([state.x[replica], state.labels[replica]])
         assert {*map(tuple, seen)} <= {*map(tuple, own)}
 
 
@@ -148,7 +148,7 @@ def test_drawing_needs_a_number_of_examples():
     with pytest.raises(ValueError, match="redraw: expected n_train"):
         networks.Config(redraw=True)
     with pytest.raises(ValueError, match="n_train: expected at most 1400"):
-        networks.load_lanes(networks.Config(redraw=True, n_train=1500))
+        networks.load_replicas(networks.Config(redraw=True, n_train=1500))
 
 
 def test_recalibration_repairs_what_dropout_before_a_norm_did_and_nothing_else():

@@ -128,7 +128,7 @@ def test_renorm_averages_standard_deviations_with_divisor_m(rng):
     np.testing.assert_allclose(layer.running.var, std**2 - 0.5)
 
 
-def test_a_lane_of_renorm_that_diverges_keeps_its_statistics(rng):
+def test_a_replica_of_renorm_that_diverges_keeps_its_statistics(rng):
     layer = BatchRenorm(1, seeds=2)
     layer.running = ReplicaStatistics.initial((2, 1))
     x = rng.normal(2, 3, (2, 64, 1))

@@ -62,7 +62,7 @@ def before_activation(network: Sequential, i: int) -> int:
 
 
 def record_moments(state: State) -> NDArray[np.float64]:
-    """Measure mean and standard deviation of each unit: (lanes, layers, 2, d)."""
+    """Measure mean and standard deviation of each unit: (replicas, layers, 2, d)."""
     replica = copy.deepcopy(state.network)
     moments = [activation_moments(z) for z in inputs(replica, state)]
     return np.stack([np.stack([m.mean, m.std], axis=1) for m in moments], axis=1)
@@ -98,7 +98,7 @@ def moment_drift(moments: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def record_distance(state: State) -> NDArray[np.float64]:
-    """Measure the Wasserstein distance that one step causes: (lanes, layers).
+    """Measure the Wasserstein distance that one step causes: (replicas, layers).
 
     Mean over the units, in units of the standard deviation of the layer.
     """
@@ -116,7 +116,7 @@ def record_distance(state: State) -> NDArray[np.float64]:
 
 
 def record_gradient(state: State) -> NDArray[np.float64]:
-    """Measure the relative change and the cosine of the gradient: (lanes, layers, 2).
+    """Measure the relative change and the cosine of the gradient: (replicas, layers, 2).
 
     As Santurkar et al. (2018), with the change divided by the norm of the gradient.
     """
@@ -131,7 +131,7 @@ def record_gradient(state: State) -> NDArray[np.float64]:
 
 
 def record_curvature(state: State) -> NDArray[np.float64]:
-    r"""Measure the rate at which the gradient changes with the learning rate: (lanes, layers).
+    r"""Measure the rate at which the gradient changes with the learning rate: (replicas, layers).
 
     To first order in the learning rate, the relative change of the gradient of layer i is the
     learning rate times
@@ -171,15 +171,15 @@ def mean_gap(
 
 
 def inputs(network: Sequential, state: State) -> list[NDArray[np.floating]]:
-    """Compute the inputs of the measured layers, (lanes, m, d) each; moves running statistics."""
+    """Compute the inputs of measured layers, (replicas, m, d) each; moves running statistics."""
     x = state.data.x_train[:PROBE]
     numbers = [before_activation(network, i) for i in measured_layers(network)]
     with capture_outputs(network, numbers) as outputs:
-        network(np.broadcast_to(x, (state.config.lanes, *x.shape)))
+        network(np.broadcast_to(x, (state.config.replicas, *x.shape)))
     return [outputs[i] for i in numbers]
 
 
 def _norm(arrays: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
-    """Compute the Euclidean norm of each lane over all arrays, (lanes,)."""
+    """Compute the Euclidean norm of each replica over all arrays, (replicas,)."""
     squares = [np.square(a, dtype=np.float64).reshape(len(a), -1).sum(axis=1) for a in arrays]
     return np.sqrt(np.sum(squares, axis=0))

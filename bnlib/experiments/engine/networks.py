@@ -1,7 +1,7 @@
 """Plain networks with a leading axis, and what decides how they are trained.
 
-The networks are the lanes of that axis, learning rates first: lane i has rate i // seeds and seed
-i % seeds.
+The networks are the replicas of that axis, learning rates first: replica i has rate i // seeds and
+seed i % seeds.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class Config:
         return self.lr if isinstance(self.lr, tuple) else (self.lr,)
 
     @property
-    def lanes(self) -> int:
+    def replicas(self) -> int:
         """Number of networks: learning rates times seeds."""
         return len(self.rates) * self.seeds
 
@@ -194,7 +194,7 @@ def build(
     *,
     bias: bool | None = None,
 ) -> layers.Sequential:
-    """Build the networks of all lanes, as one network with a leading axis.
+    """Build the networks of all replicas, as one network with a leading axis.
 
     Parameters
     ----------
@@ -224,10 +224,14 @@ def build(
     """
     data = load(config.dataset)
     dtype = np.dtype(config.dtype)
-    options = {"rng": lane_generators(config, WEIGHTS), "init": initializer(config), "dtype": dtype}
+    options = {
+        "rng": replica_generators(config, WEIGHTS),
+        "init": initializer(config),
+        "dtype": dtype,
+    }
 
     def norm_and_activation(_: int) -> list[layers.Layer]:
-        norm = build_norm(config.norm, config.width, config.groups, config.lanes, dtype)
+        norm = build_norm(config.norm, config.width, config.groups, config.replicas, dtype)
         return [*norm, ACTIVATIONS[config.activation]()]
 
     behind = behind or norm_and_activation
@@ -244,13 +248,13 @@ def build(
 def build_optimizer(
     config: Config, network: layers.Sequential, groups: Sequence[Mapping[str, Any]] = ()
 ) -> layers.SGD | layers.Adam:
-    """Build the optimizer of a config, with the learning rate of each lane.
+    """Build the optimizer of a config, with the learning rate of each replica.
 
     Parameters
     ----------
     config : Config
     network : Sequential
-        With one entry a lane on its leading axis.
+        With one entry a replica on its leading axis.
     groups : sequence of dict
         As :class:`bnlib.layers.SGD` takes them.
 
@@ -311,8 +315,8 @@ def load(name: str, n_train: int | None = None, dtype: str = "float64") -> Data:
     return data
 
 
-def load_lanes(config: Config) -> Data:
-    """Load the data of a config; with `redraw`, each lane has its own training examples.
+def load_replicas(config: Config) -> Data:
+    """Load the data of a config; with `redraw`, each replica has its own training examples.
 
     Parameters
     ----------
@@ -321,17 +325,15 @@ def load_lanes(config: Config) -> Data:
     Returns
     -------
     Data
-        As `load`; with `redraw`, training and validation sets have a leading axis of lanes.
+        As `load`; with `redraw`, training and validation sets have a leading axis of replicas.
     """
+    data = load(config.dataset, config.n_train, config.dtype)
     if not config.redraw:
-        return load(config.dataset, config.n_train, config.dtype)
-    data = load(config.dataset, None, config.dtype)
-    n = len(data.x_train)
-    if config.n_train > n:
-        raise ValueError(f"n_train: expected at most {n}, got {config.n_train}")
-    drawn = np.stack([rng.permutation(n) for rng in lane_generators(config, EXAMPLES)])
+        return data
+    x = np.concatenate([data.x_train, data.x_valid])
+    y = np.concatenate([data.y_train, data.y_valid])
+    drawn = np.stack([rng.permutation(len(x)) for rng in replica_generators(config, EXAMPLES)])
     kept, rest = drawn[:, : config.n_train], drawn[:, config.n_train :]
-    x, y = data.x_train, data.y_train
     return Data(x[kept], y[kept], x[rest], y[rest], data.x_test, data.y_test)
 
 
@@ -341,8 +343,8 @@ def generators(config: Config, purpose: int) -> list[np.random.Generator]:
     return [np.random.default_rng([purpose, seed]) for seed in seeds]
 
 
-def lane_generators(config: Config, purpose: int) -> list[np.random.Generator]:
-    """Make one generator a lane; those of a seed draw the same at all learning rates."""
+def replica_generators(config: Config, purpose: int) -> list[np.random.Generator]:
+    """Make one generator a replica; those of a seed draw the same at all learning rates."""
     return [rng for _ in config.rates for rng in generators(config, purpose)]
 
 

@@ -55,7 +55,7 @@ def build(
     """
 
     def dropout(where: bool) -> list[layers.Layer]:
-        rngs = networks.lane_generators(config, networks.DROPOUT)
+        rngs = networks.replica_generators(config, networks.DROPOUT)
         return [layers.Dropout(p, rng=rngs)] if where and p > 0 else []
 
     def behind(i: int) -> list[layers.Layer]:
@@ -70,7 +70,7 @@ def build(
     network = networks.build(config, behind, bias=norm in ("none", "layer"))
     if norm != "population":
         return network
-    population = networks.load_lanes(config).x_train[..., :POPULATION, :]
+    population = networks.load_replicas(config).x_train[..., :POPULATION, :]
     added = AddPopulation(population), DropPopulation(population.shape[-2])
     return layers.Sequential(added[0], *network, added[1])
 
@@ -176,7 +176,7 @@ def tuned(
 
 
 def _scores(state: training.State, part: str) -> Array:
-    """Score the networks in eval mode on the first examples of a part, (lanes, 3)."""
+    """Score the networks in eval mode on the first examples of a part, (replicas, 3)."""
     x, y = examples(state, part)
     logits = training.predict(state, x)
     loss, _ = layers.softmax_cross_entropy(logits, y)
@@ -202,10 +202,10 @@ def _norm(name: str, config: networks.Config) -> list[layers.Layer]:
     dtype = np.dtype(config.dtype)
     if name.startswith("ghost-"):
         size = int(name.removeprefix("ghost-"))
-        norm = layers.GhostBatchNorm(config.width, size, seeds=config.lanes, dtype=dtype)
+        norm = layers.GhostBatchNorm(config.width, size, seeds=config.replicas, dtype=dtype)
         return [keep_apart(norm)]
     norms = build_norm(
-        "batch" if name == "population" else name, config.width, 1, config.lanes, dtype
+        "batch" if name == "population" else name, config.width, 1, config.replicas, dtype
     )
     if name == "population":
         norms[0].momentum = 1.0  # eval mode: the statistics of the population, at these weights

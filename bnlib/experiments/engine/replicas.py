@@ -1,4 +1,4 @@
-"""Keep the replicas of a network, its lanes, apart when one of them diverges."""
+"""Keep the replicas of a network apart when one of them diverges."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bnlib.functional import RunningStatistics
 
 
 class ReplicaStatistics(RunningStatistics):
-    """Running statistics, (k, d), of which each lane refuses non-finite values for itself.
+    """Running statistics, (k, d), of which each replica refuses non-finite values for itself.
 
-    `RunningStatistics` raises on the first such value. Here the lane that it occurs in keeps its
+    `RunningStatistics` raises on the first such value. Here the replica that it occurs in keeps its
     estimates, and the others are updated.
     """
 
@@ -33,30 +33,30 @@ class ReplicaStatistics(RunningStatistics):
 
 
 def keep_apart(norm: layers.BatchNorm) -> layers.BatchNorm:
-    """Let each lane of a norm refuse non-finite statistics for itself, and return the norm."""
+    """Let each replica of a norm refuse non-finite statistics for itself, and return the norm."""
     norm.running = ReplicaStatistics.initial(norm.running.mean.shape, norm.dtype)
     return norm
 
 
 def build_norm(
-    name: str, width: int, groups: int, lanes: int, dtype: DTypeLike = np.float64
+    name: str, width: int, groups: int, replicas: int, dtype: DTypeLike = np.float64
 ) -> list[layers.Layer]:
     """Build the normalization layer of this name, in a list; none for "none"."""
     if name == "batch":
-        return [keep_apart(layers.BatchNorm(width, seeds=lanes, dtype=dtype))]
+        return [keep_apart(layers.BatchNorm(width, seeds=replicas, dtype=dtype))]
     if name == "layer":
-        return [layers.LayerNorm(width, seeds=lanes, dtype=dtype)]
+        return [layers.LayerNorm(width, seeds=replicas, dtype=dtype)]
     if name == "rms":
-        return [layers.RMSNorm(width, seeds=lanes, dtype=dtype)]
+        return [layers.RMSNorm(width, seeds=replicas, dtype=dtype)]
     if name == "identity":
-        return [ScaleAndShift(width, seeds=lanes, dtype=dtype)]
+        return [ScaleAndShift(width, seeds=replicas, dtype=dtype)]
     if name == "group":
-        return [layers.GroupNorm(groups, width, seeds=lanes, dtype=dtype)]
+        return [layers.GroupNorm(groups, width, seeds=replicas, dtype=dtype)]
     return []
 
 
 def silence(network: layers.Layer, dead: NDArray[np.bool_]) -> None:
-    """Set the parameters and gradients of these lanes to 0, in place."""
+    """Set the parameters and gradients of these replicas to 0, in place."""
     if dead.any():
         for arrays in (network.parameters, network.gradients):
             for array in arrays.values():

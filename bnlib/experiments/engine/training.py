@@ -1,8 +1,9 @@
 """Train one plain network many times at once: every seed with every learning rate.
 
-The runs are the lanes of a leading axis, learning rates first: lane i has rate i // seeds and seed
-i % seeds. What a lane draws depends on its seed alone, so that all rates, and all configs with the
-same layer sizes, start from the same weights and see the same mini-batches: they are paired.
+The runs are the replicas of a leading axis, learning rates first: replica i has rate i // seeds and
+seed i % seeds. What a replica draws depends on its seed alone, so that all rates, and all configs
+with the same layer sizes, start from the same weights and see the same mini-batches: they are
+paired.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from bnlib.experiments.engine.networks import (
     build,
     build_optimizer,
     generators,
-    load_lanes,
+    load_replicas,
 )
 from bnlib.experiments.engine.progress import track
 from bnlib.experiments.engine.replicas import silence
@@ -39,10 +40,10 @@ class State:
     network : Sequential
         In train mode, with the gradients of this mini-batch.
     data : bnlib.experiments.engine.networks.Data
-    x, labels : ndarray, (lanes, m, d) and (lanes, m)
-        The mini-batch of each lane.
-    logits, loss : ndarray, (lanes, m, c) and (lanes,)
-        The output for it; its mean cross-entropy, NaN in a lane that has diverged.
+    x, labels : ndarray, (replicas, m, d) and (replicas, m)
+        The mini-batch of each replica.
+    logits, loss : ndarray, (replicas, m, c) and (replicas,)
+        The output for it; its mean cross-entropy, NaN in a replica that has diverged.
     """
 
     config: Config
@@ -60,20 +61,20 @@ Recorder = Callable[[State], NDArray]
 
 @dataclass(frozen=True)
 class Result:
-    """What was recorded; lane i has learning rate i // seeds and seed i % seeds.
+    """What was recorded; replica i has learning rate i // seeds and seed i % seeds.
 
     Attributes
     ----------
     config : bnlib.experiments.engine.networks.Config
-    loss : ndarray, (lanes, steps + 1)
+    loss : ndarray, (replicas, steps + 1)
         Loss on the mini-batch of each step, before its update; after the last update one more.
     steps : ndarray of int, (t,)
         Steps of the records.
-    records : mapping of str to ndarray, (lanes, t, ...)
+    records : mapping of str to ndarray, (replicas, t, ...)
         What each recorder returned.
-    diverged : ndarray of int, (lanes,)
+    diverged : ndarray of int, (replicas,)
         The first step whose loss is not finite, or -1. From there on the loss and the records of
-        the lane are NaN.
+        the replica are NaN.
     """
 
     config: Config
@@ -83,7 +84,7 @@ class Result:
     diverged: NDArray[np.int64]
 
     def by_rate(self, array: NDArray) -> NDArray:
-        """Split the lanes of an array, (lanes, ...) -> (rates, seeds, ...)."""
+        """Split the replicas of an array, (replicas, ...) -> (rates, seeds, ...)."""
         return array.reshape(len(self.config.rates), self.config.seeds, *array.shape[1:])
 
 
@@ -96,14 +97,14 @@ def train(
     build: Callable[[Config], layers.Sequential] = build,
     optimizer: Callable[[Config, layers.Sequential], layers.SGD | layers.Adam] = build_optimizer,
 ) -> Result:
-    """Train all lanes together, and record.
+    """Train all replicas together, and record.
 
     Parameters
     ----------
     config : bnlib.experiments.engine.networks.Config
     record : mapping of str to recorder, optional
-        A recorder is a function of the `State` that returns one number or array a lane,
-        (lanes, ...), of the same shape each time. It may run the networks, but must leave their
+        A recorder is a function of the `State` that returns one number or array a replica,
+        (replicas, ...), of the same shape each time. It may run the networks, but must leave their
         parameters and their mode as they were; in train mode a forward pass moves the running
         statistics.
     every : int
@@ -111,24 +112,24 @@ def train(
     progress : bool
         Whether to show a progress bar.
     build : callable
-        Config -> network, with one entry a lane on its leading axis.
+        Config -> network, with one entry a replica on its leading axis.
     optimizer : callable
         (config, network) -> optimizer.
 
     Returns
     -------
     Result
-        The same for the same config; a lane does not depend on the others, but for rounding.
+        The same for the same config; a replica does not depend on the others, but for rounding.
 
     Raises
     ------
     ValueError
-        If `every` is not positive, or a record does not have one entry a lane.
+        If `every` is not positive, or a record does not have one entry a replica.
 
     Notes
     -----
-    A lane whose loss is not finite has diverged. Its parameters and gradients are set to 0, so
-    that recorders meet numbers, and the other lanes go on.
+    A replica whose loss is not finite has diverged. Its parameters and gradients are set to 0, so
+    that recorders meet numbers, and the other replicas go on.
 
     Examples
     --------
@@ -141,11 +142,11 @@ def train(
     if every < 1:
         raise ValueError(f"every: expected at least 1, got {every}")
     record = {} if record is None else record
-    network, data = build(config), load_lanes(config)
+    network, data = build(config), load_replicas(config)
     updates = optimizer(config, network)
     order = _order(config, data.y_train.shape[-1])
-    loss = np.full((config.lanes, config.steps + 1), np.nan)
-    diverged = np.full(config.lanes, -1)
+    loss = np.full((config.replicas, config.steps + 1), np.nan)
+    diverged = np.full(config.replicas, -1)
     steps = np.arange(0, config.steps + 1, every)
     rows: dict[str, list[NDArray]] = {name: [] for name in record}
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -172,26 +173,26 @@ def train(
 
 
 def predict(state: State, x: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Compute the logits of each lane for the same examples or its own, in eval mode.
+    """Compute the logits of each replica for the same examples or its own, in eval mode.
 
     Parameters
     ----------
     state : State
         Its network is in train mode again afterwards.
-    x : ndarray, (n, d) or (lanes, n, d)
+    x : ndarray, (n, d) or (replicas, n, d)
 
     Returns
     -------
-    ndarray, (lanes, n, c)
+    ndarray, (replicas, n, c)
     """
     state.network.eval()
-    logits = state.network(np.broadcast_to(x, (state.config.lanes, *x.shape[-2:])))
+    logits = state.network(np.broadcast_to(x, (state.config.replicas, *x.shape[-2:])))
     state.network.train()
     return logits
 
 
 def record_test_accuracy(state: State) -> NDArray[np.floating]:
-    """Compute the share of test examples that each lane classifies right in eval mode.
+    """Compute the share of test examples that each replica classifies right in eval mode.
 
     Parameters
     ----------
@@ -199,13 +200,13 @@ def record_test_accuracy(state: State) -> NDArray[np.floating]:
 
     Returns
     -------
-    ndarray, (lanes,)
+    ndarray, (replicas,)
     """
     return (predict(state, state.data.x_test).argmax(axis=-1) == state.data.y_test).mean(axis=-1)
 
 
 def record_validation_accuracy(state: State) -> NDArray[np.floating]:
-    """Compute the share of validation examples that each lane classifies right in eval mode.
+    """Compute the share of validation examples that each replica classifies right in eval mode.
 
     Parameters
     ----------
@@ -214,13 +215,13 @@ def record_validation_accuracy(state: State) -> NDArray[np.floating]:
 
     Returns
     -------
-    ndarray, (lanes,)
+    ndarray, (replicas,)
     """
     return (predict(state, state.data.x_valid).argmax(axis=-1) == state.data.y_valid).mean(axis=-1)
 
 
 def _order(config: Config, n: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the indices of the mini-batches, (lanes, m), the same for all learning rates."""
+    """Yield the indices of the mini-batches, (replicas, m), the same for all learning rates."""
     rngs = generators(config, ORDER)
     while True:
         for i in datasets.minibatches(n, config.batch_size, rngs, drop_last=True):
@@ -228,15 +229,15 @@ def _order(config: Config, n: int) -> Iterator[NDArray[np.int64]]:
 
 
 def _mini_batch(data: Data, i: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
-    """Take the examples and labels of each lane, (lanes, m, d) and (lanes, m)."""
+    """Take the examples and labels of each replica, (replicas, m, d) and (replicas, m)."""
     if data.y_train.ndim == 1:
         return data.x_train.take(i, axis=0), data.y_train[i]
-    lanes = np.arange(len(i))[:, None]
-    return data.x_train[lanes, i], data.y_train[lanes, i]
+    replicas = np.arange(len(i))[:, None]
+    return data.x_train[replicas, i], data.y_train[replicas, i]
 
 
 def _entry(name: str, value: NDArray, dead: NDArray[np.bool_]) -> NDArray[np.floating]:
-    """Check and copy what a recorder returned, with NaN in the lanes that have diverged."""
+    """Check and copy what a recorder returned, with NaN in the replicas that have diverged."""
     value = np.array(value, np.float64)
     if value.ndim < 1 or len(value) != len(dead):
         raise ValueError(f"record {name!r}: expected shape ({len(dead)}, ...), got {value.shape}")

@@ -70,14 +70,14 @@ def test_moments_after_batch_norm_are_beta_and_gamma():
 
 def test_distance_agrees_with_scipy():
     state = state_after(SMALL)
-    network, lane = state.network, 4
+    network, replica = state.network, 4
     moved = copy.deepcopy(network)
     networks.build_optimizer(state.config, moved).step()
     x = np.broadcast_to(state.data.x_train[: drift.PROBE], (6, drift.PROBE, 64))
-    before, after = (net[:5](x)[lane] for net in (network, moved))  # the last hidden layer
+    before, after = (net[:5](x)[replica] for net in (network, moved))  # the last hidden layer
     distances = [stats.wasserstein_distance(a, b) for a, b in zip(before.T, after.T, strict=True)]
     expected = np.mean(distances) / np.sqrt(before.var(axis=0).mean())
-    np.testing.assert_allclose(drift.record_distance(state)[lane, 1], expected)
+    np.testing.assert_allclose(drift.record_distance(state)[replica, 1], expected)
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])

@@ -25,9 +25,9 @@ def test_a_config_refuses_what_is_no_field():
         networks.Config.of(Experiment(), rates=(0.1,))
 
 
-def test_generators_of_the_lanes_repeat_those_of_the_seeds():
+def test_generators_of_the_replicas_repeat_those_of_the_seeds():
     config = networks.Config.of(Experiment(), lr=Experiment.rates)
-    draws = [rng.random() for rng in networks.lane_generators(config, networks.TEST)]
+    draws = [rng.random() for rng in networks.replica_generators(config, networks.TEST)]
     assert draws == 2 * [rng.random() for rng in networks.generators(config, networks.TEST)]
     assert len({*draws}) == 3
 

@@ -30,7 +30,7 @@ def change(**options):
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_lanes_together_give_what_each_gives_alone(norm, optimizer):
+def test_replicas_together_give_what_each_gives_alone(norm, optimizer):
     config = change(norm=norm, optimizer=optimizer, lr=(0.05, 0.2), weight_decay=0.01)
     record = {"weights": weights, "accuracy": record_test_accuracy}
     together = train(config, record)
@@ -38,11 +38,11 @@ def test_lanes_together_give_what_each_gives_alone(norm, optimizer):
         for seed in range(3):
             one = dataclasses.replace(config, lr=rate, seeds=1, first_seed=seed)
             alone = train(one, record)
-            lane = j * 3 + seed
-            np.testing.assert_allclose(together.loss[lane], alone.loss[0], rtol=1e-9)
+            replica = j * 3 + seed
+            np.testing.assert_allclose(together.loss[replica], alone.loss[0], rtol=1e-9)
             for name in record:
                 np.testing.assert_allclose(
-                    together.records[name][lane], alone.records[name][0], rtol=1e-7, atol=1e-9
+                    together.records[name][replica], alone.records[name][0], rtol=1e-7, atol=1e-9
                 )
 
 
@@ -96,7 +96,7 @@ def test_training_learns(norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_lane_that_diverges_leaves_the_others_alone(norm):
+def test_a_replica_that_diverges_leaves_the_others_alone(norm):
     # Weight decay at a huge rate multiplies the weights by -1e3 a step: they overflow for sure.
     config = change(norm=norm, lr=(0.05, 1e5), weight_decay=0.01, steps=150)
     calm = train(dataclasses.replace(config, lr=0.05), {"weights": weights})
@@ -107,23 +107,23 @@ def test_a_lane_that_diverges_leaves_the_others_alone(norm):
     np.testing.assert_allclose(
         both.records["weights"][:3], calm.records["weights"], rtol=1e-7, atol=1e-9
     )
-    for lane, step in enumerate(both.diverged[3:], 3):
+    for replica, step in enumerate(both.diverged[3:], 3):
         for rows in (both.loss, both.records["accuracy"], both.records["weights"][..., 0]):
-            assert np.isfinite(rows[lane, :step]).all()
-            assert np.isnan(rows[lane, step:]).all()
+            assert np.isfinite(rows[replica, :step]).all()
+            assert np.isnan(rows[replica, step:]).all()
 
 
 def test_recorders_meet_finite_parameters_and_gradients_also_after_divergence():
     def finite(state):
         arrays = [*state.network.parameters.values(), *state.network.gradients.values()]
         assert all(np.isfinite(a).all() for a in arrays)
-        return np.zeros(state.config.lanes)
+        return np.zeros(state.config.replicas)
 
     config = change(norm="batch", lr=(0.05, 1e5), weight_decay=0.01, steps=150, seeds=1)
     assert train(config, {"finite": finite}).diverged[1] > 0
 
 
-def test_running_statistics_of_a_good_lane_do_not_notice_a_bad_one():
+def test_running_statistics_of_a_good_replica_do_not_notice_a_bad_one():
     x = np.random.default_rng(0).normal(size=(3, 8, 4))
     bad = x.copy()
     bad[1, 0, 0], bad[2, 0, 0] = np.nan, 1e200  # the variance of the last one overflows
@@ -221,7 +221,7 @@ def test_impossible_configs_are_refused(options, message):
         change(**options)
 
 
-def test_a_record_without_an_entry_a_lane_is_refused():
+def test_a_record_without_an_entry_a_replica_is_refused():
     with pytest.raises(ValueError, match=r"record 'mean': expected shape \(3, ...\), got \(\)"):
         train(SMALL, {"mean": lambda s: s.loss.mean()})
     with pytest.raises(ValueError, match="every: expected at least 1, got 0"):
