@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments.engine import rates
+from bnlib.experiments.engine import networks, rates
 from bnlib.experiments.engine import varying_light as lit
 from bnlib.experiments.records.verdict import Verdict, paired_verdict
 
@@ -71,8 +71,8 @@ class Config:
     n_test: int = 640
     brightness: float = 0.5
     contrast: float = 2.0
-    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    activation: networks.Activation = "relu"
+    optimizer: networks.Optimizer = "sgd"
     momentum: float = 0.0
     first_seed: int = 0
 

@@ -62,8 +62,8 @@ class Config:
     rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.02, 0.1)
     weight_scale: float = 1.0
     dataset: str = "digits"
-    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    activation: networks.Activation = "relu"
+    optimizer: networks.Optimizer = "sgd"
     momentum: float = 0.0
     width: int = 32
     batch_size: int = 64

@@ -76,8 +76,8 @@ class Config:
     shuffles: int = 3
     n_test: int = 384
     dataset: str = "digits"
-    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    activation: networks.Activation = "relu"
+    optimizer: networks.Optimizer = "sgd"
     momentum: float = 0.0
     first_seed: int = 0
 

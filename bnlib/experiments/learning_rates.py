@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import gcd
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,8 +91,8 @@ class Config:
     trained: float = TRAINED
     targets: tuple[float, ...] = TARGETS
     dataset: str = "digits"
-    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    activation: networks.Activation = "relu"
+    optimizer: networks.Optimizer = "sgd"
     momentum: float = 0.0
     depth: int = 6
     width: int = 32

@@ -73,7 +73,7 @@ class Config:
     budgets: tuple[int, ...] = (100, 200, 400, 800)
     dataset: str = "digits"
     n_train: int = 1000
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: networks.Optimizer = "sgd"
     momentum: float = 0.0
     depth: int = 4
     width: int = 32

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +67,8 @@ class Config:
     strengths: tuple[float, ...] = (0.0, 1.0, 3.0)
     rates: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
     dataset: str = "digits"
-    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    activation: networks.Activation = "relu"
+    optimizer: networks.Optimizer = "sgd"
     momentum: float = 0.0
     depth: int = 8
     width: int = 32

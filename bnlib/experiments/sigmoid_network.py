@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +54,7 @@ class Config:
     """
 
     norms: tuple[networks.Arm, ...] = ("none", "batch")
-    init: Literal["he", "xavier", "normal"] = "normal"
+    init: networks.Initialization = "normal"
     init_scale: float = 0.1
     rates: tuple[float, ...] = (0.5,)
     tuning_seeds: int = 4

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,9 +77,9 @@ class Config:
     n_train: int = 1024
     depth: int = 2
     width: int = 32
-    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
+    activation: networks.Activation = "relu"
     groups: int = 4
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: networks.Optimizer = "sgd"
     momentum: float = 0.9
     seeds: int = 16
     first_seed: int = 0

@@ -7,7 +7,6 @@ The effect is judged at the start, at the end, and where both networks have the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +64,8 @@ class Config:
     best: tuple[float, ...] = (0.1, 0.56)
     factors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     dataset: str = "digits"
-    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    activation: networks.Activation = "relu"
+    optimizer: networks.Optimizer = "sgd"
     momentum: float = 0.0
     depth: int = 6
     width: int = 32

@@ -88,7 +88,7 @@ class Config:
     target: float = TARGET
     validation: int = VALIDATION
     dataset: str = "digits"
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: networks.Optimizer = "sgd"
     momentum: float = 0.0
     width: int = 32
     batch_size: int = 32

@@ -26,7 +26,10 @@ DATASETS = {
     "circles": partial(datasets.circles, rng=0),
     "spirals": partial(datasets.spirals, rng=0),
 }
+Activation = Literal["relu", "sigmoid", "tanh"]
 ACTIVATIONS = {"relu": layers.ReLU, "sigmoid": layers.Sigmoid, "tanh": layers.Tanh}
+Optimizer = Literal["sgd", "adam"]
+Initialization = Literal["he", "xavier", "normal"]
 Norm = Literal["none", "batch", "layer", "group", "rms", "identity"]
 NORMS = get_args(Norm)
 
@@ -95,12 +98,12 @@ class Config:
     dataset: str = "digits"
     depth: int = 3
     width: int = 64
-    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
+    activation: Activation = "relu"
     norm: Norm = "none"
     groups: int = 4
-    init: Literal["he", "xavier", "normal"] = "he"
+    init: Initialization = "he"
     init_scale: float = 1.0
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: Optimizer = "sgd"
     lr: float | tuple[float, ...] = 0.1
     momentum: float = 0.0
     weight_decay: float = 0.0
