@@ -7,3 +7,26 @@ function markScrollable() {
 }
 window.addEventListener("load", markScrollable);
 window.addEventListener("resize", markScrollable);
+
+// Paper is white: print in light colours whatever the screen shows.
+let theme;
+window.addEventListener("beforeprint", () => {
+  theme = document.documentElement.dataset.theme;
+  document.documentElement.dataset.theme = "light";
+});
+window.addEventListener("afterprint", () => {
+  document.documentElement.dataset.theme = theme;
+});
+
+// A link to something in a fold opens the fold.
+function openTarget() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  for (let box = target; box; box = box.parentElement) {
+    if (box.tagName === "DETAILS") box.open = true;
+    if (box.classList.contains("toggle-hidden"))
+      box.querySelector(":scope > .admonition-title .toggle-button")?.click();
+  }
+  target?.scrollIntoView();
+}
+window.addEventListener("load", () => location.hash && openTarget());
+window.addEventListener("hashchange", openTarget);

@@ -160,3 +160,51 @@ def test_search_finds_a_page(visit):
     tab, faults = visit("search.html?q=normalization", "light")
     tab.wait_for_selector("#search-results li", timeout=20_000)
     assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("name", ["index.html", "404.html"])
+def test_pages_at_the_root(visit, name):
+    tab, faults = visit(name, "light")
+    assert tab.locator("main h1").first.is_visible()
+    assert tab.locator(".bd-sidebar-primary a").count() > 10
+    assert not faults, "\n".join(faults)
+
+
+def test_search_shows_what_was_found(visit):
+    tab, faults = visit("search.html?q=eigenvalue", "light")
+    tab.wait_for_selector("#search-results li .context", timeout=20_000)
+    shown = " ".join(tab.locator("#search-results .context").all_inner_texts())
+    assert "eigenvalue" in shown
+    assert not any(mark in shown for mark in ("\\hat", "\\frac", "\\lambda", "What you will learn"))
+    field = tab.locator("form.bd-search input.form-control").first
+    assert float(field.evaluate("f => parseFloat(getComputedStyle(f).paddingLeft)")) > 30
+    assert not faults, "\n".join(faults)
+
+
+def test_paper_is_white_and_holds_everything(visit):
+    tab, faults = visit("book/backward_pass.html", "dark")
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    tab.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    tab.emulate_media(media="print")
+    assert tab.evaluate("document.documentElement.dataset.theme") == "light"
+    cut = """() => [...document.querySelectorAll('article pre')]
+        .filter(pre => pre.scrollWidth > pre.clientWidth + 1 || !pre.clientHeight)
+        .map(pre => pre.innerText.slice(0, 80))"""
+    assert tab.evaluate(cut) == []
+    tab.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert not faults, "\n".join(faults)
+
+
+def test_a_solution_opens_by_its_title_and_by_a_link_to_it(visit):
+    tab, _ = visit("book/backward_pass.html", "light")
+    solution = tab.locator(".solution.admonition").first
+    title = solution.locator(".admonition-title").first
+    assert title.locator("a[href]").count() == 0
+    title.click(position={"x": 30, "y": 12})
+    assert "toggle-hidden" not in solution.get_attribute("class")
+    name = tab.locator(".solution.admonition").nth(1).get_attribute("id")
+    tab.goto(f"{tab.url.partition('#')[0]}#{name}")
+    tab.wait_for_function(
+        "id => !document.getElementById(id).classList.contains('toggle-hidden')", arg=name
+    )
