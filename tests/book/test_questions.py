@@ -9,8 +9,11 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+
+from bnlib import functional as fn
 
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "book"
@@ -239,6 +242,45 @@ def test_commands_of_the_teachers_page_exist():
     makefile = (ROOT / "Makefile").read_text("utf8")
     named = set(re.findall(r"`make ([a-z-]+)`", page("for_teachers")))
     assert named <= set(re.findall(r"^([a-z-]+):", makefile, re.M))
+
+
+def column(*values):
+    return np.array(values, dtype=float)[:, None]
+
+
+def standardized(mean, var, x):
+    return (x - mean) / var**0.5
+
+
+BATCH = fn.batch_norm_forward(column(1, 1, 1, 5), np.array([3**0.5]), np.array([2.0]), eps=0.0)
+SIGNS = fn.batch_norm_forward(2 * column(-1, -1, 1, 1), eps=0.0)[1]
+RUNNING = fn.RunningStatistics.initial((1,))
+RUNNING.update(np.array([2.0]), np.array([1.0]), 2)
+BEHIND_DROPOUT = 1 + 0.2 / 0.8 * (1 + 1) / 1
+ANSWERS = [
+    ("the factor is 0", 1 - 8 / 8, 0),
+    ("1024$. With BN", (0.5 * 4) ** (20 / 2), 1024),
+    ("y = (1, 1, 1, 5) = x", BATCH[0].ravel(), (1, 1, 1, 5)),
+    (
+        "(\\frac14, -\\frac14, 0, 0)",
+        fn.batch_norm_backward(column(1, 0, 0, 0), SIGNS)[0].ravel(),
+        (0.25, -0.25, 0, 0),
+    ),
+    ("0.9 + 0.2 = 1.1", (RUNNING.mean[0], RUNNING.var[0]), (0.2, 1.1)),
+    ("\\approx 1.72", round(standardized(0.2, 1.1, 2), 2), 1.72),
+    ("= 1600$ values", np.ones((16, 32, 10, 10))[:, 0].size, 1600),
+    ("R = 1 + ", BEHIND_DROPOUT, 1.5),
+    ("\\approx 0.82", round(BEHIND_DROPOUT**-0.5, 2), 0.82),
+    ("= 5$. The mean of the", np.var([0, 2, 4, 6]), 5),
+    ("= 4x - 7", 4 * standardized(3, 4, 2 * np.arange(3) - 1) + 1, 4 * np.arange(3) - 7),
+    ("\\approx 0.20", round((4e-5 / 1.03e-3) ** 0.5, 2), 0.2),
+]
+
+
+@pytest.mark.parametrize(("piece", "computed", "answer"), ANSWERS, ids=[p for p, _, _ in ANSWERS])
+def test_model_answer(piece, computed, answer):
+    assert " ".join(piece.split()) in " ".join(page("for_teachers").split())
+    np.testing.assert_allclose(computed, answer, rtol=1e-12, atol=1e-12)
 
 
 # ------------------------------------------------------------------ each rule can fail
