@@ -241,8 +241,8 @@ EXERCISES = (
                 PAIR,
             ),
         ),
-        hint="First s = gamma / sqrt(var + eps) and t = beta - s * mean. Which axis of the weight is "
-        "that of the outputs?",
+        hint="First s = gamma / sqrt(var + eps) and t = beta - s * mean. Which axis of the weight "
+        "is that of the outputs?",
     ),
     Exercise(
         name="fold-into-linear",
