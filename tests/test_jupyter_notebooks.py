@@ -9,11 +9,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tools"))
 
+from execution_cache import prepare_kernels  # noqa: E402
 from jupyter_markdown import FORMS, Book  # noqa: E402
 from jupyter_notebooks import INSTALL, derive, glued_in, write  # noqa: E402
 
@@ -317,6 +319,14 @@ def test_the_reader_s_changes_are_kept(folder):
     nbformat.write(reader, path)
     assert not write(made, path)
     assert nbformat.read(path, as_version=4).cells[-1].source == "my answer"
+
+
+@pytest.mark.parametrize("page", ["backward_pass"])
+def test_exercises_run_from_top_to_end(page):
+    made = derive(BOOK, page, "plain", exercises=True)
+    prepare_kernels(ROOT)
+    NotebookClient(made, timeout=120).execute()  # raises the error of a cell that fails
+    assert [cell for cell in made.cells if cell.cell_type == "code"][-1].execution_count > 10
 
 
 def test_published_notebook_installs_its_commit(folder):

@@ -171,7 +171,8 @@ def install_cell(root: Path) -> str:
     if not repository:
         return ""
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    commit = found or os.environ.get("BOOK_REPOSITORY_BRANCH", "main")
     return INSTALL.format(repository=repository, commit=commit).rstrip()
 
 
