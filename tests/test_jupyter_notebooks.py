@@ -17,7 +17,7 @@ sys.path.append(str(ROOT / "tools"))
 
 from execution_cache import prepare_kernels  # noqa: E402
 from jupyter_markdown import FORMS, Book  # noqa: E402
-from jupyter_notebooks import INSTALL, derive, glued_in, write  # noqa: E402
+from jupyter_notebooks import INSTALL, derive, glued_in, install_cell, write  # noqa: E402
 
 BOOK = Book(ROOT)
 every_chapter = pytest.mark.parametrize("page", list(BOOK.notebooks))
@@ -327,6 +327,14 @@ def test_exercises_run_from_top_to_end(page):
     prepare_kernels(ROOT)
     NotebookClient(made, timeout=120).execute()  # raises the error of a cell that fails
     assert [cell for cell in made.cells if cell.cell_type == "code"][-1].execution_count > 10
+
+
+def test_commit_is_installed_only_where_a_repository_is_known(monkeypatch, folder):
+    monkeypatch.delenv("BOOK_REPOSITORY_URL", raising=False)
+    assert install_cell(folder) == ""
+    monkeypatch.setenv("BOOK_REPOSITORY_URL", "https://a.org/b")
+    monkeypatch.setenv("BOOK_REPOSITORY_BRANCH", "trunk")
+    assert "git+https://a.org/b@trunk" in install_cell(folder)  # no clone, so no commit
 
 
 def test_published_notebook_installs_its_commit(folder):
