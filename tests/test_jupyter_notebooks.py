@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tools"))
 
 from execution_cache import prepare_kernels  # noqa: E402
-from jupyter_markdown import FORMS, Book  # noqa: E402
+from jupyter_markdown import FORMS, Book, printed  # noqa: E402
 from jupyter_notebooks import INSTALL, derive, glued_in, install_cell, write  # noqa: E402
 
 BOOK = Book(ROOT)
@@ -237,6 +237,11 @@ def folder(tmp_path):
 def test_text_has_the_numbers_and_links_of_the_page(folder):
     made = derive(Book(folder, {"one-x": "0.25"}), "one", "plain")
     assert made.cells[0].source == PLAIN
+
+
+def test_numbers_are_set_as_on_the_page():
+    assert printed("3.0e-11") == "$3.0 \\times 10^{\N{MINUS SIGN}11}$"
+    assert printed("-2.6 of a-1") == "\N{MINUS SIGN}2.6 of a-1"
 
 
 def test_jupyterlab_myst_gets_the_forms_that_it_shows(folder):

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "book" / "_ext"))
 
 import bnmultiverse  # noqa: E402
+from bntext import MINUS, POWER  # noqa: E402
 
 FORMS = {
     "plain": {
@@ -62,6 +63,12 @@ def pages_of(root: Path) -> dict[str, int | None]:
             count += part.get("numbered", False)
             found[Path(entry["file"]).name] = count if part.get("numbered") else None
     return found
+
+
+def printed(text: str) -> str:
+    """Set minus signs and powers of ten as the page does."""
+    text = POWER.sub(lambda power: f"${power[1]} \\times 10^{{{int(power[2])}}}$", text)
+    return MINUS.sub("\N{MINUS SIGN}", text)
 
 
 class Book:
@@ -156,7 +163,7 @@ class Book:
         if kind == "glue:text":
             name, _, spec = shown.partition(":")
             value = self.glued.get(name)
-            return f"`{name}`" if value is None else format(ast.literal_eval(value), spec)
+            return f"`{name}`" if value is None else printed(format(ast.literal_eval(value), spec))
         if kind in ("ref", "eq", "numref", "prf:ref"):
             place, words = self.targets[target or shown]
             return self._link(shown if target else words, place, page)
