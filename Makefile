@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book serve test unit notebooks quick lint format check bench cpus wheel \
+.PHONY: help install book serve lab exercises test unit notebooks quick lint format check bench cpus wheel \
 	lowest architectures browser clean
 
 help:  ## show this list
@@ -41,6 +41,16 @@ book: $(INSTALLED)  ## execute the notebooks on all cores and build the book
 
 serve: $(INSTALLED)  ## open the built book in the browser
 	$(BIN)/python tools/serve.py
+
+lab: $(INSTALLED)  ## execute the notebooks and open them in JupyterLab
+	$(BIN)/python tools/execute.py
+	$(BIN)/python tools/jupyter_notebooks.py
+	$(BIN)/jupyter trust _build/notebooks/*.ipynb
+	$(BIN)/jupyter lab _build/notebooks
+
+exercises: $(INSTALLED)  ## make notebooks without solutions, for students, in _build/exercises
+	$(BIN)/python tools/execute.py
+	$(BIN)/python tools/jupyter_notebooks.py exercises
 
 test: unit notebooks  ## run all tests: library, book rules, every notebook
 
@@ -82,7 +92,7 @@ wheel: $(INSTALLED)  ## build the wheel and use it in a fresh environment: lean,
 lowest:  ## run all tests with the oldest packages that pyproject.toml allows
 	$(MAKE) install VENV=.venv-lowest
 	.venv-lowest/bin/python -m pip install --disable-pip-version-check -q \
-		-c requirements-lowest.txt -e ".[fast,notebooks]"
+		-c requirements-lowest.txt -e ".[fast,notebooks,lab]"
 	.venv-lowest/bin/python -m pip check
 	$(MAKE) test VENV=.venv-lowest
 

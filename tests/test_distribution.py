@@ -101,9 +101,12 @@ def test_imports_of_the_chapters_are_found():
 
 def test_binder_takes_the_pinned_versions():
     assert re.search(r"^-c \.\./requirements\.txt$", BINDER, re.MULTILINE)
-    assert (
-        {"ipykernel", "jupyterlab-myst"} <= installed_by_binder() <= set(listed("requirements.txt"))
-    )
+    assert {"ipykernel"} <= installed_by_binder() <= set(listed("requirements.txt"))
+
+
+def test_no_front_end_comes_with_what_binder_and_colab_install():
+    assert set(extra("lab")) == {"jupyterlab", "jupyterlab-myst"}
+    assert not installed_by_binder() & set(extra("lab"))
 
 
 def test_binder_runs_the_lowest_python():

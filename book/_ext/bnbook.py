@@ -31,10 +31,6 @@ def _set_links(app, config):
         options["repository_branch"] = os.environ.get("BOOK_REPOSITORY_BRANCH", "main")
         for button in ("repository", "edit_page", "issues"):
             options[f"use_{button}_button"] = True
-        options["launch_buttons"] = {
-            "binderhub_url": "https://mybinder.org",
-            "notebook_interface": "jupyterlab",
-        }
     if site := os.environ.get("BOOK_BASE_URL"):
         config.html_baseurl = config.ogp_site_url = site
 

@@ -28,6 +28,10 @@ PAGE_REPAIRS = {  # applied to a repaired page, they change nothing
     '<summary><span class="toctree-toggle"': (
         '<summary aria-label="Pages of this part"><span class="toctree-toggle"'
     ),
+    # A browser may show a notebook as text.
+    'target="_blank"\n   class="btn btn-sm btn-notebook': (
+        'download\n   class="btn btn-sm btn-notebook'
+    ),
 }
 DESCRIPTION = re.compile(r'<meta content="([^"]*)" name="description" />')
 OG_DESCRIPTION = re.compile(r'<meta[^>]*(?:name|property)="og:description"[^>]*>\n?')

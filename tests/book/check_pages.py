@@ -4,8 +4,11 @@ Run by ``make browser`` after ``make book``; not collected by the other tests. S
 ``_build/screenshots``. The browser is the installed one (``CHROMIUM`` names another).
 """
 
+import json
 import os
+import re
 import shutil
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +18,11 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tools"))
+
+from jupyter_markdown import Book  # noqa: E402
+
+BOOK = Book(ROOT)
 HTML = ROOT / "_build" / "html"
 SCREENSHOTS = ROOT / "_build" / "screenshots"
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
@@ -143,6 +151,25 @@ def test_page(visit, name, view):
         where = "; ".join(node["html"][:160] for node in violation["nodes"][:3])
         faults.append(f"axe {violation['id']} ({len(violation['nodes'])}): {where}")
 
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("chapter", list(BOOK.notebooks))
+def test_notebook_has_the_numbers_of_its_page(chapter):
+    page = (HTML / "book" / f"{chapter}.html").read_text("utf8")
+    shown = re.findall(r'(?:eqno|caption-number)">(\([\d.]+\)|[A-Z][\w.]+ [\d.]+)', page)
+    derived = [words for place, words in BOOK.targets.values() if place == chapter]
+    assert sorted(shown) == sorted(words for words in derived if words[-1] in "0123456789)")
+
+
+def test_notebooks_can_be_downloaded(visit):
+    tab, faults = visit("book/backward_pass.html", "light")
+    for folder in ("notebooks", "exercises"):
+        link = tab.locator(f"a[download][href$='{folder}/backward_pass.ipynb']")
+        tab.locator(".dropdown-launch-buttons > button").first.click()
+        with tab.expect_download() as download:
+            link.first.click()
+        assert json.loads(download.value.path().read_text("utf8"))["cells"]
     assert not faults, "\n".join(faults)
 
 

@@ -49,7 +49,8 @@ def set_library(folder, value):
 
 @pytest.fixture
 def book(tmp_path):
-    copied = "_config.yml", "requirements.txt", "tools", "book/_ext", "book/_static"
+    folders = "tools", "book/_ext", "book/_static", "book/_templates"
+    copied = "_config.yml", "requirements.txt", *folders
     for name in (*copied, "book/conftest.py"):
         source, target = ROOT / name, tmp_path / name
         target.parent.mkdir(exist_ok=True)
