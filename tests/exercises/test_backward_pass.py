@@ -85,6 +85,37 @@ def test_rms_backward(answer):
     assert check("rms-backward", answer)
 
 
+def rms_detached(dy, x, eps):
+    x = torch.tensor(x, requires_grad=True)
+    y = x / (x.detach() ** 2).mean(1, keepdim=True).add(eps).sqrt()
+    return torch.autograd.grad(y, x, torch.tensor(dy))[0]
+
+
+def rms_over_examples(dy, x, eps):
+    x = torch.tensor(x, requires_grad=True)
+    y = x / ((x**2).mean(0) + eps).sqrt()
+    return torch.autograd.grad(y, x, torch.tensor(dy))[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [(rms_detached, "s for a constant"), (rms_over_examples, "over the mini-batch")],
+)
+def test_rms_backward_wrong(answer, says):
+    assert says in check("rms-backward", answer).message
+
+
 @pytest.mark.parametrize("answer", [(-0.5, 0.5, -1.5, 1.5), np.array([[-0.5, 0.5, -1.5, 1.5]])])
 def test_backward_by_hand(answer):
     assert check("backward-by-hand", answer)
+
+
+@pytest.mark.parametrize(
+    ("dx", "says"),
+    [
+        (np.array([1, 2, 3, 6]) - 3, "path through the variance"),
+        (np.array([1, 2, 3, 6]), "for constants"),
+    ],
+)
+def test_backward_by_hand_wrong(dx, says):
+    assert says in check("backward-by-hand", dx).message

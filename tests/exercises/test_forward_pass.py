@@ -77,3 +77,9 @@ def test_merge_with_equal_weights_is_told():
         return np.mean([mean_1, mean_2], 0), np.mean([var_1, var_2], 0)
 
     assert "same weight" in check("merge", answer).message
+
+
+def test_standardize_by_hand_with_the_unbiased_variance():
+    x = np.array([1.0, 1.0, 4.0])
+    answer = (x - x.mean()) / np.sqrt(x.var(ddof=1) + 2)
+    assert "divisor m" in check("standardize-by-hand", answer).message
