@@ -208,7 +208,7 @@ def last_axis_norm(
     functions = compiled.last_axis_forward, compiled.last_axis_backward
     passes = Passes(*functions, definition.row_norm_backward)
     y = Norm.apply(passes, rows, weight, bias, eps, (center,), [])
-    return memory_format.like(y.view(x.shape).to(x.dtype), x)
+    return memory_format.like(memory_format.shaped(y, x.shape).to(x.dtype), x)
 
 
 def takes_last_axis(
@@ -251,7 +251,7 @@ def group_norm(x: Tensor, groups: int, weight: Parameter, bias: Parameter, eps: 
     functions = compiled.group_forward, compiled.group_backward
     passes = Passes(*functions, definition.group_norm_backward)
     y = Norm.apply(passes, values, weight, bias, eps, (groups,), [])
-    return memory_format.like(y.view(x.shape).to(x.dtype), x)
+    return memory_format.like(memory_format.shaped(y, x.shape).to(x.dtype), x)
 
 
 def takes_groups(
