@@ -9,6 +9,7 @@ import torch
 from surgery.architectures import MLP, ResNet, build, example
 from surgery.batch_norm_act import BatchNormAct2d
 from torch import nn
+from torch.nn.utils import parametrize
 
 from bnlib.surgery import fold, freeze, unfreeze
 
@@ -109,3 +110,20 @@ def test_what_freezing_does_not_hold():
     model.train()
     assert model[1].weight.requires_grad  # as the docstring says; the statistics stay
     assert not model[1].training
+
+
+class Half(nn.Module):
+    def forward(self, weight):
+        return weight / 2
+
+
+def test_parametrized_weights_are_frozen_and_back():
+    model = build(MLP)
+    parametrize.register_parametrization(model[1], "weight", Half())
+    freeze(model, ["1"])
+    assert not any(p.requires_grad for p in model[1].parameters())
+    unfreeze(model)
+    assert all(p.requires_grad for p in model[1].parameters())
+    freeze(model, ["1"])
+    parametrize.remove_parametrizations(model[1], "weight")
+    assert unfreeze(model) == ["1"]
