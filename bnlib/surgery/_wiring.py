@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from bnlib.surgery._algebra import NotExactError, is_running_norm
-from bnlib.surgery._modules import LINEAR_LAYERS
+from bnlib.surgery._modules import LINEAR_LAYERS, hooks_of
 
 METADATA = {"shape", "ndim", "dtype", "device", "layout", "requires_grad", "is_cuda"}
 METADATA |= {"size", "dim", "numel", "__len__", "stride", "is_contiguous"}
@@ -148,13 +148,18 @@ def watched(model: nn.Module) -> dict[nn.Module, str]:
             continue
         if is_running_norm(module) or isinstance(module, LINEAR_LAYERS):
             names[module] = name
-        elif isinstance(module, nn.Identity) or _is_idle_dropout(module):
+        elif _is_idle(module):
             names[module] = ""
     return names
 
 
-def _is_idle_dropout(module: nn.Module) -> bool:
-    return isinstance(module, nn.modules.dropout._DropoutNd) and not module.training
+def _is_idle(module: nn.Module) -> bool:
+    """Return whether a module is an identity, or a dropout in eval mode, and does no more."""
+    idle = isinstance(module, nn.Identity) or (
+        isinstance(module, nn.modules.dropout._DropoutNd) and not module.training
+    )
+    known = str(type(module).forward.__module__).startswith(("torch.nn.", "bnlib."))
+    return idle and known and "forward" not in vars(module) and not hooks_of(module)
 
 
 def _called(name: str, module: nn.Module) -> str:

@@ -188,3 +188,27 @@ def test_an_attribute_that_is_gone_is_said(trace):
     model = build(lambda s, x: s.norm(s.layer(x)) * s.norm.num_features, trace, **LINEAR)
     with pytest.raises(RuntimeError, match=r"fails on the example inputs \(.*num_features"):
         fold(model, tokens(4, 3))
+
+
+class Double(nn.Identity):
+    def forward(self, input):
+        return 2 * input
+
+
+class Raised(nn.Dropout):
+    def forward(self, input):
+        return input + 1
+
+
+def test_only_what_does_nothing_is_looked_through():
+    model = nn.Sequential(
+        *(nn.Linear(3, 4), Double(), nn.BatchNorm1d(4), nn.ReLU()),
+        *(nn.Linear(4, 4), Raised(), nn.BatchNorm1d(4), nn.ReLU()),
+        *(nn.Linear(4, 4), nn.Identity(), nn.BatchNorm1d(4), nn.ReLU()),
+        *(nn.Linear(4, 4), nn.Dropout(), nn.BatchNorm1d(4)),
+    ).eval()
+    model[9].register_forward_hook(lambda module, args, output: 2 * output)
+    report = fold(model).report
+    assert report.folded == {"14": "12"}
+    assert "not come directly from a layer but from mul" in report.left["2"]
+    assert list(report.left) == ["2", "6", "10"]
