@@ -317,7 +317,15 @@ def test_second_argument_is_not_lost(old, argument):
         replace(old, group_norm())
     with pytest.raises(ValueError, match="takes its input alone"):
         replace(old, to(bnn.FrozenBatchNorm1d))
-    assert replace(old, to(bnn.MaskedBatchNorm1d)) is not old
+
+
+def test_second_argument_keeps_its_meaning():
+    masked, conditional = bnn.MaskedBatchNorm1d(4), bnn.ConditionalBatchNorm1d(4, num_conditions=2)
+    assert replace(masked, to(bnn.MaskedBatchNorm1d)) is not masked
+    with pytest.raises(ValueError, match=r"'condition'\], a MaskedBatchNorm1d takes .*'mask'"):
+        replace(conditional, to(bnn.MaskedBatchNorm1d))
+    with pytest.raises(ValueError, match=r"'mask'\], a ConditionalBatchNorm1d takes .*'condition'"):
+        replace(masked, to(bnn.ConditionalBatchNorm1d, num_conditions=2))
 
 
 # ------------------------------------------------------------------ to
@@ -475,6 +483,8 @@ def test_lazy_ones_are_refused():
     with pytest.raises(ValueError, match="1 has lazy parameters: run it once"):
         freeze(model)
     assert model[0].training
+    with pytest.raises(TypeError, match="class that is not lazy, got LazyBatchNorm2d"):
+        to(nn.LazyBatchNorm2d)
 
 
 def test_to_hands_on_the_parameters_of_relatives():
