@@ -19,7 +19,14 @@ from bnlib.nn import DyT, ScaleNorm, _check
 from bnlib.nn.decorrelated_batch_norm import _DecorrelatedBatchNorm
 from bnlib.nn.split_batch_norm import _SplitBatchNorm
 from bnlib.surgery._family import NORMS, axes, is_plain, is_relative, split
-from bnlib.surgery._modules import has_statistics, hooks_of, select_batch_norms, substitute
+from bnlib.surgery._modules import (
+    WITH_STATISTICS,
+    has_statistics,
+    hooks_of,
+    named_batch_norms,
+    select_batch_norms,
+    substitute,
+)
 from bnlib.surgery.freeze import freeze_as, is_frozen
 
 Factory = Callable[[nn.Module], nn.Module]
@@ -150,8 +157,9 @@ def _exchange(
         raise ValueError(f"it has {' and '.join(hooks)}, which would be lost: remove them first")
     _check_shared(plain, new, holders)
     new.train(plain.training)
-    if is_frozen(batch_norm) and isinstance(new, nn.modules.batchnorm._BatchNorm):
-        freeze_as(new, batch_norm)
+    if is_frozen(batch_norm):
+        for norm in named_batch_norms(new, WITH_STATISTICS).values():
+            freeze_as(norm, batch_norm)
     if not behind:
         return new
     whole = nn.Sequential(new, *behind)

@@ -429,6 +429,25 @@ def test_frozen_stays_frozen(kind):
     assert type(replace(model, group_norm())[0]) in (nn.GroupNorm, nn.Sequential)
 
 
+@pytest.mark.parametrize(
+    "factory",
+    [
+        to(bnn.SplitBatchNorm2d),
+        to(bnn.DecorrelatedBatchNorm2d, group_size=2),
+        lambda norm: nn.Sequential(to(nn.BatchNorm2d)(norm), nn.ReLU()),
+    ],
+)
+def test_whatever_keeps_statistics_in_the_place_of_a_frozen_one_is_frozen(factory):
+    model = nn.Sequential(batch_norm(nn.BatchNorm2d))
+    freeze(model)
+    new = replace(model, factory).train()
+    before = copy.deepcopy(new.state_dict())
+    new(IMAGES)
+    assert all(torch.equal(value, before[key]) for key, value in new.state_dict().items())
+    assert unfreeze(new)
+    assert all(p.requires_grad for p in new.parameters())
+
+
 def test_streams_of_a_split_batch_norm():
     model = nn.Sequential(bnn.SplitBatchNorm2d(6))
     new = replace(model, group_norm(3))
