@@ -52,6 +52,7 @@ class Survey:
         forward: Callable[[nn.Module, Any], Any] | None = None,
     ) -> None:
         self._show = _call if forward is None else forward
+        self.ambiguous: set[str] = set()
         if example_inputs is not None:
             found = readings(model, example_inputs, forward)
         elif forward is None:
@@ -178,6 +179,8 @@ class Survey:
                 raise NotExactError(
                     f"its channels are axis 1 of {dims} axes, which is another axis to {name}"
                 )
+            if arrival.is_ambiguous:
+                self.ambiguous.add(norm)
 
     def difference(self, model: nn.Module) -> float:
         """Return the largest difference of any output, relative to the output's largest value."""

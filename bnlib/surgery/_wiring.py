@@ -116,11 +116,17 @@ class Arrival:
         The value there and here; only shapes and strides are kept.
     moves : list of callable
         What moved it to other axes meanwhile.
+
+    Attributes
+    ----------
+    is_ambiguous : bool
+        Whether an axis of length 1 may hide what the moves do to longer ones.
     """
 
     def __init__(self, start: Tensor, end: Tensor, moves: list[Callable]) -> None:
         self.start, self.end = start.shape, end.shape
         self._strides, self._moves = start.stride(), moves
+        self.is_ambiguous = bool(moves) and 1 in (*start.shape, *end.shape)
 
     def carries(self, start_axis: int, end_axis: int) -> bool:
         """Return whether each channel on one axis at the start is the same one at the end.

@@ -212,3 +212,24 @@ def test_only_what_does_nothing_is_looked_through():
     assert report.folded == {"14": "12"}
     assert "not come directly from a layer but from mul" in report.left["2"]
     assert list(report.left) == ["2", "6", "10"]
+
+
+class Viewed(nn.Module):
+    """Mixes channels and positions, unless there is one position."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(3, 4), nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        y = self.linear(x)
+        return self.norm(y.view(len(x), 4, -1))
+
+
+def test_report_says_that_one_position_does_not_show_what_a_view_does():
+    model = Viewed().eval()
+    for x in (None, torch.randn(2, 1, 3)):
+        report = fold(model, x).report
+        assert report.ambiguous == ["norm"]
+        assert "norm: known for the lengths of the example only" in str(report)
+    assert "another axis" in fold(model, torch.randn(2, 5, 3)).report.left["norm"]
