@@ -316,7 +316,15 @@ class Recorder(TorchFunctionMode):
             for handle in handles:
                 handle.remove()
         self._read(output, OUTPUT)
+        self._read_attributes()
         return output
+
+    def _read_attributes(self) -> None:
+        """Note what the model keeps of this run in attributes, for whoever reads them later."""
+        for name, module in self.shown.model.named_modules():
+            for key, value in vars(module).items():
+                kept = [t for t in tensors_of(value) if self._value(t) in self.wiring.makers]
+                self._read(kept, f"the attribute {f'{name}.{key}'.strip('.')}")
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -233,3 +233,25 @@ def test_report_says_that_one_position_does_not_show_what_a_view_does():
         assert report.ambiguous == ["norm"]
         assert "norm: known for the lengths of the example only" in str(report)
     assert "another axis" in fold(model, torch.randn(2, 5, 3)).report.left["norm"]
+
+
+class Keeps(nn.Module):
+    """Keeps features in an attribute, for a loss or a picture."""
+
+    def __init__(self, branches):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(3, 4), nn.BatchNorm1d(4)
+        self.kept, self.branches = [], branches
+
+    def forward(self, x):
+        y = self.linear(x)
+        if self.branches and x.sum() > 1e9:
+            return y
+        self.kept = [y.mT]
+        return self.norm(y)
+
+
+@pytest.mark.parametrize("branches", [False, True])
+def test_value_that_an_attribute_keeps_is_used_elsewhere(branches):
+    report = fold(Keeps(branches).eval(), torch.randn(2, 3)).report
+    assert "linear is used elsewhere, too: by the attribute kept" in report.left["norm"]
