@@ -201,6 +201,8 @@ def last_axis_norm(
         return definition.row_norm(x, shape, weight, bias, eps, center)
     if compiled is None:
         return memory_format.like(F.rms_norm(x, shape, weight, eps).to(x.dtype), x)
+    if not center and x.is_inference() and torch.is_grad_enabled():  # torch saves no such tensor
+        x = x.clone()
     dtype = computing_dtype(x)
     weight, bias = (None if p is None else p.to(dtype).reshape(-1) for p in (weight, bias))
     width = x[(0,) * (x.dim() - len(shape))].numel()
