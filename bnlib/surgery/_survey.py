@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from bnlib.surgery._algebra import NotExactError, feature_axis
-from bnlib.surgery._batch import on_device
+from bnlib.surgery._batch import check_forward, on_device
 from bnlib.surgery._examples import Call, cut, generated, is_small, quietly, readings
 from bnlib.surgery._wiring import NotReachedError, Recorder, Shown, Wiring, tensors_of, trace
 
@@ -51,6 +51,7 @@ class Survey:
         example_inputs: Any = None,
         forward: Callable[[nn.Module, Any], Any] | None = None,
     ) -> None:
+        check_forward(forward)
         self._show = _call if forward is None else forward
         self.ambiguous: set[str] = set()
         if example_inputs is not None:

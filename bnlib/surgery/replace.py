@@ -239,7 +239,8 @@ def to(cls: type[nn.Module], **options: Any) -> Factory:
     >>> torch.testing.assert_close(replace(net, to(FrozenBatchNorm2d))(x), net(x))
     """
     if not isinstance(cls, type):
-        raise TypeError(f"cls: expected a class, such as {type(cls).__name__}, got {cls!r}")
+        such = f", such as {type(cls).__name__}" if isinstance(cls, nn.Module) else ""
+        raise TypeError(f"cls: expected a class{such}, got {cls!r}")
     if issubclass(cls, LazyModuleMixin):
         raise TypeError(f"cls: expected a class that is not lazy, got {cls.__name__}")
     if not issubclass(cls, (*NORMS, _SplitBatchNorm)):

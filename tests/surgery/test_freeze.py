@@ -87,7 +87,14 @@ def test_refused():
     model = build(MLP)
     with pytest.raises(ValueError, match="are no batch norms"):
         freeze(model, ["1", "2"])
+    with pytest.raises(TypeError, match="layers: expected a collection of names, got 1"):
+        freeze(model, 1)
     assert model.train()[1].training
+
+
+def test_names_may_come_one_by_one():
+    model = build(MLP)
+    assert freeze(model, (name for name in ("1", "5"))) == ["1", "5"]
 
 
 def test_dropout_within_follows_the_mode():

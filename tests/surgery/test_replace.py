@@ -234,6 +234,7 @@ def test_a_batch_norm_under_two_names_is_replaced_by_one_module():
         (lambda: group_norm(0), ValueError, "num_groups: expected at least 1, got 0"),
         (lambda: to(nn.ReLU), TypeError, "cls: expected a norm of .*, got ReLU; .*lambda"),
         (lambda: to(nn.GroupNorm(2, 4)), TypeError, "cls: expected a class, such as GroupNorm"),
+        (lambda: to("GroupNorm"), TypeError, "cls: expected a class, got 'GroupNorm'"),
         (lambda: to(nn.GroupNorm), TypeError, r"num_groups: .*group_norm\(\) chooses"),
         (lambda: to(nn.GroupNorm, num_groups=3), ValueError, "0: .*divisible"),
         (lambda: to(nn.LayerNorm), ValueError, r"0: .* on axis 1; layer_norm\(\)"),
