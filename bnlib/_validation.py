@@ -1,6 +1,7 @@
 """Checks of arguments: every error names the argument, what was expected and what came."""
 
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 
@@ -24,8 +25,7 @@ def working_dtype(x: np.ndarray) -> np.dtype:
 
 def check_eps(eps: float) -> None:
     """Refuse an eps that is negative or not finite."""
-    is_scalar: bool = np.isscalar(eps)
-    if not (is_scalar and 0 <= eps < np.inf):
+    if not (isinstance(eps, Real) and 0 <= eps < np.inf):
         raise ValueError(f"eps: expected a finite number >= 0, got {eps!r}")
 
 

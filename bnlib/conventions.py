@@ -105,7 +105,8 @@ def convert(
     -------
     arrays : dict of str to array, (d,)
         In the order of `target`, in the dtype they came in; for PyTorch with a
-        ``num_batches_tracked`` of `steps` or 0, so that ``load_state_dict`` is content.
+        ``num_batches_tracked`` of `steps`, else the one that came, else 0, so that
+        ``load_state_dict`` is content.
     options : dict of str to float
         Both options, for the constructor of `target`. Always pass them on: the defaults differ.
 
@@ -163,7 +164,7 @@ def convert(
         values[1] = np.zeros(d, values[2].dtype)
     converted = {n: v for n, v in zip(new.names, values, strict=True) if v is not None}
     if new is PYTORCH:
-        converted[COUNT] = np.array(steps or 0)
+        converted[COUNT] = np.array(arrays.get(COUNT, 0) if steps is None else steps)
     momentum = weight if new.momentum_weighs == "new" else _complement(weight)
     return converted, {"momentum": momentum, new.eps_name: eps}
 
@@ -200,8 +201,8 @@ def _read_options(options: Options, convention: Convention) -> tuple[float, floa
         raise ValueError(
             "momentum: expected a number, got None: only PyTorch has the cumulative average"
         )
-    if not 0 <= momentum <= 1:
-        raise ValueError(f"momentum: expected a number in [0, 1], got {momentum}")
+    if isinstance(momentum, str) or not 0 <= momentum <= 1:
+        raise ValueError(f"momentum: expected a number in [0, 1], got {momentum!r}")
     check_eps(eps)
     return float(momentum), float(eps)
 
@@ -213,10 +214,14 @@ def _check_variances(name: str, var: np.ndarray, eps: float) -> None:
 
 
 def _check_steps(m: int | None, steps: int | None) -> None:
-    if m is not None and not (isinstance(m, int | np.integer) and m >= 2):
+    if m is not None and not (_is_integer(m) and m >= 2):
         raise ValueError(f"m: expected an int >= 2, the constant mini-batch size, got {m!r}")
-    if steps is not None and (m is None or steps < 0):
+    if steps is not None and (m is None or not _is_integer(steps) or steps < 0):
         raise ValueError(f"steps: expected an int >= 0 together with m, got {steps!r}, m = {m!r}")
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _complement(momentum: float) -> float:

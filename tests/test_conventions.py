@@ -300,6 +300,18 @@ def test_variance_that_rounding_made_negative_passes_if_eps_makes_up_for_it():
         convert(arrays, {"epsilon": 1e-9}, source="keras", target="pytorch")
 
 
+def test_count_of_mini_batches_stays_with_pytorch():
+    arrays = {"running_mean": np.zeros(2), "running_var": np.ones(2)}
+    counted = arrays | {"num_batches_tracked": np.array(7)}
+    for given, options, count in (
+        (counted, {}, 7),
+        (counted, {"m": 4, "steps": 5}, 5),
+        (arrays, {}, 0),
+    ):
+        converted, _ = convert(given, source="pytorch", target="pytorch", **options)
+        assert converted["num_batches_tracked"] == count
+
+
 def test_result_shares_no_memory():
     arrays = {"mean": np.zeros(2), "var": np.ones(2)}
     converted, _ = convert(arrays, source="flax", target="keras")
@@ -344,6 +356,10 @@ BAD = {
     "m": ({}, {}, {"m": 1}, "m: .*1"),
     "fraction": ({}, {}, {"m": 2.5}, "m: .*2.5"),
     "steps": ({}, {}, {"m": 4, "steps": -1}, "steps.*-1"),
+    "half a step": ({}, {}, {"m": 4, "steps": 2.5}, "steps: expected an int .*2.5"),
+    "steps in words": ({}, {}, {"m": 4, "steps": "3"}, "steps: expected an int .*'3'"),
+    "momentum in words": ({}, {"momentum": "0.1"}, {}, "momentum: expected a number .*'0.1'"),
+    "eps in words": ({}, {"eps": "0.1"}, {}, "eps: expected a finite number .*'0.1'"),
     "steps without m": ({}, {}, {"steps": 3}, "steps.*m = None"),
     "impossible": ({"running_var": np.full(2, 0.5)}, {}, {"m": 4, "steps": 2}, "steps.*0.81.*0.5"),
 }

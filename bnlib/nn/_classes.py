@@ -8,6 +8,13 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 
+def named_modules(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the modules of what has to be a module."""
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
+    return list(module.named_modules())
+
+
 def refuse_lazy(layers: dict[str, nn.Module], kind: str) -> None:
     """Raise ValueError if one of the layers has no parameters yet."""
     for name, layer in layers.items():

@@ -81,7 +81,8 @@ def _is_simple(
         not module.refuse_nonfinite
         and type(module.momentum) is float
         and buffers[2] is not None
-        and buffers[0].dtype in (torch.float32, torch.float64)
+        and buffers[0].dtype not in HALVES
+        and buffers[1].dtype not in HALVES
         and not (definition.is_watched(mean, *buffers) if watched is None else watched)
         and dispatch.kernel() is not None
     )

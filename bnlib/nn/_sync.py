@@ -94,7 +94,9 @@ def batch_norm(
     values = memory_format.dense(x.to(definition.computing_dtype(x)))
     weight, bias = (None if p is None else p.to(values.dtype) for p in (weight, bias))
     mean, var, count = moments(kernel, values.detach(), group)
-    y = SyncBatchNormFunction.apply(kernel, values, weight, bias, eps, group, mean, var, count)
+    y = SyncBatchNormFunction.apply(
+        kernel, values, weight, bias, float(eps), group, mean, var, count
+    )
     return y.to(x.dtype), mean, var, count
 
 

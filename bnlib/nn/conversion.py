@@ -11,6 +11,7 @@ from bnlib.nn._classes import (
     is_parametrized,
     made_by,
     made_from,
+    named_modules,
     parametrized,
     refuse_lazy,
     refuse_paused,
@@ -102,7 +103,7 @@ def to_torch(module: nn.Module) -> nn.Module:
     >>> model[1].weight is weight
     True
     """
-    layers = {name: m for name, m in _named_modules(module) if _is_ours(type(m))}
+    layers = {name: m for name, m in named_modules(module) if _is_ours(type(m))}
     _exchange(layers, TORCHS, _torch_class)
     return module
 
@@ -151,17 +152,11 @@ def from_torch(module: nn.Module) -> nn.Module:
     >>> type(from_torch(model)[1])
     <class 'bnlib.nn.batch_norm.BatchNorm2d'>
     """
-    modules = _named_modules(module)
+    modules = named_modules(module)
     layers = {name: m for name, m in modules if isinstance(m, NORMS) and not _is_ours(type(m))}
     refuse_lazy(layers, "norm")
     _exchange(layers, OURS, _our_class)
     return module
-
-
-def _named_modules(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
-    return list(module.named_modules())
 
 
 def _is_ours(cls: type) -> bool:

@@ -42,7 +42,7 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
         running = (self.running_mean, self.running_var)
         parameters = (self.weight, self.bias)
         fits = dispatch.takes(input, input.shape[1], parameters, running, self.eps)
-        if fits and not len(input):
+        if fits and input.shape[0] == 0:  # `len` would make an exported program keep the number
             return definition.affine(
                 input, *(definition.per_channel(p, input) for p in parameters), input
             )

@@ -94,7 +94,7 @@ def _count(mask: Tensor) -> int | Tensor:
     if torch.compiler.is_compiling():
         torch._assert_async(count > 1, "mask: expected at least 2 positions that count")
         return count.double()
-    if not _check.has_values(mask):
+    if not _check.has_values(mask) or torch.jit.is_tracing():  # it would keep the number
         return count.double()
     if count < 2:
         raise ValueError(f"mask: expected at least 2 positions that count, got {int(count)}")

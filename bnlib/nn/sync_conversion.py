@@ -11,6 +11,7 @@ from bnlib.nn._classes import (
     is_parametrized,
     made_by,
     made_from,
+    named_modules,
     parametrized,
     refuse_lazy,
     refuse_paused,
@@ -45,6 +46,8 @@ def convert_sync_batchnorm(
 
     Raises
     ------
+    TypeError
+        If `module` is no module.
     ValueError
         If a lazy batch norm has seen no mini-batch yet, or statistics are paused by
         `bnlib.surgery.pause_statistics`; nothing is converted then.
@@ -68,7 +71,7 @@ def convert_sync_batchnorm(
     >>> type(revert_sync_batchnorm(model)[1])
     <class 'torch.nn.modules.batchnorm.BatchNorm2d'>
     """
-    layers = {name: m for name, m in module.named_modules() if isinstance(m, _BatchNorm)}
+    layers = {name: m for name, m in named_modules(module) if isinstance(m, _BatchNorm)}
     refuse_lazy(layers, "batch norm")
     refuse_paused(layers)
     for name, layer in layers.items():
@@ -102,6 +105,8 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
 
     Raises
     ------
+    TypeError
+        If `module` is no module.
     ValueError
         If statistics are paused by `bnlib.surgery.pause_statistics`; nothing is changed then.
 
@@ -112,7 +117,7 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
     >>> isinstance(layer, SyncBatchNorm)
     False
     """
-    layers = {name: m for name, m in module.named_modules() if isinstance(m, _BatchNorm)}
+    layers = {name: m for name, m in named_modules(module) if isinstance(m, _BatchNorm)}
     refuse_paused(layers)
     for layer in layers.values():
         cls = _reverted(type(layer))

@@ -15,6 +15,12 @@ def show_batch(model: nn.Module, batch: Any) -> Any:
     return model(*args, **kwargs)
 
 
+def check_forward(forward: object) -> None:
+    """Refuse what is given for ``forward=`` and cannot be called."""
+    if forward is not None and not callable(forward):
+        raise TypeError(f"forward: expected a function of a model and a batch, got {forward!r}")
+
+
 def read_batch(batch: Any) -> tuple[tuple, dict]:
     """Return the positional and the keyword arguments that a mini-batch holds."""
     if isinstance(batch, Mapping):

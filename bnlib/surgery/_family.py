@@ -98,6 +98,23 @@ def _keeps_statistics_of_its_input(module: nn.Module) -> bool:
         return False
 
 
+def takes_off_the_mean(module: nn.Module) -> bool:
+    """Return whether a shift of the input and of the running mean leaves the output as it was."""
+    if is_plain(module) or is_relative(module):
+        return True
+    if inputs(module) != 1 or isinstance(module, SYNCHRONIZED):
+        return False
+    try:
+        norms, x = [_scratch(module), _scratch(module)], probe(module)
+        if norms[1].running_mean is not None:
+            norms[1].running_mean += 1
+        return all(
+            _close(_run(norms[1], x + 1, mode), _run(norms[0], x, mode)) for mode in (False, True)
+        )
+    except Exception:  # whatever a forward that is not known raises
+        return False
+
+
 def named_others(model: nn.Module) -> dict[str, str]:
     """Return the class names, by name, of norms that are no batch norms to the surgery.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -67,6 +67,9 @@ def select_batch_norms(
         return chosen
     if isinstance(layers, str):
         raise TypeError(f"layers: expected a collection of names, got the string {layers!r}")
+    if not isinstance(layers, Iterable):
+        raise TypeError(f"layers: expected a collection of names, got {layers!r}")
+    layers = list(layers)
     unknown = [name for name in layers if name not in found]
     if unknown or not layers:
         there = {name: kind for name, kind in named_others(model).items() if name in unknown}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from bnlib.surgery._algebra import NotExactError, feature_axis
-from bnlib.surgery._batch import on_device
+from bnlib.surgery._batch import check_forward, on_device
 from bnlib.surgery._examples import Call, cut, generated, is_small, quietly, readings
 from bnlib.surgery._wiring import NotReachedError, Recorder, Shown, Wiring, tensors_of, trace
 
@@ -51,7 +51,9 @@ class Survey:
         example_inputs: Any = None,
         forward: Callable[[nn.Module, Any], Any] | None = None,
     ) -> None:
+        check_forward(forward)
         self._show = _call if forward is None else forward
+        self.ambiguous: set[str] = set()
         if example_inputs is not None:
             found = readings(model, example_inputs, forward)
         elif forward is None:
@@ -178,6 +180,8 @@ class Survey:
                 raise NotExactError(
                     f"its channels are axis 1 of {dims} axes, which is another axis to {name}"
                 )
+            if arrival.is_ambiguous:
+                self.ambiguous.add(norm)
 
     def difference(self, model: nn.Module) -> float:
         """Return the largest difference of any output, relative to the output's largest value."""

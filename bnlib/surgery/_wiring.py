@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from bnlib.surgery._algebra import NotExactError, is_running_norm
-from bnlib.surgery._modules import LINEAR_LAYERS
+from bnlib.surgery._modules import LINEAR_LAYERS, hooks_of
 
 METADATA = {"shape", "ndim", "dtype", "device", "layout", "requires_grad", "is_cuda"}
 METADATA |= {"size", "dim", "numel", "__len__", "stride", "is_contiguous"}
@@ -116,11 +116,17 @@ class Arrival:
         The value there and here; only shapes and strides are kept.
     moves : list of callable
         What moved it to other axes meanwhile.
+
+    Attributes
+    ----------
+    is_ambiguous : bool
+        Whether an axis of length 1 may hide what the moves do to longer ones.
     """
 
     def __init__(self, start: Tensor, end: Tensor, moves: list[Callable]) -> None:
         self.start, self.end = start.shape, end.shape
         self._strides, self._moves = start.stride(), moves
+        self.is_ambiguous = bool(moves) and 1 in (*start.shape, *end.shape)
 
     def carries(self, start_axis: int, end_axis: int) -> bool:
         """Return whether each channel on one axis at the start is the same one at the end.
@@ -148,13 +154,18 @@ def watched(model: nn.Module) -> dict[nn.Module, str]:
             continue
         if is_running_norm(module) or isinstance(module, LINEAR_LAYERS):
             names[module] = name
-        elif isinstance(module, nn.Identity) or _is_idle_dropout(module):
+        elif _is_idle(module):
             names[module] = ""
     return names
 
 
-def _is_idle_dropout(module: nn.Module) -> bool:
-    return isinstance(module, nn.modules.dropout._DropoutNd) and not module.training
+def _is_idle(module: nn.Module) -> bool:
+    """Return whether a module is an identity, or a dropout in eval mode, and does no more."""
+    idle = isinstance(module, nn.Identity) or (
+        isinstance(module, nn.modules.dropout._DropoutNd) and not module.training
+    )
+    known = str(type(module).forward.__module__).startswith(("torch.nn.", "bnlib."))
+    return idle and known and "forward" not in vars(module) and not hooks_of(module)
 
 
 def _called(name: str, module: nn.Module) -> str:
@@ -305,7 +316,15 @@ class Recorder(TorchFunctionMode):
             for handle in handles:
                 handle.remove()
         self._read(output, OUTPUT)
+        self._read_attributes()
         return output
+
+    def _read_attributes(self) -> None:
+        """Note what the model keeps of this run in attributes, for whoever reads them later."""
+        for name, module in self.shown.model.named_modules():
+            for key, value in vars(module).items():
+                kept = [t for t in tensors_of(value) if self._value(t) in self.wiring.makers]
+                self._read(kept, f"the attribute {f'{name}.{key}'.strip('.')}")
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

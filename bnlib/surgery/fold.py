@@ -55,6 +55,9 @@ class FoldReport:
         output.
     examples : int
         Number of example inputs (a mini-batch is one) on which the outputs were compared.
+    ambiguous : list of str
+        Names of folded batch norms that see the layer through a reshape or the like, of which an
+        example with axes of length 1 does not show what it does to longer ones.
     others : dict of str to int
         Class names of the norms that are no batch norms, which `fold` does not look at, and their
         numbers.
@@ -65,6 +68,7 @@ class FoldReport:
     found_by: str = "torch.fx"
     difference: float = 0.0
     examples: int = 0
+    ambiguous: list[str] = field(default_factory=list)
     others: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -81,6 +85,11 @@ class FoldReport:
         if self.found_by == "hooks":
             lines.append(
                 "found by hooks: known for the example inputs only; give examples of all paths"
+            )
+        if self.ambiguous:
+            lines.append(
+                f"{', '.join(self.ambiguous)}: known for the lengths of the example only, as axes "
+                "of length 1 hide what a reshape does; give an example without"
             )
         return "\n".join(lines)
 
@@ -163,7 +172,9 @@ def fold(
     a ``DecorrelatedBatchNorm`` mixes the channels by a fixed matrix, which a layer without groups
     takes. What a module computes is compared with these formulas on random numbers first. Flatten,
     reshape, transpose and the like may stand between the two layers if each channel comes from one
-    to the other: so after a linear layer on ``(n, l, c)``.
+    to the other: so after a linear layer on ``(n, l, c)``. That is seen from the example, and known
+    for inputs with as many axes, each longer than 1; for a model of linear layers the generated one
+    has two.
 
     The neighbours are found by ``torch.fx``, for all inputs, and by a run on the example. Of a
     model that ``torch.fx`` cannot trace only the run is known, so give a list of examples that
@@ -232,6 +243,7 @@ def fold(
             report.left[name] = str(reason)
         else:
             exchanges[norm] = behind
+    report.ambiguous = [name for name in report.folded if name in survey.ambiguous]
     result = substitute(result, exchanges)
     report.difference = survey.check(result, tolerance)
     return Folded(result, report)

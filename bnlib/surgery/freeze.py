@@ -75,8 +75,9 @@ def freeze(
     for batch_norm in targets.values():
         unfreeze_one(batch_norm)
         turned_off = []
-        for key, parameter in batch_norm.named_parameters(recurse=False):
-            if parameters and parameter.requires_grad:
+        for key, parameter in batch_norm.named_parameters():
+            own = "." not in key or key.startswith("parametrizations.")
+            if parameters and own and parameter.requires_grad:
                 parameter.requires_grad_(False)
                 turned_off.append(key)
         _freeze_one(batch_norm, tuple(turned_off))
@@ -125,8 +126,9 @@ def unfreeze_one(batch_norm: nn.Module) -> bool:
     if not is_frozen(batch_norm):
         return False
     for key in batch_norm.train.args[1]:
-        if getattr(batch_norm, key) is not None:
-            getattr(batch_norm, key).requires_grad_(True)
+        parameter = dict(batch_norm.named_parameters()).get(key)
+        if parameter is not None:
+            parameter.requires_grad_(True)
     del batch_norm.train
     return True
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bnlib.surgery._batch import show_batch
+from bnlib.surgery._batch import check_forward, show_batch
 from bnlib.surgery._collect import Batches, Collector, check_fit, put_back
 from bnlib.surgery._family import check_statistics
 from bnlib.surgery._modules import (
@@ -129,6 +129,7 @@ def recalibrate(
         check_statistics(batch_norm, name)
     if layers is None:
         warn_of_others(model)
+    check_forward(forward)
     batches = Batches(loader, max_batches, progress)
     if layerwise and isinstance(loader, Iterator):
         raise TypeError(

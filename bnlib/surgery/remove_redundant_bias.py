@@ -10,7 +10,8 @@ from torch import nn
 
 from bnlib.surgery._algebra import NotExactError, check_layer
 from bnlib.surgery._collect import store
-from bnlib.surgery._modules import LINEAR_LAYERS, has_statistics, named_batch_norms
+from bnlib.surgery._family import takes_off_the_mean
+from bnlib.surgery._modules import LINEAR_LAYERS, has_statistics, hooks_of, named_batch_norms
 from bnlib.surgery._survey import Survey, check_tolerance, copied
 
 
@@ -68,7 +69,9 @@ def remove_redundant_bias(
         return result, removed
     survey = Survey(_in_test_modes(model), example_inputs, forward)
     layers = [n for n, module in result.named_modules() if isinstance(module, LINEAR_LAYERS)]
-    for name in batch_norms:
+    for name, batch_norm in batch_norms.items():
+        if hooks_of(batch_norm) or not takes_off_the_mean(batch_norm):
+            continue
         try:
             layer_name = survey.agree(lambda wiring, n=name: wiring.layer_before(n, layers))
             layer = result.get_submodule(layer_name)

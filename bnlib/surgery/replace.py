@@ -13,12 +13,20 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from bnlib.nn import DyT, ScaleNorm, _check
 from bnlib.nn.decorrelated_batch_norm import _DecorrelatedBatchNorm
 from bnlib.nn.split_batch_norm import _SplitBatchNorm
-from bnlib.surgery._family import NORMS, axes, inputs, is_plain, is_relative, split
-from bnlib.surgery._modules import has_statistics, hooks_of, select_batch_norms, substitute
+from bnlib.surgery._family import NORMS, axes, is_plain, is_relative, split
+from bnlib.surgery._modules import (
+    WITH_STATISTICS,
+    has_statistics,
+    hooks_of,
+    named_batch_norms,
+    select_batch_norms,
+    substitute,
+)
 from bnlib.surgery.freeze import freeze_as, is_frozen
 
 Factory = Callable[[nn.Module], nn.Module]
@@ -138,18 +146,20 @@ def _exchange(
         raise TypeError(f"the factory returned no module but {type(new).__name__}")
     if new is plain:
         return batch_norm
-    if inputs(plain) > 1 and inputs(new) == 1:
-        names = list(inspect.signature(plain.forward).parameters)
+    given, taken = (dict(inspect.signature(m.forward).parameters) for m in (plain, new))
+    variadic = any(parameter.kind in VARIADIC for parameter in taken.values())
+    if len(given) > 1 and not variadic and not given.keys() <= taken.keys():
         raise ValueError(
-            f"a {type(plain).__name__} is called with {names}, a {type(new).__name__} takes its "
-            "input alone"
+            f"a {type(plain).__name__} is called with {list(given)}, a {type(new).__name__} takes "
+            + ("its input alone" if len(taken) == 1 else str(list(taken)))
         )
     if hooks := hooks_of(batch_norm):
         raise ValueError(f"it has {' and '.join(hooks)}, which would be lost: remove them first")
     _check_shared(plain, new, holders)
     new.train(plain.training)
-    if is_frozen(batch_norm) and isinstance(new, nn.modules.batchnorm._BatchNorm):
-        freeze_as(new, batch_norm)
+    if is_frozen(batch_norm):
+        for norm in named_batch_norms(new, WITH_STATISTICS).values():
+            freeze_as(norm, batch_norm)
     if not behind:
         return new
     whole = nn.Sequential(new, *behind)
@@ -229,7 +239,10 @@ def to(cls: type[nn.Module], **options: Any) -> Factory:
     >>> torch.testing.assert_close(replace(net, to(FrozenBatchNorm2d))(x), net(x))
     """
     if not isinstance(cls, type):
-        raise TypeError(f"cls: expected a class, such as {type(cls).__name__}, got {cls!r}")
+        such = f", such as {type(cls).__name__}" if isinstance(cls, nn.Module) else ""
+        raise TypeError(f"cls: expected a class{such}, got {cls!r}")
+    if issubclass(cls, LazyModuleMixin):
+        raise TypeError(f"cls: expected a class that is not lazy, got {cls.__name__}")
     if not issubclass(cls, (*NORMS, _SplitBatchNorm)):
         raise TypeError(
             f"cls: expected a norm of bnlib.nn or torch.nn, got {cls.__name__}; give replace a "

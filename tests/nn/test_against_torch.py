@@ -188,3 +188,12 @@ def test_half_precision_under_autocast(dtype, kernel):
         y.float().square().sum().backward()
         results.append([y, *(p.grad for p in net.parameters()), *net.buffers()])
     torch.testing.assert_close(*results, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_eps_may_be_a_tensor(name, kernel):
+    args, options, shape = CASES[name]
+    ours, peer = pair(name, *args, **options)
+    ours.eps = peer.eps = torch.tensor(0.1)
+    x, dy = torch.randn(2, *shape)
+    torch.testing.assert_close(step(ours, x, dy), step(peer, x, dy), rtol=1e-4, atol=2e-5)

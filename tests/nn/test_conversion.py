@@ -363,7 +363,10 @@ def test_from_torch_refuses_a_lazy_layer_and_changes_nothing():
     assert type(bnn.from_torch(net)[1]) is bnn.InstanceNorm1d
 
 
-@pytest.mark.parametrize("function", [bnn.to_torch, bnn.from_torch])
+@pytest.mark.parametrize(
+    "function",
+    [bnn.to_torch, bnn.from_torch, bnn.convert_sync_batchnorm, bnn.revert_sync_batchnorm],
+)
 def test_exchange_refuses_what_is_no_module(function):
     with pytest.raises(TypeError, match=r"module: expected a torch.nn.Module, got list"):
         function([nn.BatchNorm1d(3)])

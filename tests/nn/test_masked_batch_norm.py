@@ -1,5 +1,8 @@
 """Masked batch norm against NumPy on the positions that count, Keras, and batch norm."""
 
+import copy
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -127,3 +130,13 @@ def test_keras(keras):
     biased = 0.7 + (module.running_var - 0.7) * (count - 1) / count
     for ours, theirs in ((module.running_mean, peer.moving_mean), (biased, peer.moving_variance)):
         torch.testing.assert_close(ours, theirs.value.detach(), rtol=1e-6, atol=1e-6)
+
+
+def test_traced_layer_counts_the_positions_of_other_masks():
+    layer = bnn.MaskedBatchNorm1d(4)
+    full = torch.ones(6, 5, dtype=torch.bool)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer about the checks of shapes
+        traced = torch.jit.trace(copy.deepcopy(layer), (torch.randn(6, 4, 5), full))
+    x, mask = torch.randn(9, 4, 7), torch.arange(63).view(9, 7) % 3 > 0
+    torch.testing.assert_close(traced(x, mask), layer(x, mask))

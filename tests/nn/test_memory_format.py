@@ -102,3 +102,26 @@ def test_view_behind_a_norm_of_permuted_input_compiles_and_exports(name, trainin
         exported = torch.export.export(copy.deepcopy(module), (x,)).module()(x)
     torch.testing.assert_close(compiled, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(exported, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [c for c in COMBINATIONS if not c.values[0].startswith("Instance")]
+)
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_output_of_a_pass_without_gradient_can_be_changed_in_place(name, key, training, kernel):
+    """As torch's, but for its instance norm: of a view that ``no_grad`` made it could not."""
+    x = INPUTS[key][1]()
+    args = OPTIONS.get(name, (6,)) or (x.shape[-1],)
+    with torch.no_grad():
+        y = getattr(bnn, name)(*args).train(training)(x)
+    added = torch.zeros(y.shape, requires_grad=True)
+    y += added
+    y.sum().backward()
+    assert torch.equal(added.grad, torch.ones(y.shape))
+
+
+@pytest.mark.parametrize("name", ["BatchNorm1d", "GroupNorm", "LayerNorm", "RMSNorm"])
+def test_output_can_be_detached_in_place(name, kernel):
+    args = OPTIONS.get(name, (6,)) or (6,)
+    y = getattr(bnn, name)(*args)(torch.randn(4, 6, requires_grad=True))
+    assert not y.detach_().requires_grad

@@ -405,3 +405,16 @@ def test_a_failure_keeps_the_values_before_rounding(kernel):
         with pytest.raises(ValueError, match="refuse_nonfinite"):
             module(bad)
     torch.testing.assert_close(dict(module.state_dict()), dict(other.state_dict()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+def test_one_statistic_may_be_in_half_precision_and_one_in_float32(half, name, kernel):
+    """Which torch refuses."""
+    layer, plain = bnn.BatchNorm1d(4).to(half), bnn.BatchNorm1d(4)
+    setattr(layer, name, getattr(layer, name).float())
+    x = (2 + torch.randn(6, 4)).to(half)
+    layer(x), plain(x.float())
+    for buffer in ("running_mean", "running_var", "num_batches_tracked"):
+        value, expected = getattr(layer, buffer), getattr(plain, buffer)
+        torch.testing.assert_close(value.to(expected.dtype), expected, rtol=0.01, atol=0.01)

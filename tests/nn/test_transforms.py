@@ -324,3 +324,24 @@ def test_frozen_parameters_and_inputs_without_gradient(kernel):
         torch.testing.assert_close(ours(x), peer(x))
     with torch.inference_mode():
         torch.testing.assert_close(ours(x), peer(x))
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("name", [name for name in CASES if name != "InstanceNorm2d"])
+def test_exported_program_takes_other_sizes_of_the_mini_batch(name, training, kernel):
+    args, options, shape = CASES[name]
+    module = pair(name, *args, **options)[0].train(training)
+    sizes = ({0: torch.export.Dim.DYNAMIC},)
+    program = torch.export.export(module, (torch.randn(shape),), dynamic_shapes=sizes).module()
+    x = torch.randn(7, *shape[1:])
+    torch.testing.assert_close(program(x), module(x), rtol=1e-5, atol=1e-5)
+
+
+def test_rms_norm_takes_input_made_in_inference_mode_as_torchs(kernel):
+    args, options, shape = CASES["RMSNorm"]
+    with torch.inference_mode():
+        x = torch.randn(shape)
+    modules = pair("RMSNorm", *args, **options)
+    for module in modules:
+        module(x).square().sum().backward()
+    torch.testing.assert_close(*(m.weight.grad for m in modules), rtol=1e-4, atol=1e-4)

@@ -245,6 +245,12 @@ def test_bad_tolerance(tolerance, error, function):
         function(dense(), random((6, 3)), tolerance=tolerance)
 
 
+@pytest.mark.parametrize("function", [fold, remove_redundant_bias])
+def test_forward_that_is_no_function(function):
+    with pytest.raises(TypeError, match="forward: expected a function of a model and a batch, got"):
+        function(dense(), random((6, 3)), forward="logits")
+
+
 # ------------------------------------------------------------------ report
 
 

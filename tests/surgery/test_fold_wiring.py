@@ -188,3 +188,70 @@ def test_an_attribute_that_is_gone_is_said(trace):
     model = build(lambda s, x: s.norm(s.layer(x)) * s.norm.num_features, trace, **LINEAR)
     with pytest.raises(RuntimeError, match=r"fails on the example inputs \(.*num_features"):
         fold(model, tokens(4, 3))
+
+
+class Double(nn.Identity):
+    def forward(self, input):
+        return 2 * input
+
+
+class Raised(nn.Dropout):
+    def forward(self, input):
+        return input + 1
+
+
+def test_only_what_does_nothing_is_looked_through():
+    model = nn.Sequential(
+        *(nn.Linear(3, 4), Double(), nn.BatchNorm1d(4), nn.ReLU()),
+        *(nn.Linear(4, 4), Raised(), nn.BatchNorm1d(4), nn.ReLU()),
+        *(nn.Linear(4, 4), nn.Identity(), nn.BatchNorm1d(4), nn.ReLU()),
+        *(nn.Linear(4, 4), nn.Dropout(), nn.BatchNorm1d(4)),
+    ).eval()
+    model[9].register_forward_hook(lambda module, args, output: 2 * output)
+    report = fold(model).report
+    assert report.folded == {"14": "12"}
+    assert "not come directly from a layer but from mul" in report.left["2"]
+    assert list(report.left) == ["2", "6", "10"]
+
+
+class Viewed(nn.Module):
+    """Mixes channels and positions, unless there is one position."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(3, 4), nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        y = self.linear(x)
+        return self.norm(y.view(len(x), 4, -1))
+
+
+def test_report_says_that_one_position_does_not_show_what_a_view_does():
+    model = Viewed().eval()
+    for x in (None, torch.randn(2, 1, 3)):
+        report = fold(model, x).report
+        assert report.ambiguous == ["norm"]
+        assert "norm: known for the lengths of the example only" in str(report)
+    assert "another axis" in fold(model, torch.randn(2, 5, 3)).report.left["norm"]
+
+
+class Keeps(nn.Module):
+    """Keeps features in an attribute, for a loss or a picture."""
+
+    def __init__(self, branches):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(3, 4), nn.BatchNorm1d(4)
+        self.kept, self.branches = [], branches
+
+    def forward(self, x):
+        y = self.linear(x)
+        if self.branches and x.sum() > 1e9:
+            return y
+        self.kept = [y.mT]
+        return self.norm(y)
+
+
+@pytest.mark.parametrize("branches", [False, True])
+def test_value_that_an_attribute_keeps_is_used_elsewhere(branches):
+    report = fold(Keeps(branches).eval(), torch.randn(2, 3)).report
+    assert "linear is used elsewhere, too: by the attribute kept" in report.left["norm"]

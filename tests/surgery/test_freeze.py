@@ -9,6 +9,7 @@ import torch
 from surgery.architectures import MLP, ResNet, build, example
 from surgery.batch_norm_act import BatchNormAct2d
 from torch import nn
+from torch.nn.utils import parametrize
 
 from bnlib.surgery import fold, freeze, unfreeze
 
@@ -86,7 +87,14 @@ def test_refused():
     model = build(MLP)
     with pytest.raises(ValueError, match="are no batch norms"):
         freeze(model, ["1", "2"])
+    with pytest.raises(TypeError, match="layers: expected a collection of names, got 1"):
+        freeze(model, 1)
     assert model.train()[1].training
+
+
+def test_names_may_come_one_by_one():
+    model = build(MLP)
+    assert freeze(model, (name for name in ("1", "5"))) == ["1", "5"]
 
 
 def test_dropout_within_follows_the_mode():
@@ -109,3 +117,20 @@ def test_what_freezing_does_not_hold():
     model.train()
     assert model[1].weight.requires_grad  # as the docstring says; the statistics stay
     assert not model[1].training
+
+
+class Half(nn.Module):
+    def forward(self, weight):
+        return weight / 2
+
+
+def test_parametrized_weights_are_frozen_and_back():
+    model = build(MLP)
+    parametrize.register_parametrization(model[1], "weight", Half())
+    freeze(model, ["1"])
+    assert not any(p.requires_grad for p in model[1].parameters())
+    unfreeze(model)
+    assert all(p.requires_grad for p in model[1].parameters())
+    freeze(model, ["1"])
+    parametrize.remove_parametrizations(model[1], "weight")
+    assert unfreeze(model) == ["1"]

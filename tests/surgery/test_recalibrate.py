@@ -277,6 +277,7 @@ def test_layerwise_failure_leaves_everything_as_it_was(case):
         ({"max_batches": 0}, ValueError, "max_batches: expected at least 1, got 0"),
         ({"max_batches": 1.5}, TypeError, r"max_batches: expected an integer, got 1\.5"),
         ({"layerwise": True}, TypeError, "not an iterator"),
+        ({"forward": 3}, TypeError, "forward: expected a function of a model and a batch, got 3"),
     ],
 )
 def test_bad_options(options, error, match):

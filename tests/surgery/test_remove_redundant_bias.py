@@ -65,6 +65,25 @@ def test_norm_without_statistics_needs_no_bias():
     torch.testing.assert_close(lean(x), model(x))
 
 
+class Magnitude(nn.BatchNorm1d):
+    def forward(self, input):
+        return super().forward(input.abs())
+
+
+class Rectified(nn.BatchNorm1d):
+    def forward(self, input):
+        return super().forward(input).relu()
+
+
+def test_norm_that_does_more_keeps_the_bias_that_it_sees():
+    model = nn.Sequential(
+        *(nn.Linear(4, 4), Magnitude(4), nn.Linear(4, 4), nn.BatchNorm1d(4)),
+        *(nn.Linear(4, 4), Rectified(4), nn.Linear(4, 4), nn.BatchNorm1d(4)),
+    )
+    model[7].register_forward_pre_hook(lambda module, args: None)  # it would see other values
+    assert remove_redundant_bias(model)[1] == {"2": "3", "4": "5"}
+
+
 def test_sequence_features_stay():
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))  # axis 1 of (m, 4, 4) is no feature
     assert remove_redundant_bias(model, torch.randn(2, 4, 4))[1] == {}

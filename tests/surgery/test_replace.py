@@ -234,6 +234,7 @@ def test_a_batch_norm_under_two_names_is_replaced_by_one_module():
         (lambda: group_norm(0), ValueError, "num_groups: expected at least 1, got 0"),
         (lambda: to(nn.ReLU), TypeError, "cls: expected a norm of .*, got ReLU; .*lambda"),
         (lambda: to(nn.GroupNorm(2, 4)), TypeError, "cls: expected a class, such as GroupNorm"),
+        (lambda: to("GroupNorm"), TypeError, "cls: expected a class, got 'GroupNorm'"),
         (lambda: to(nn.GroupNorm), TypeError, r"num_groups: .*group_norm\(\) chooses"),
         (lambda: to(nn.GroupNorm, num_groups=3), ValueError, "0: .*divisible"),
         (lambda: to(nn.LayerNorm), ValueError, r"0: .* on axis 1; layer_norm\(\)"),
@@ -317,7 +318,15 @@ def test_second_argument_is_not_lost(old, argument):
         replace(old, group_norm())
     with pytest.raises(ValueError, match="takes its input alone"):
         replace(old, to(bnn.FrozenBatchNorm1d))
-    assert replace(old, to(bnn.MaskedBatchNorm1d)) is not old
+
+
+def test_second_argument_keeps_its_meaning():
+    masked, conditional = bnn.MaskedBatchNorm1d(4), bnn.ConditionalBatchNorm1d(4, num_conditions=2)
+    assert replace(masked, to(bnn.MaskedBatchNorm1d)) is not masked
+    with pytest.raises(ValueError, match=r"'condition'\], a MaskedBatchNorm1d takes .*'mask'"):
+        replace(conditional, to(bnn.MaskedBatchNorm1d))
+    with pytest.raises(ValueError, match=r"'mask'\], a ConditionalBatchNorm1d takes .*'condition'"):
+        replace(masked, to(bnn.ConditionalBatchNorm1d, num_conditions=2))
 
 
 # ------------------------------------------------------------------ to
@@ -421,6 +430,25 @@ def test_frozen_stays_frozen(kind):
     assert type(replace(model, group_norm())[0]) in (nn.GroupNorm, nn.Sequential)
 
 
+@pytest.mark.parametrize(
+    "factory",
+    [
+        to(bnn.SplitBatchNorm2d),
+        to(bnn.DecorrelatedBatchNorm2d, group_size=2),
+        lambda norm: nn.Sequential(to(nn.BatchNorm2d)(norm), nn.ReLU()),
+    ],
+)
+def test_whatever_keeps_statistics_in_the_place_of_a_frozen_one_is_frozen(factory):
+    model = nn.Sequential(batch_norm(nn.BatchNorm2d))
+    freeze(model)
+    new = replace(model, factory).train()
+    before = copy.deepcopy(new.state_dict())
+    new(IMAGES)
+    assert all(torch.equal(value, before[key]) for key, value in new.state_dict().items())
+    assert unfreeze(new)
+    assert all(p.requires_grad for p in new.parameters())
+
+
 def test_streams_of_a_split_batch_norm():
     model = nn.Sequential(bnn.SplitBatchNorm2d(6))
     new = replace(model, group_norm(3))
@@ -475,6 +503,8 @@ def test_lazy_ones_are_refused():
     with pytest.raises(ValueError, match="1 has lazy parameters: run it once"):
         freeze(model)
     assert model[0].training
+    with pytest.raises(TypeError, match="class that is not lazy, got LazyBatchNorm2d"):
+        to(nn.LazyBatchNorm2d)
 
 
 def test_to_hands_on_the_parameters_of_relatives():

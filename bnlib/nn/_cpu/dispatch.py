@@ -131,7 +131,7 @@ def batch_norm(
         return y.to(x.dtype), mean, var
     passes = Passes(compiled.forward, compiled.backward, definition.batch_norm_backward)
     statistics: list[Tensor] = []
-    y = Norm.apply(passes, memory_format.dense(x), weight, bias, eps, (), statistics)
+    y = Norm.apply(passes, memory_format.dense(x), weight, bias, float(eps), (), statistics)
     return y, *statistics
 
 
@@ -201,14 +201,16 @@ def last_axis_norm(
         return definition.row_norm(x, shape, weight, bias, eps, center)
     if compiled is None:
         return memory_format.like(F.rms_norm(x, shape, weight, eps).to(x.dtype), x)
+    if not center and x.is_inference() and torch.is_grad_enabled():  # torch saves no such tensor
+        x = x.clone()
     dtype = computing_dtype(x)
     weight, bias = (None if p is None else p.to(dtype).reshape(-1) for p in (weight, bias))
     width = x[(0,) * (x.dim() - len(shape))].numel()
     rows = x.to(dtype).contiguous().view(-1, width)
     functions = compiled.last_axis_forward, compiled.last_axis_backward
     passes = Passes(*functions, definition.row_norm_backward)
-    y = Norm.apply(passes, rows, weight, bias, eps, (center,), [])
-    return memory_format.like(y.view(x.shape).to(x.dtype), x)
+    y = Norm.apply(passes, rows, weight, bias, float(eps), (center,), [])
+    return memory_format.like(memory_format.shaped(y, x.shape).to(x.dtype), x)
 
 
 def takes_last_axis(
@@ -250,8 +252,8 @@ def group_norm(x: Tensor, groups: int, weight: Parameter, bias: Parameter, eps: 
     weight, bias = (None if p is None else p.to(dtype) for p in (weight, bias))
     functions = compiled.group_forward, compiled.group_backward
     passes = Passes(*functions, definition.group_norm_backward)
-    y = Norm.apply(passes, values, weight, bias, eps, (groups,), [])
-    return memory_format.like(y.view(x.shape).to(x.dtype), x)
+    y = Norm.apply(passes, values, weight, bias, float(eps), (groups,), [])
+    return memory_format.like(memory_format.shaped(y, x.shape).to(x.dtype), x)
 
 
 def takes_groups(

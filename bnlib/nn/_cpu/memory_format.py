@@ -38,13 +38,23 @@ def is_batched(x: Tensor) -> bool:
 
 
 def like(y: Tensor, x: Tensor) -> Tensor:
-    """`y`, of the shape of `x`, dense and in the memory format of `x`: itself or a copy.
+    """`y`, of the shape of `x`, dense and in the memory format of `x`: itself or a copy, no view.
 
-    Written without ``memory_format=``, which `vmap` does not know.
+    Autograd forbids to change views in place that were made under ``no_grad``.
     """
-    if is_channels_last(x):
-        return y.movedim(1, -1).contiguous().movedim(-1, 1)
-    return y.contiguous()
+    if not is_channels_last(x):
+        return y.contiguous()
+    last = y.movedim(1, -1)
+    if last.is_contiguous():
+        return y
+    if torch._C._are_functorch_transforms_active():  # `vmap` does not know ``memory_format=``
+        return last.contiguous().movedim(-1, 1)
+    return y.contiguous(memory_format=FORMATS[y.dim()])
+
+
+def shaped(y: Tensor, shape: torch.Size) -> Tensor:
+    """`y`, which nobody else has, in another shape: its memory, but no view; see `like`."""
+    return torch.ops.aten._unsafe_view.default(y, shape)
 
 
 def contiguous(parameter: Tensor | None) -> Tensor | None:
