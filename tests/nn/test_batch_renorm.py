@@ -179,12 +179,13 @@ def test_keras(keras):
         std.assign(np.full(3, np.sqrt(1 + EPS)))
     for variable, parameter in zip((peer.gamma, peer.beta), module.parameters(), strict=True):
         variable.assign(parameter.detach().numpy())
+    # In standard deviations: Keras computes the moments of float64 in float32.
     for x in batches((6, 3)):
         expected = peer(x.numpy(), training=True)
-        torch.testing.assert_close(module(x), expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(module(x), expected, rtol=1e-6, atol=1e-5)
     for ours, theirs in (
         (module.running_mean, peer.moving_mean.value),
         (module.running_var, peer.moving_variance.value),
         (module.eval()(x), peer(x.numpy(), training=False)),
     ):
-        torch.testing.assert_close(ours.detach(), theirs.detach(), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(ours.detach(), theirs.detach(), rtol=1e-6, atol=1e-5)
