@@ -329,6 +329,35 @@ DROPOUT = Multiverse(
     combinations=10,
 )
 
+PLACEMENT = Multiverse(
+    "placement",
+    {
+        "belongs-before-the-activation": Judged("judge"),
+        "faster-before-the-activation": Judged("judge_speed"),
+    },
+    {"others": (), "activations": ("relu",), "depths": (4,), "budgets": (200,)},
+    {
+        "the data set": _data(
+            {"n_train": 3000, "target": 0.85}, {"n_train": 3000, "target": LOW["trained"]}
+        ),
+        "the optimizer": _optimizer(
+            (0.0056, 0.01, 0.018, 0.032, 0.056, 0.1),
+            (0.0018, 0.0032, 0.0056, 0.01, 0.018, 0.032),
+        ),
+        "the mini-batch": _numbers("batch_size", 32, 8, 16, 64, 128),
+        "the depth": {"4": {}} | {f"{n}": {"depths": (n,)} for n in (2, 8)},
+        "the width": _numbers("width", 32, 16, 64),
+        "the activation": {
+            "ReLU": {},
+            "tanh": {"activations": ("tanh",)},
+            "sigmoid": {"activations": ("sigmoid",)},
+        },
+        "the number of steps": _steps("budgets", 200),
+        "the seeds": SEEDS,
+    },
+    combinations=7,
+)
+
 ALL = (
     RATES,
     STARTS,
@@ -343,6 +372,7 @@ ALL = (
     SATURATION,
     EARLY,
     DROPOUT,
+    PLACEMENT,
 )
 """All multiverses, those of which the book says most first.
 
