@@ -335,14 +335,20 @@ PLACEMENT = Multiverse(
         "belongs-before-the-activation": Judged("judge"),
         "faster-before-the-activation": Judged("judge_speed"),
     },
-    {"others": (), "activations": ("relu",), "depths": (4,), "budgets": (200,)},
+    {
+        "others": (),
+        "activations": ("relu",),
+        "depths": (4,),
+        "budgets": (200,),
+        "rates": (0.018, 0.032, 0.056, 0.1, 0.18, 0.32, 0.56, 1.0, 1.8, 3.2),
+    },
     {
         "the data set": _data(
             {"n_train": 3000, "target": 0.85}, {"n_train": 3000, "target": LOW["trained"]}
         ),
         "the optimizer": _optimizer(
-            (0.0056, 0.01, 0.018, 0.032, 0.056, 0.1),
-            (0.0018, 0.0032, 0.0056, 0.01, 0.018, 0.032),
+            (0.0018, 0.0032, 0.0056, 0.01, 0.018, 0.032, 0.056, 0.1, 0.18, 0.32),
+            (0.0006, 0.001, 0.0018, 0.0032, 0.0056, 0.01, 0.018, 0.032, 0.056, 0.1),
         ),
         "the mini-batch": _numbers("batch_size", 32, 8, 16, 64, 128),
         "the depth": {"4": {}} | {f"{n}": {"depths": (n,)} for n in (2, 8)},
