@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from math import gcd
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +77,7 @@ class Config:
 
     arms: tuple[str, ...] = ("after", "before")
     others: tuple[str, ...] = ("none", "after again")
-    activations: tuple[Literal["relu", "tanh", "sigmoid"], ...] = ("relu", "tanh")
+    activations: tuple[networks.Activation, ...] = ("relu", "tanh")
     depths: tuple[int, ...] = (2, 4)
     rates: tuple[float, ...] = (0.056, 0.1, 0.18, 0.32, 0.56, 1.0)
     budgets: tuple[int, ...] = (50, 100, 200, 400)
@@ -85,7 +85,7 @@ class Config:
     dataset: str = "digits"
     n_train: int = 1000
     redraw: bool = True
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: networks.Optimizer = "sgd"
     momentum: float = 0.0
     width: int = 32
     batch_size: int = 32
@@ -204,7 +204,7 @@ def _train(arm: str, activation: str, depth: int, config: Config, progress: bool
 
     def record(state: training.State) -> NDArray[np.floating]:
         if state.step not in config.checkpoints:
-            return np.zeros((state.config.lanes, 2))
+            return np.zeros((state.config.replicas, 2))
         scores = training.record_validation_accuracy, training.record_test_accuracy
         return np.stack([score(state) for score in scores], axis=-1)
 
@@ -249,7 +249,7 @@ def build(config: networks.Config, place: str) -> layers.Sequential:
     dtype = np.dtype(config.dtype)
 
     def behind(_: int) -> list[layers.Layer]:
-        norms = build_norm(norm, config.width, 1, config.lanes, dtype)
+        norms = build_norm(norm, config.width, 1, config.replicas, dtype)
         activation = networks.ACTIVATIONS[config.activation]()
         return [*norms, activation] if place.endswith("before") else [activation, *norms]
 
