@@ -392,6 +392,7 @@ MUTANTS = [
         "added = (taps * shift.view(shape))",
         "added = 0 * (taps * shift.view(shape))",
         ("fold_before",),
+        ("placement",),
     ),
     Mutant(
         "recalibration averages batches without their counts",
