@@ -145,7 +145,7 @@ class Result:
         test = self.curves[arm, activation, depth].test[..., self._at(steps)]
         if rate is not None:
             return test[self.config.rates.index(rate)]
-        return _at_rate(test, self.rate(arm, activation, depth, steps))
+        return at_rate(test, self.rate(arm, activation, depth, steps))
 
     def steps(self, arm: str, activation: str, depth: int) -> Between:
         """log10 of the steps until a seed's test accuracy reaches the target, (k,).
@@ -158,13 +158,13 @@ class Result:
         )
         cost = np.minimum(valid.high, np.log10(checkpoints[-1])) - 1e-6 * curves.valid[..., -1]
         rate = learning_rates.best_for_others(cost)
-        return Between(*(_at_rate(bound, rate) for bound in test))
+        return Between(*(at_rate(bound, rate) for bound in test))
 
     def _at(self, steps: int) -> int:
         return self.config.checkpoints.index(steps)
 
 
-def _at_rate(values: NDArray, rate: NDArray[np.int64]) -> NDArray:
+def at_rate(values: NDArray, rate: NDArray[np.int64]) -> NDArray:
     """Take (r, k) at a rate for each seed, (k,)."""
     return np.take_along_axis(values, rate[None], axis=0)[0]
 

@@ -28,6 +28,7 @@ from bnlib.experiments import (
     placement,
     rank_collapse,
     regularization,
+    reshuffling,
     saturation,
     shifted_batch_norm,
     sigmoid_network,
@@ -282,6 +283,20 @@ def regularized(d):
     return compared | regularization.judge(result)
 
 
+def reshuffled(d):
+    """With mini-batches that are drawn anew, the accuracy is by d higher, at all times."""
+    settings = {"norms": ("batch",), "others": (), "rates": (0.1,)}
+    shape = 1, SEEDS, len(reshuffling.Config().epochs)
+    curves = {}
+    for order, each in zip(("fixed", "anew"), arms(0.8 + 0 * d, 0.8 + d), strict=True):
+        accuracy = np.broadcast_to(each[:, None], shape)
+        curves[order, "batch"] = placement.Curves(accuracy, accuracy)
+    result = made(reshuffling, settings, curves=curves)
+    return reshuffling.judge(result) | {
+        "BN": reshuffling.judge_batch_norm(result)["batch", "fixed", "4 epochs"]
+    }
+
+
 def saturated(d):
     """The share of saturated outputs falls by d with the norm."""
     return saturation.judge_difference(saturating(arms(0.5 + 0 * d, 0.5 - d)))
@@ -412,6 +427,7 @@ INJECTIONS = (
     Injection(placed_speed, placement, "SPEED_MARGIN"),
     Injection(ranks, rank_collapse),
     Injection(regularized, regularization),
+    Injection(reshuffled, reshuffling),
     Injection(saturated, saturation),
     Injection(saturated_accuracy, saturation),
     Injection(injected, shifted_batch_norm),
@@ -456,6 +472,8 @@ PINNED = {
         0.5,
         "half as much as a method made for it",
     ),
+    (reshuffling, "MARGIN"): (0.01, "one example in a hundred, as of small_batches"),
+    (reshuffling, "LEARNED"): (0.2, "twice the accuracy of a guess among ten classes"),
     (saturation, "MARGIN"): (0.05, "of shares of outputs and of accuracies"),
     (saturation, "LIMIT"): (0.25, "less than one output in four"),
     (saturation, "SATURATED"): (0.9, "the slope is less than 19 % of the largest one"),

@@ -203,6 +203,21 @@ CASES = {
         control={**AGAIN, "noise": ("none", "none again")},
         swapped={**SWAPPED, "noise": ("batch", "none")},
     ),
+    "reshuffling": Case(
+        {
+            **TINY,
+            "norms": ("batch",),
+            "others": (),
+            "epochs": (2, 6),
+            "batch_size": 8,
+            "rates": (0.1, 0.3),
+            "seeds": 4,
+        },
+        control={"orders": ("anew", "anew again")},
+        swapped=lambda result: replace(  # a key names the control, so the arms keep their names
+            result, curves=dict(zip(result.curves, [*result.curves.values()][::-1], strict=True))
+        ),
+    ),
     "saturation": Case(
         {
             "activations": ("sigmoid",),

@@ -364,6 +364,24 @@ PLACEMENT = Multiverse(
     combinations=7,
 )
 
+RESHUFFLED = Multiverse(
+    "reshuffling",
+    {"reshuffle-every-epoch": Judged("judge_batch_norm", {"the mini-batches": 1})},
+    {"norms": ("batch",), "epochs": (16,), "rates": (0.01, 0.032, 0.1, 0.32)},
+    {
+        "the data set": _data(),
+        "the optimizer": _optimizer((0.001, 0.0032, 0.01, 0.032), (0.0003, 0.001, 0.0032, 0.01)),
+        "the mini-batch": _numbers("batch_size", 16, 4, 8, 32, 64),
+        "the depth": _numbers("depth", 2, 1, 4),
+        "the width": _numbers("width", 64, 16, 32),
+        "the activation": ACTIVATION,
+        "the number of epochs": {"16": {}} | {f"{n}": {"epochs": (n,)} for n in (32, 64, 128)},
+        "the examples": _numbers("n_train", 512, 256, 1024),
+        "the seeds": SEEDS,
+    },
+    combinations=6,
+)
+
 ALL = (
     RATES,
     STARTS,
@@ -379,6 +397,7 @@ ALL = (
     EARLY,
     DROPOUT,
     PLACEMENT,
+    RESHUFFLED,
 )
 """All multiverses, those of which the book says most first.
 
