@@ -141,7 +141,7 @@ MUTANTS = [
         "inv_std = 1 / np.sqrt(var + eps)",
         "inv_std = 1 / np.sqrt(var * count / max(count - 1, 1) + eps)",
         ("forward", "group_forward"),
-        ("forward_pass", "motivation"),
+        ("forward_pass", "motivation", "placement"),
     ),
     Mutant(
         "a constant channel is centred only almost",
@@ -392,7 +392,6 @@ MUTANTS = [
         "added = (taps * shift.view(shape))",
         "added = 0 * (taps * shift.view(shape))",
         ("fold_before",),
-        ("placement",),
     ),
     Mutant(
         "recalibration averages batches without their counts",

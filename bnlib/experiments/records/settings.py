@@ -367,7 +367,7 @@ PLACEMENT = Multiverse(
 RESHUFFLED = Multiverse(
     "reshuffling",
     {"reshuffle-every-epoch": Judged("judge_batch_norm", {"the mini-batches": 1})},
-    {"norms": ("batch",), "epochs": (16,), "rates": (0.01, 0.032, 0.1, 0.32)},
+    {"norms": ("batch",), "epochs": (16,)},
     {
         "the data set": _data(),
         "the optimizer": _optimizer((0.001, 0.0032, 0.01, 0.032), (0.0003, 0.001, 0.0032, 0.01)),
