@@ -32,6 +32,7 @@ from bnlib.exercises import (
     internal_covariate_shift,
     learning_rate_and_convergence,
     motivation,
+    placement,
     regularization,
 )
 from bnlib.exercises.grading import Exercise, Feedback
@@ -51,6 +52,7 @@ PAGES = (
     regularization,
     alternatives,
     beyond_one_machine,
+    placement,
     folding_and_deployment,
     conventions,
 )  # in the order of the book

@@ -107,8 +107,7 @@ class Config:
     @property
     def checkpoints(self) -> tuple[int, ...]:
         """The steps after which networks are tested, c of them, in increasing order."""
-        before = (n for n in CHECKPOINTS if n < self.budgets[-1])
-        return tuple(sorted({*before, *self.budgets}))
+        return checkpoints_of(self.budgets)
 
 
 @dataclass(frozen=True)
@@ -147,17 +146,7 @@ class Result:
         Interpolated between checkpoints. There is no upper bound where it does not within the last
         budget, and no lower one where it has at the first checkpoint.
         """
-        x, y = np.log10(self.config.checkpoints), self.accuracy
-        reached = y >= target
-        i = np.clip(reached.argmax(axis=-1), min(1, len(x) - 1), None)
-        before, there = (np.take_along_axis(y, j[..., None], axis=-1)[..., 0] for j in (i - 1, i))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            between = x[i - 1] + (target - before) / (there - before) * (x[i] - x[i - 1])
-        never, at_once = ~reached.any(axis=-1), reached[..., 0]
-        return Between(
-            np.select([never, at_once], [x[-1], -np.inf], between),
-            np.select([never, at_once], [np.inf, x[0]], between),
-        )
+        return steps_to(self.config.checkpoints, self.accuracy, target)
 
     def fastest(self, target: float) -> Between:
         """Take `steps_to` at the best rate for this target, (n, s, k)."""
@@ -206,19 +195,65 @@ def _train(config: Config, norm: str, scale: float, progress: bool) -> NDArray[n
     return np.nan_to_num(result.by_rate(accuracy), nan=0.0)
 
 
-def best_for_others(cost: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Choose each seed's rate, (n, s, k), by the mean cost of the other seeds.
+def checkpoints_of(budgets: tuple[int, ...]) -> tuple[int, ...]:
+    """Return those of `CHECKPOINTS` before the last budget, and the budgets, in increasing order.
 
     Parameters
     ----------
-    cost : ndarray, (n, s, r, k)
+    budgets : tuple of int
+        Increasing.
 
     Returns
     -------
-    ndarray of int, (n, s, k)
+    tuple of int
+    """
+    return tuple(sorted({*(n for n in CHECKPOINTS if n < budgets[-1]), *budgets}))
+
+
+def steps_to(
+    checkpoints: tuple[int, ...], accuracy: NDArray[np.floating], target: float
+) -> Between:
+    """Return log10 of the steps until an accuracy first reaches a target, (...).
+
+    Parameters
+    ----------
+    checkpoints : tuple of int, c of them
+        Increasing numbers of steps.
+    accuracy : ndarray, (..., c)
+        After these.
+    target : float
+
+    Returns
+    -------
+    Between
+        As `Result.steps_to`.
+    """
+    x, y = np.log10(checkpoints), accuracy
+    reached = y >= target
+    i = np.clip(reached.argmax(axis=-1), min(1, len(x) - 1), None)
+    before, there = (np.take_along_axis(y, j[..., None], axis=-1)[..., 0] for j in (i - 1, i))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = x[i - 1] + (target - before) / (there - before) * (x[i] - x[i - 1])
+    never, at_once = ~reached.any(axis=-1), reached[..., 0]
+    return Between(
+        np.select([never, at_once], [x[-1], -np.inf], between),
+        np.select([never, at_once], [np.inf, x[0]], between),
+    )
+
+
+def best_for_others(cost: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Choose each seed's rate, (..., k), by the mean cost of the other seeds.
+
+    Parameters
+    ----------
+    cost : ndarray, (..., r, k)
+
+    Returns
+    -------
+    ndarray of int, (..., k)
         Index of the rate of the smallest cost, the first of several that are equal.
     """
-    return rates.best(cost.sum(axis=-1, keepdims=True) - cost, axis=2)
+    return rates.best(cost.sum(axis=-1, keepdims=True) - cost, axis=-2)
 
 
 def _at(values: NDArray, rate: NDArray[np.int64]) -> NDArray:

@@ -272,6 +272,16 @@ ANSWERS = [
     ("R = 1 + ", BEHIND_DROPOUT, 1.5),
     ("\\approx 0.82", round(BEHIND_DROPOUT**-0.5, 2), 0.82),
     ("= 5$. The mean of the", np.var([0, 2, 4, 6]), 5),
+    (
+        "(0, 0, 1, 3)/\\sqrt5",
+        np.maximum(fn.batch_norm_forward(column(-3, -1, 1, 3), eps=0.0)[0].ravel(), 0),
+        np.array([0, 0, 1, 3]) / 5**0.5,
+    ),
+    (
+        "(-1, -1, 0, 2)/\\sqrt{1.5}",
+        fn.batch_norm_forward(column(0, 0, 1, 3), eps=0.0)[0].ravel(),
+        np.array([-1, -1, 0, 2]) / 1.5**0.5,
+    ),
     ("= 4x - 7", 4 * standardized(3, 4, 2 * np.arange(3) - 1) + 1, 4 * np.arange(3) - 7),
     ("\\approx 0.20", round((4e-5 / 1.03e-3) ** 0.5, 2), 0.2),
 ]

@@ -25,8 +25,10 @@ from bnlib.experiments import (
     gradient_growth,
     inference,
     learning_rates,
+    placement,
     rank_collapse,
     regularization,
+    reshuffling,
     saturation,
     shifted_batch_norm,
     sigmoid_network,
@@ -245,6 +247,28 @@ def initialized(accuracy, *measures):
     return {measure: verdicts[measure, "5 steps"] for measure in measures}
 
 
+def placed(d):
+    """The accuracy is the same at all times, and with BN before the activation by d more."""
+    return placement.judge(placing(arms(0.8 + 0 * d, 0.8 + d)[:, :, None]))
+
+
+def placed_speed(d):
+    """The accuracy rises in a line with the logarithm of the steps, as in `speeds`."""
+    checkpoints = np.log10(placement.Config(budgets=(800,)).checkpoints)
+    middle = arms(1.8 + d, 1.8 + 0 * d)[:, :, None]  # when it is at the target
+    return placement.judge_speed(placing(0.9 + 0.5 * (checkpoints - middle)))
+
+
+def placing(accuracy):
+    """Make a result of the accuracies after and before, (2, k, c), at one rate."""
+    settings = {"activations": ("relu",), "depths": (2,), "rates": (0.1,), "budgets": (800,)}
+    shape = 1, SEEDS, len(placement.Config(**settings).checkpoints)
+    curves = {}
+    for arm, each in zip(("after", "before"), accuracy, strict=True):
+        curves[arm, "relu", 2] = placement.Curves(*[np.broadcast_to(each, shape)] * 2)
+    return made(placement, settings, curves=curves)
+
+
 def ranks(d):
     table = np.broadcast_to(arms(5 + 0 * d, 5 + d)[..., None], (2, SEEDS, 7))
     keys = [(rank, place) for rank in rank_collapse.RANKS for place in rank_collapse.PLACES]
@@ -257,6 +281,20 @@ def regularized(d):
     result = made(regularization, curves=curves)
     compared = {"compared": regularization.compare(result, "none", "batch")}
     return compared | regularization.judge(result)
+
+
+def reshuffled(d):
+    """With mini-batches that are drawn anew, the accuracy is by d higher, at all times."""
+    settings = {"norms": ("batch",), "others": (), "rates": (0.1,)}
+    shape = 1, SEEDS, len(reshuffling.Config().epochs)
+    curves = {}
+    for order, each in zip(("fixed", "anew"), arms(0.8 + 0 * d, 0.8 + d), strict=True):
+        accuracy = np.broadcast_to(each[:, None], shape)
+        curves[order, "batch"] = placement.Curves(accuracy, accuracy)
+    result = made(reshuffling, settings, curves=curves)
+    return reshuffling.judge(result) | {
+        "BN": reshuffling.judge_batch_norm(result)["batch", "fixed", "4 epochs"]
+    }
 
 
 def saturated(d):
@@ -385,8 +423,11 @@ INJECTIONS = (
     Injection(speeds, learning_rates, "SPEED_MARGIN"),
     Injection(shares, learning_rates, "SHARE_MARGIN"),
     Injection(spreads, learning_rates, "SHARE_MARGIN"),
+    Injection(placed, placement),
+    Injection(placed_speed, placement, "SPEED_MARGIN"),
     Injection(ranks, rank_collapse),
     Injection(regularized, regularization),
+    Injection(reshuffled, reshuffling),
     Injection(saturated, saturation),
     Injection(saturated_accuracy, saturation),
     Injection(injected, shifted_batch_norm),
@@ -422,12 +463,17 @@ PINNED = {
     (learning_rates, "SHARE_MARGIN"): (0.1, "one network, or example, in ten"),
     (learning_rates, "TRAINED"): (0.75, "as in trainable_depth"),
     (learning_rates, "TARGETS"): ((0.5, 0.75, 0.9), "from half of what is learned to nearly all"),
+    (placement, "MARGIN"): (0.02, "what was reported for one network; as of sigmoid_network"),
+    (placement, "SPEED_MARGIN"): (0.18, "decades, as of learning_rates"),
+    (placement, "LEARNED"): (0.2, "twice the accuracy of a guess among ten classes"),
     (rank_collapse, "MARGIN"): (1.0, "one more direction"),
     (regularization, "MARGIN"): (0.05, "the true class gets 5 % more probability"),
     (regularization, "MILD"): (
         0.5,
         "half as much as a method made for it",
     ),
+    (reshuffling, "MARGIN"): (0.01, "one example in a hundred, as of small_batches"),
+    (reshuffling, "LEARNED"): (0.2, "twice the accuracy of a guess among ten classes"),
     (saturation, "MARGIN"): (0.05, "of shares of outputs and of accuracies"),
     (saturation, "LIMIT"): (0.25, "less than one output in four"),
     (saturation, "SATURATED"): (0.9, "the slope is less than 19 % of the largest one"),

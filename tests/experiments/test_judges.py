@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from bnlib.experiments import gradient_growth
+from bnlib.experiments import gradient_growth, placement
 from bnlib.experiments.records.registry import all_experiments, to_json
 from bnlib.experiments.records.verdict import Verdict
 
@@ -171,6 +171,19 @@ CASES = {
         control=AGAIN,
         swapped=SWAPPED,
     ),
+    "placement": Case(
+        {
+            "others": (),
+            "activations": ("tanh",),
+            "depths": (2,),
+            "rates": (0.1, 0.3),
+            "budgets": (20, 40),
+            "width": 12,
+            "seeds": 4,
+        },
+        control={"arms": ("after", "after again")},
+        swapped={"arms": ("before", "after")},
+    ),
     "rank_collapse": Case(
         {"layers": (1, 20), "seeds": 4},
         control=AGAIN,
@@ -189,6 +202,21 @@ CASES = {
         },
         control={**AGAIN, "noise": ("none", "none again")},
         swapped={**SWAPPED, "noise": ("batch", "none")},
+    ),
+    "reshuffling": Case(
+        {
+            **TINY,
+            "norms": ("batch",),
+            "others": (),
+            "epochs": (2, 6),
+            "batch_size": 8,
+            "rates": (0.1, 0.3),
+            "seeds": 4,
+        },
+        control={"orders": ("anew", "anew again")},
+        swapped=lambda result: replace(  # a key names the control, so the arms keep their names
+            result, curves=dict(zip(result.curves, [*result.curves.values()][::-1], strict=True))
+        ),
     ),
     "saturation": Case(
         {
@@ -358,6 +386,14 @@ def test_gradients_drift_alike_with_the_parameters_of_batch_norm_alone():
     config = replace(result("gradient_growth").config, norms=("none", "identity"))
     for verdict in gradient_growth.judge_difference(gradient_growth.run(config)).values():
         assert verdict.effect == pytest.approx(0)
+
+
+@pytest.mark.parametrize("rate", [None, 0.1])
+def test_the_place_of_the_parameters_of_batch_norm_alone_has_no_effect(rate):
+    config = replace(result("placement").config, arms=("identity after", "identity before"))
+    found = placement.run(replace(config, seeds=16))
+    for key, verdict in placement.compare(found, *found.config.arms, rate).items():
+        assert verdict.answer not in ("supported", "refuted"), key
 
 
 BY_SEED = {

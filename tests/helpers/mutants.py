@@ -141,7 +141,7 @@ MUTANTS = [
         "inv_std = 1 / np.sqrt(var + eps)",
         "inv_std = 1 / np.sqrt(var * count / max(count - 1, 1) + eps)",
         ("forward", "group_forward"),
-        ("forward_pass", "motivation"),
+        ("forward_pass", "motivation", "placement"),
     ),
     Mutant(
         "a constant channel is centred only almost",

@@ -88,6 +88,25 @@ class Result:
         return array.reshape(len(self.config.rates), self.config.seeds, *array.shape[1:])
 
 
+def reshuffled(config: Config, data: Data) -> Iterator[NDArray[np.int64]]:
+    """Yield the indices of the mini-batches, (replicas, m), drawn anew in every epoch.
+
+    Parameters
+    ----------
+    config : bnlib.experiments.engine.networks.Config
+        A seed has the same mini-batches at all learning rates.
+    data : bnlib.experiments.engine.networks.Data
+
+    Yields
+    ------
+    ndarray of int, (replicas, m)
+    """
+    rngs, n = generators(config, ORDER), data.y_train.shape[-1]
+    while True:
+        for i in datasets.minibatches(n, config.batch_size, rngs, drop_last=True):
+            yield np.tile(i, (len(config.rates), 1))
+
+
 def train(
     config: Config,
     record: Mapping[str, Recorder] | None = None,
@@ -96,6 +115,7 @@ def train(
     progress: bool = False,
     build: Callable[[Config], layers.Sequential] = build,
     optimizer: Callable[[Config, layers.Sequential], layers.SGD | layers.Adam] = build_optimizer,
+    order: Callable[[Config, Data], Iterator[NDArray[np.int64]]] = reshuffled,
 ) -> Result:
     """Train all replicas together, and record.
 
@@ -115,6 +135,8 @@ def train(
         Config -> network, with one entry a replica on its leading axis.
     optimizer : callable
         (config, network) -> optimizer.
+    order : callable
+        (config, data) -> iterator without end over the indices of mini-batches, (replicas, m).
 
     Returns
     -------
@@ -144,14 +166,14 @@ def train(
     record = {} if record is None else record
     network, data = build(config), load_replicas(config)
     updates = optimizer(config, network)
-    order = _order(config, data.y_train.shape[-1])
+    indices = order(config, data)
     loss = np.full((config.replicas, config.steps + 1), np.nan)
     diverged = np.full(config.replicas, -1)
     steps = np.arange(0, config.steps + 1, every)
     rows: dict[str, list[NDArray]] = {name: [] for name in record}
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for step in track(range(config.steps + 1), progress, "step"):
-            i = next(order)
+            i = next(indices)
             x, labels = _mini_batch(data, i)
             logits = network(x)
             now, dlogits = layers.softmax_cross_entropy(logits, labels)
@@ -218,14 +240,6 @@ def record_validation_accuracy(state: State) -> NDArray[np.floating]:
     ndarray, (replicas,)
     """
     return (predict(state, state.data.x_valid).argmax(axis=-1) == state.data.y_valid).mean(axis=-1)
-
-
-def _order(config: Config, n: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the indices of the mini-batches, (replicas, m), the same for all learning rates."""
-    rngs = generators(config, ORDER)
-    while True:
-        for i in datasets.minibatches(n, config.batch_size, rngs, drop_last=True):
-            yield np.tile(i, (len(config.rates), 1))
 
 
 def _mini_batch(data: Data, i: NDArray[np.int64]) -> tuple[NDArray, NDArray]:

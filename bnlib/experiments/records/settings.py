@@ -329,6 +329,59 @@ DROPOUT = Multiverse(
     combinations=10,
 )
 
+PLACEMENT = Multiverse(
+    "placement",
+    {
+        "belongs-before-the-activation": Judged("judge"),
+        "faster-before-the-activation": Judged("judge_speed"),
+    },
+    {
+        "others": (),
+        "activations": ("relu",),
+        "depths": (4,),
+        "budgets": (200,),
+        "rates": (0.018, 0.032, 0.056, 0.1, 0.18, 0.32, 0.56, 1.0, 1.8, 3.2),
+    },
+    {
+        "the data set": _data(
+            {"n_train": 3000, "target": 0.85}, {"n_train": 3000, "target": LOW["trained"]}
+        ),
+        "the optimizer": _optimizer(
+            (0.0018, 0.0032, 0.0056, 0.01, 0.018, 0.032, 0.056, 0.1, 0.18, 0.32),
+            (0.0006, 0.001, 0.0018, 0.0032, 0.0056, 0.01, 0.018, 0.032, 0.056, 0.1),
+        ),
+        "the mini-batch": _numbers("batch_size", 32, 8, 16, 64, 128),
+        "the depth": {"4": {}} | {f"{n}": {"depths": (n,)} for n in (2, 8)},
+        "the width": _numbers("width", 32, 16, 64),
+        "the activation": {
+            "ReLU": {},
+            "tanh": {"activations": ("tanh",)},
+            "sigmoid": {"activations": ("sigmoid",)},
+        },
+        "the number of steps": _steps("budgets", 200),
+        "the seeds": SEEDS,
+    },
+    combinations=7,
+)
+
+RESHUFFLED = Multiverse(
+    "reshuffling",
+    {"reshuffle-every-epoch": Judged("judge_batch_norm", {"the mini-batches": 1})},
+    {"norms": ("batch",), "epochs": (16,)},
+    {
+        "the data set": _data(),
+        "the optimizer": _optimizer((0.001, 0.0032, 0.01, 0.032), (0.0003, 0.001, 0.0032, 0.01)),
+        "the mini-batch": _numbers("batch_size", 16, 4, 8, 32, 64),
+        "the depth": _numbers("depth", 2, 1, 4),
+        "the width": _numbers("width", 64, 16, 32),
+        "the activation": ACTIVATION,
+        "the number of epochs": {"16": {}} | {f"{n}": {"epochs": (n,)} for n in (32, 64, 128)},
+        "the examples": _numbers("n_train", 512, 256, 1024),
+        "the seeds": SEEDS,
+    },
+    combinations=6,
+)
+
 ALL = (
     RATES,
     STARTS,
@@ -343,6 +396,8 @@ ALL = (
     SATURATION,
     EARLY,
     DROPOUT,
+    PLACEMENT,
+    RESHUFFLED,
 )
 """All multiverses, those of which the book says most first.
 
