@@ -29,7 +29,7 @@ MISTAKES = ("eps", "variance", "momentum", "exchanged")
 MARGIN = 0.02
 """Smallest loss of test accuracy that counts.
 
-About the standard error of an accuracy near 0.8 on 360 images: whoever tests one converted network
+About the standard error of an accuracy near 0.8 on 397 images: whoever tests one converted network
 would miss less. Set when the results were known.
 """
 

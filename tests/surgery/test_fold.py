@@ -99,8 +99,10 @@ def test_original_stays_as_it_was(architecture):
 def two_paths():
     """Return a model that torch.fx cannot trace, and an input for each of its paths."""
     model, x = build(EarlyExit), example(EarlyExit)
-    nn.init.ones_(model.stem[1].weight)
-    weight = model.stem[0].weight.detach().sum((2, 3)).mean(0)
+    conv, bn = model.stem[:2]
+    nn.init.ones_(bn.weight)
+    slopes = conv.weight.detach().sum((2, 3)) / (bn.running_var + bn.eps).sqrt()[:, None]
+    weight = slopes.mean(0)  # of the mean of the outputs, by the channels of the input
     step = 50 * weight[:, None, None] / weight.square().sum()
     assert model.stem(x + step).mean() > 0 > model.stem(x - step).mean()
     return model, x + step, x - step
