@@ -39,7 +39,7 @@ EXERCISES = (
         asks="three numbers, the factor in one layer, the decades over 40 layers, and the share",
         solution=(1.5, DECADES, 0.2),
         returns=("factor", "decades", "share"),
-        rtol=0.005,
+        rtol=0.01,
         mistakes=(
             Mistake(
                 (1.5, 2 * DECADES, 0.2),

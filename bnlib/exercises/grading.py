@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Number
 
 import numpy as np
 
@@ -98,7 +99,8 @@ class Exercise:
     returns : tuple of str
         Names of the returned values, if there are several.
     rtol : float
-        Largest error of a value, relative to the largest entry of the solution.
+        Largest error of a value, relative to the solution: of an array to its largest entry, of
+        several values to each.
     """
 
     name: str
@@ -169,68 +171,80 @@ def _called(answer: Callable, arguments: tuple) -> object:
 
 
 def _array(value: object) -> np.ndarray | None:
-    """Return numbers as a float array, a tensor of torch too; anything else as None."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
+    """Return numbers as an array, a tensor of torch and fractions too; anything else as None."""
     try:
-        array = np.asarray(value)
-        return array.astype(float) if array.dtype.kind in "biuf" else None
-    except (TypeError, ValueError, RuntimeError):
+        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        if array.dtype == object and all(isinstance(each, Number) for each in array.flat):
+            array = array.astype(float)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
+    return array if array.dtype.kind in "biuf" else None
+
+
+def _entries(value: object) -> list[object] | None:
+    """Return what a tuple, a list or an array holds; None for anything else."""
+    if isinstance(value, tuple | list):
+        return list(value)
+    array = _array(value)
+    return None if array is None or array.squeeze().ndim == 0 else list(array.squeeze())
 
 
 def _same(one: object, other: object, rtol: float) -> bool:
-    """Compare numbers up to `rtol` and axes of length 1, texts up to case, and their sequences."""
+    """Compare numbers up to `rtol` and axes of length 1, texts up to case, and their sequences.
+
+    The entries of an array share a scale, the largest of them; those of a sequence have their own.
+    """
     if isinstance(other, str):
         return isinstance(one, str) and one.strip().casefold() == other.strip().casefold()
-    a, b = _array(one), _array(other)
-    if b is not None:
-        if a is None or a.squeeze().shape != b.squeeze().shape:
-            return False
-        a, b = a.squeeze(), b.squeeze()
-        if not np.array_equal(np.isfinite(a), np.isfinite(b)):
-            return False
-        finite = np.isfinite(b)
-        scale = np.abs(b[finite]).max(initial=0)
-        return bool(
-            np.array_equal(a[~finite], b[~finite], equal_nan=True)
-            and (np.abs(a - b)[finite] <= rtol * scale).all()
-        )
-    if isinstance(other, dict):
-        return (
-            isinstance(one, dict)
-            and one.keys() == other.keys()
-            and all(_same(one[key], other[key], rtol) for key in other)
-        )
     if isinstance(other, tuple | list):
+        entries = _entries(one)
         return (
-            isinstance(one, tuple | list)
-            and len(one) == len(other)
-            and all(_same(*pair, rtol) for pair in zip(one, other, strict=True))
+            entries is not None
+            and len(entries) == len(other)
+            and all(_same(*pair, rtol) for pair in zip(entries, other, strict=True))
         )
-    return one is other
+    a, b = _array(one), _array(other)
+    if b is None:
+        return one is other
+    if a is None or a.squeeze().shape != b.squeeze().shape:
+        return False
+    a, b = a.squeeze().astype(float), b.squeeze().astype(float)
+    if not np.array_equal(np.isfinite(a), np.isfinite(b)):
+        return False
+    finite = np.isfinite(b)
+    scale = np.abs(b[finite]).max(initial=0)
+    return bool(
+        np.array_equal(a[~finite], b[~finite], equal_nan=True)
+        and (np.abs(a - b)[finite] <= rtol * scale).all()
+    )
 
 
 def _difference(
     result: object, right: object, names: tuple[str, ...], rtol: float, asks: str
 ) -> str:
     """Say how a result differs from the right one, without giving that away."""
-    if names:
-        if not isinstance(result, tuple | list) or len(result) != len(names):
-            came = f"{len(result)} values" if isinstance(result, tuple | list) else "one value"
-            return f"Expected {len(names)} values, {', '.join(names)}, but got {came}."
-        good = [_same(*pair, rtol) for pair in zip(result, right, strict=True)]
-        at = good.index(False)
-        fine = [name for name, ok in zip(names, good, strict=True) if ok]
-        start = f"{' and '.join(fine)} {'is' if len(fine) == 1 else 'are'} right. " if fine else ""
-        return f"{start}{names[at]}: {_difference(result[at], right[at], (), rtol, names[at])}"
+    if isinstance(right, tuple | list):
+        entries = _entries(result)
+        if entries is None or len(entries) != len(right):
+            came = "one value" if entries is None else f"{len(entries)} values"
+            return f"Expected {', '.join((f'{len(right)} values', *names))}, but got {came}."
+        good = [_same(*pair, rtol) for pair in zip(entries, right, strict=True)]
+        if names:
+            at = good.index(False)
+            fine = [name for name, ok in zip(names, good, strict=True) if ok]
+            are = f"{' and '.join(fine)} {'is' if len(fine) == 1 else 'are'} right. "
+            part = _difference(entries[at], right[at], (), rtol, asks)
+            return f"{are if fine else ''}{names[at]}: {part}"
+        if any(good):
+            return f"{sum(good)} of {len(good)} values are right."
     a, b = _array(result), _array(right)
     if b is None or a is None:
-        return f"Not the right answer, a {type(result).__name__}. Wanted: {asks}."
-    if a.shape != b.shape and a.squeeze().shape != b.squeeze().shape:
+        kind = result.dtype if isinstance(result, np.ndarray) else type(result).__name__
+        return f"Not the right answer, of the type {kind}. Wanted: {asks}."
+    if a.squeeze().shape != b.squeeze().shape:
         turned = " (it may be transposed)" if a.shape == b.shape[::-1] else ""
         return f"Expected the shape {b.shape}, but got {a.shape}{turned}."
-    a, b = np.atleast_1d(a.squeeze()), np.atleast_1d(b.squeeze())
+    a, b = (np.atleast_1d(each.squeeze()).astype(float) for each in (a, b))
     if not np.isfinite(a).all() and np.isfinite(b).all():
         return "It is not finite: is something divided by 0?"
     if a.ndim == 2 and a.shape[0] == a.shape[1] and _same(a.T, b, rtol):

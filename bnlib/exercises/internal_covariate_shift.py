@@ -74,7 +74,7 @@ EXERCISES = (
         asks="three numbers, the new w_1, the new gradient G' and S_g, for a = 2 and eta = 1/2",
         solution=(1.5, 2.25, 0.4375),
         returns=("w_1", "G'", "S_g"),
-        rtol=0.003,
+        rtol=0.006,
         mistakes=(
             Mistake(
                 (1.5, -6.75, 2.6875),

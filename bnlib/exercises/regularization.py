@@ -44,7 +44,7 @@ EXERCISES = (
         "the ECE",
         solution=(0.25, STD, 1.5, 0.15),
         returns=("that of mu_B", "that of sigma_B", "R", "ECE"),
-        rtol=0.003,
+        rtol=0.02,
         mistakes=(
             Mistake(
                 (0.0625, 0.03125, 1.5, 0.15),

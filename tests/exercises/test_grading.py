@@ -1,6 +1,9 @@
+import io
 import json
 import pathlib
 from collections import Counter
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -17,10 +20,18 @@ MISTAKES = [
     for exercise in EXERCISES.values()
     for number, mistake in enumerate(exercise.mistakes)
 ]
+SEVERAL_VALUES = [
+    pytest.param(exercise, i, id=f"{exercise.name}-{i}")
+    for exercise in EXERCISES.values()
+    if exercise.cases is None and isinstance(exercise.solution, tuple)
+    for i in range(len(exercise.solution))
+]
 NONSENSE = [
     None, ..., 3, float("nan"), "a word", [], {}, object(), np.zeros((2, 0)), torch.ones(3),
     [1, [2, 3]], lambda: 0, lambda *given: None, lambda *given: "x", lambda *given: given,
     lambda *given: 1 / 0, lambda *given: np.zeros(5), lambda *given: [[1], [2, 3]], len, dict,
+    torch.Tensor, io.StringIO(), 10**400, [10**400, 1], np.array(1 + 2j), (3 + 0j, 6), {3: 6},
+    lambda *given: np.broadcast_to(0.0, (10**6, 10**6)), lambda *given: (1j,) * 3,
 ]  # fmt: skip
 
 
@@ -124,6 +135,61 @@ def test_an_exception_is_quoted_with_the_arguments():
     message = exercises.check("standardize", lambda x: x).message
     assert message.startswith("Your function raised TypeError: ")
     assert "for the arguments an array (3, 3), 0.5" in message
+
+
+@pytest.mark.parametrize(("exercise", "i"), SEVERAL_VALUES)
+def test_each_of_several_values_has_a_tolerance_of_its_own(exercise, i):
+    for error, right in ((0.5, True), (2, False)):
+        values = list(exercise.solution)
+        values[i] *= 1 + error * exercise.rtol
+        assert bool(exercises.check(exercise.name, values)) is right
+
+
+@pytest.mark.parametrize(
+    ("name", "rounded"),
+    [
+        ("four-numbers", (0.25, 0.18, 1.5, 0.15)),
+        ("growth-by-hand", (1.5, 3.5, 0.2)),
+        ("two-weights", (1.5, 2.25, 0.44)),
+    ],
+)
+def test_values_are_right_as_their_solution_rounds_them(name, rounded):
+    assert exercises.check(name, rounded)
+
+
+def test_axes_of_length_1_do_not_matter_to_one_of_several_values():
+    def row(*given):
+        mean, var = EXERCISES["merge"].solution(*given)
+        return mean[None], var
+
+    assert exercises.check("merge", row)
+
+
+def test_a_stacked_array_is_several_values():
+    def stacked(*given):
+        mean, var = EXERCISES["merge"].solution(*given)
+        return np.stack([mean, 2 * var])
+
+    message = exercises.check("merge", stacked).message
+    assert message.startswith("mean is right. var: It is 2 times what it should be")
+
+
+@pytest.mark.parametrize("kind", [Fraction, Decimal, torch.tensor])
+def test_other_numbers_are_numbers(kind):
+    assert exercises.check("two-weights", [kind(value) for value in (1.5, 2.25, 0.4375)])
+
+
+def test_it_says_how_many_values_are_right():
+    assert exercises.check("merge-by-hand", (3, 7)).message.startswith("1 of 2 values are right.")
+
+
+def test_complex_numbers_are_called_so():
+    def complex_dx(*given):
+        dx, dgamma, dbeta = backward(*given)
+        return dx + 0j, dgamma, dbeta
+
+    message = exercises.check("backward", complex_dx).message
+    assert "dx: Not the right answer, of the type complex128. Wanted: backward(dy" in message
 
 
 def test_changed_arguments_are_said():
