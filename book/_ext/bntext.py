@@ -36,8 +36,7 @@ class TypographicNumbers(SphinxPostTransform):
         """Replace the text of each of them."""
         for node in self.document.findall(nodes.inline):
             if "pasted-text" in node["classes"]:
-                node.children = []
-                node.extend(typographic(node.astext() or node.rawsource))
+                node[:] = typographic(node.astext())
 
 
 class StickyPunctuation(SphinxPostTransform):

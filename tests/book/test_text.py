@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,3 +55,13 @@ def test_names_of_folds(monkeypatch, source, tags, name):
     from bntext import fold_name
 
     assert fold_name(source, tags) == name
+
+
+def test_numbers_are_read_from_what_the_page_shows(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    from bntext import TypographicNumbers
+
+    document = new_document("")
+    document += nodes.inline("", "-2", classes=["pasted-text"])
+    TypographicNumbers(document).run()
+    assert document.astext() == "\u22122"
