@@ -14,7 +14,8 @@ BRANCH = "notebooks"
 
 
 def _link(text, tooltip, url, icon, label):
-    return locals() | {"type": "link"}
+    named = {"text": text, "tooltip": tooltip, "url": url, "icon": icon, "label": label}
+    return named | {"type": "link"}
 
 
 def _launch(repository, name):
