@@ -170,10 +170,16 @@ def install_cell(root: Path) -> str:
     repository = os.environ.get("BOOK_REPOSITORY_URL")
     if not repository:
         return ""
-    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    commit = found or os.environ.get("BOOK_REPOSITORY_BRANCH", "main")
+    commit = commit_of(root) or os.environ.get("BOOK_REPOSITORY_BRANCH", "main")
     return INSTALL.format(repository=repository, commit=commit).rstrip()
+
+
+def commit_of(root: Path) -> str:
+    """Return the commit of a clone; of anything else, nothing."""
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
 
 
 if __name__ == "__main__":

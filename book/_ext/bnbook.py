@@ -32,7 +32,7 @@ def _set_links(app, config):
         for button in ("repository", "edit_page", "issues"):
             options[f"use_{button}_button"] = True
     if site := os.environ.get("BOOK_BASE_URL"):
-        config.html_baseurl = config.ogp_site_url = site
+        config.html_baseurl = config.ogp_site_url = f"{site.rstrip('/')}/"
 
 
 def _forget_failure(app, exception):

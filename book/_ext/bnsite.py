@@ -1,18 +1,17 @@
 """The site around the pages: its root, a page for wrong addresses, a map, light icons, search."""
 
 import html
-import os
 import re
-import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 import pydata_sphinx_theme
+from bnbook import ROOT
 from fontTools import subset
 from fontTools.ttLib import TTFont
+from jupyter_notebooks import commit_of
 
-ROOT = Path(__file__).resolve().parents[2]
 SEARCH = re.compile(
     r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>'
 )
@@ -24,35 +23,25 @@ GLYPH = re.compile(r'((?:\.fa-[a-z0-9-]+:before,?)+)\{content:"\\([0-9a-f]+)')
 def _set_pages(app, config):
     config.html_additional_pages["404"] = "404.html"
     versions = (f"{name} {metadata.version(name)}" for name in ("numpy", "torch"))
-    commit = os.environ.get("BOOK_COMMIT") or _commit()
+    commit = commit_of(ROOT)[:7]
     facts = [
         f"Version {metadata.version('batchnorm-book')}",
         f"{datetime.now(UTC):%d %B %Y}".lstrip("0"),
-        *([f"commit {html.escape(commit)}"] if commit else []),
+        *([f"commit {commit}"] if commit else []),
         f"computed with {', '.join(versions)}",
     ]
     config.html_theme_options["extra_footer"] = f"<p>{', '.join(facts)}</p>"
-
-
-def _commit() -> str:
-    git = ["git", "rev-parse", "--short", "HEAD"]
-    try:
-        return subprocess.run(
-            git, cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # an archive without its history
-        return ""
 
 
 def _finish(app, exception):
     if exception is not None or app.builder.format != "html":
         return
     out, site = Path(app.outdir), app.config.html_baseurl
-    pages = sorted(page for page in out.rglob("*.html") if page.name != "search.html")
+    pages = sorted(out.rglob("*.html"))
     for page in pages:
         before = page.read_text("utf8")
         after = SEARCH.sub("", before)  # only the page of the search needs the index
-        if after != before:
+        if after != before and page.name != "search.html":
             page.write_text(after, "utf8")
     _mend_excerpts(out / "_static" / "searchtools.js")
     # The address that people share is a page, not a redirect; and a server shows the page for a
@@ -61,12 +50,13 @@ def _finish(app, exception):
     _copy(out / "404.html", out / "404.html", base=site or "/")
     _subset_icons(out, pages)
     if site:
-        names = (p.relative_to(out).as_posix() for p in pages)
-        urls = (f"<url><loc>{site.rstrip('/')}/{n}</loc></url>" for n in names if n[0] != "_")
+        names = (page.relative_to(out).as_posix() for page in pages)
+        found = (name for name in names if not name.startswith(("_", "404", "search")))
+        urls = (f"<url><loc>{site}{name}</loc></url>" for name in found)
         start = '<?xml version="1.0" encoding="utf-8"?>\n<urlset xmlns='
         schema = '"http://www.sitemaps.org/schemas/sitemap/0.9">'
         (out / "sitemap.xml").write_text(start + schema + "\n".join(urls) + "</urlset>\n", "utf8")
-        (out / "robots.txt").write_text(f"Sitemap: {site.rstrip('/')}/sitemap.xml\n", "utf8")
+        (out / "robots.txt").write_text(f"Sitemap: {site}sitemap.xml\n", "utf8")
 
 
 def _mend_excerpts(tools: Path) -> None:

@@ -46,7 +46,7 @@ VIEWS = {
 }
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 AUDIT = "tags => axe.run(document, {runOnly: tags, resultTypes: ['violations']})"
-GENERATED = ("index.html", "_modules", "_static", "reports")  # a redirect; listings of the source
+GENERATED = ("index.html", "_modules", "_static", "reports")  # a copy; listings of the source
 
 
 def pages():

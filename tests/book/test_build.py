@@ -136,6 +136,18 @@ def test_nbval_alone_leaves_nothing_behind(book):
     assert not (book / "_build").exists()
 
 
+def test_site_lists_its_pages_and_leads_back_from_any_wrong_address(book, monkeypatch):
+    monkeypatch.setenv("BOOK_BASE_URL", "https://a.org/b")
+    built(book, EXECUTE, BUILD)
+    html = book / "_build" / "html"
+    assert '<base href="https://a.org/b/">' in (html / "404.html").read_text("utf8")
+    assert '<base href="book/index.html">' in (html / "index.html").read_text("utf8")
+    urls = re.findall("<loc>(.*?)</loc>", (html / "sitemap.xml").read_text("utf8"))
+    assert {"https://a.org/b/book/index.html", "https://a.org/b/book/other.html"} <= {*urls}
+    assert not [url for url in urls if "404" in url or "search" in url]
+    assert (html / "robots.txt").read_text("utf8") == "Sitemap: https://a.org/b/sitemap.xml\n"
+
+
 @pytest.mark.skipif(os.cpu_count() == 1, reason="needs two cores")
 def test_notebooks_are_executed_at_the_same_time(book):
     meet = (
