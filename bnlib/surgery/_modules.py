@@ -65,9 +65,7 @@ def select_batch_norms(
                 f"name the layers that are meant, out of {list(found)}"
             )
         return chosen
-    if isinstance(layers, str):
-        raise TypeError(f"layers: expected a collection of names, got the string {layers!r}")
-    if not isinstance(layers, Iterable):
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
         raise TypeError(f"layers: expected a collection of names, got {layers!r}")
     layers = list(layers)
     unknown = [name for name in layers if name not in found]

@@ -146,12 +146,12 @@ def _exchange(
         raise TypeError(f"the factory returned no module but {type(new).__name__}")
     if new is plain:
         return batch_norm
-    given, taken = (dict(inspect.signature(m.forward).parameters) for m in (plain, new))
+    given, taken = (inspect.signature(m.forward).parameters for m in (plain, new))
     variadic = any(parameter.kind in VARIADIC for parameter in taken.values())
-    if len(given) > 1 and not variadic and not given.keys() <= taken.keys():
+    if not variadic and not {*[*given][1:]} <= {*[*taken][1:]}:  # what the input is called is free
         raise ValueError(
-            f"a {type(plain).__name__} is called with {list(given)}, a {type(new).__name__} takes "
-            + ("its input alone" if len(taken) == 1 else str(list(taken)))
+            f"a {type(plain).__name__} is called with {[*given]}, a {type(new).__name__} takes "
+            + ("its input alone" if len(taken) == 1 else str([*taken]))
         )
     if hooks := hooks_of(batch_norm):
         raise ValueError(f"it has {' and '.join(hooks)}, which would be lost: remove them first")

@@ -329,6 +329,15 @@ def test_second_argument_keeps_its_meaning():
         replace(masked, to(bnn.ConditionalBatchNorm1d, num_conditions=2))
 
 
+class Scaled(nn.Module):
+    def forward(self, x, mask):
+        return x * mask[..., None]
+
+
+def test_first_argument_may_have_any_name():
+    assert type(replace(nn.Sequential(bnn.MaskedBatchNorm1d(4)), lambda _: Scaled())[0]) is Scaled
+
+
 # ------------------------------------------------------------------ to
 
 SHAPE = {1: (5, 6), 2: (5, 6, 4, 3), 3: (5, 6, 2, 3, 2)}
