@@ -9,6 +9,7 @@ them to any other. Arrays are NumPy arrays; none of the frameworks is needed. Se
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -201,7 +202,7 @@ def _read_options(options: Options, convention: Convention) -> tuple[float, floa
         raise ValueError(
             "momentum: expected a number, got None: only PyTorch has the cumulative average"
         )
-    if isinstance(momentum, str) or not 0 <= momentum <= 1:
+    if not (isinstance(momentum, Real) and 0 <= momentum <= 1):
         raise ValueError(f"momentum: expected a number in [0, 1], got {momentum!r}")
     check_eps(eps)
     return float(momentum), float(eps)

@@ -359,6 +359,7 @@ BAD = {
     "half a step": ({}, {}, {"m": 4, "steps": 2.5}, "steps: expected an int .*2.5"),
     "steps in words": ({}, {}, {"m": 4, "steps": "3"}, "steps: expected an int .*'3'"),
     "momentum in words": ({}, {"momentum": "0.1"}, {}, "momentum: expected a number .*'0.1'"),
+    "two momenta": ({}, {"momentum": [0.1, 0.2]}, {}, r"momentum: expected a number .*\[0.1, 0.2"),
     "eps in words": ({}, {"eps": "0.1"}, {}, "eps: expected a finite number .*'0.1'"),
     "steps without m": ({}, {}, {"steps": 3}, "steps.*m = None"),
     "impossible": ({"running_var": np.full(2, 0.5)}, {}, {"m": 4, "steps": 2}, "steps.*0.81.*0.5"),
