@@ -90,8 +90,13 @@ def _subset_icons(out: Path, pages: list[Path]) -> None:
         for selectors, value in GLYPH.findall(styles)
         for name in ICON.findall(selectors)
     }
+    drawn = {code[name] for name in names if name in code}
+    # What a style sheet draws itself, such as the icon of a note, no page names.
+    drawn |= {ord(icon) for icon in re.findall("[\ue000-\uf8ff]", styles)}
+    rest = GLYPH.sub("", styles)
+    drawn |= {int(icon, 16) for icon in re.findall(r'content:"\\([ef][0-9a-f]{3})"', rest)}
     wanted = subset.Subsetter()
-    wanted.populate(unicodes=[code[name] for name in names if name in code])
+    wanted.populate(unicodes=drawn)
     icons = TTFont(font / "fa-solid-900.ttf")
     wanted.subset(icons)
     icons.flavor = "woff2"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from fontTools.ttLib import TTFont
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).parents[2]
@@ -146,6 +147,11 @@ def test_site_lists_its_pages_and_leads_back_from_any_wrong_address(book, monkey
     assert {"https://a.org/b/book/index.html", "https://a.org/b/book/other.html"} <= {*urls}
     assert not [url for url in urls if "404" in url or "search" in url]
     assert (html / "robots.txt").read_text("utf8") == "Sitemap: https://a.org/b/sitemap.xml\n"
+    (font,) = html.rglob("fa-solid-900.woff2")
+    note, menu, toggle, unused = 0xF05A, 0xF0C9, 0xF107, 0xF72F
+    drawn = TTFont(font).getBestCmap()
+    assert {note, menu, toggle} <= drawn.keys()
+    assert unused not in drawn
 
 
 @pytest.mark.skipif(os.cpu_count() == 1, reason="needs two cores")
