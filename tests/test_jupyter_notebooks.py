@@ -347,3 +347,10 @@ def test_published_notebook_installs_its_commit(folder):
     made = derive(Book(folder), "one", "plain", install=install)
     assert '"batchnorm-book[notebooks] @ git+https://a.org/b@abc"' in code_of(made)[0]
     assert "install" not in json.dumps(derive(Book(folder), "one", "plain"))
+
+
+def test_unknown_argument_is_named():
+    command = [sys.executable, str(ROOT / "tools" / "jupyter_notebooks.py"), "exercise"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "expected nothing or exercises, got exercise\n"

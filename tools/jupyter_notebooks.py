@@ -183,7 +183,10 @@ def commit_of(root: Path) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["exercises"]:
+    what = sys.argv[1:]
+    if what not in ([], ["exercises"]):
+        sys.exit(f"expected nothing or exercises, got {' '.join(what)}")
+    if what:
         write_all(ROOT, {True: ROOT / "_build" / "exercises"}, "plain")
     else:
         write_all(ROOT, {False: ROOT / "_build" / "notebooks"}, "myst")
