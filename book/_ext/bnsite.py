@@ -1,6 +1,7 @@
 """The site around the pages: its root, a page for wrong addresses, a map, light icons, search."""
 
 import html
+import logging
 import os
 import re
 import subprocess
@@ -100,6 +101,7 @@ def _subset_icons(out: Path, pages: list[Path]) -> None:
         for selectors, value in GLYPH.findall(styles)
         for name in ICON.findall(selectors)
     }
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # a line for each table otherwise
     wanted = subset.Subsetter()
     wanted.populate(unicodes=[code[name] for name in names if name in code])
     icons = TTFont(font / "fa-solid-900.ttf")
