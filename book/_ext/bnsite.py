@@ -1,6 +1,7 @@
 """The site around the pages: its root, a page for wrong addresses, a map, light icons, search."""
 
 import html
+import logging
 import re
 from datetime import UTC, datetime
 from importlib import metadata
@@ -95,6 +96,7 @@ def _subset_icons(out: Path, pages: list[Path]) -> None:
     drawn |= {ord(icon) for icon in re.findall("[\ue000-\uf8ff]", styles)}
     rest = GLYPH.sub("", styles)
     drawn |= {int(icon, 16) for icon in re.findall(r'content:"\\([ef][0-9a-f]{3})"', rest)}
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # a line for each table otherwise
     wanted = subset.Subsetter()
     wanted.populate(unicodes=drawn)
     icons = TTFont(font / "fa-solid-900.ttf")
