@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from bnlib._validation import check_increasing
 from bnlib.experiments import trainable_depth
-from bnlib.experiments.engine import networks, rates
+from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.learning_curve import SPEED_MARGIN, checkpoints_of, steps_to
+from bnlib.experiments.engine.rates import best_for_others
 from bnlib.experiments.engine.training import State, record_test_accuracy, train
 from bnlib.experiments.records.verdict import (
     Between,
@@ -34,15 +36,8 @@ TRAINED = trainable_depth.TARGET
 TARGETS = (0.5, 0.75, 0.9)
 """The shares of the digits until which steps are counted."""
 
-CHECKPOINTS = (5, 10, 15, 20, 30, 45, 65, 100, 140, 200, 280, 400, 560, 800, 1120, 1600)
-"""Networks are tested after so many steps, and after each budget."""
-
 RATE_MARGIN = 0.3
 """Decades of the largest rate, a factor of 2; more than a step of the default grid."""
-
-SPEED_MARGIN = 0.18
-"""Decades of steps, a factor of 1.5: a step with BN costs more, so a gain must be larger than
-that to matter."""
 
 SHARE_MARGIN = 0.1
 """Share of the networks that train, and of the test examples: one in ten."""
@@ -193,67 +188,6 @@ def _train(config: Config, norm: str, scale: float, progress: bool) -> NDArray[n
     )
     accuracy = result.records["accuracy"][:, [n // every for n in config.checkpoints]]
     return np.nan_to_num(result.by_rate(accuracy), nan=0.0)
-
-
-def checkpoints_of(budgets: tuple[int, ...]) -> tuple[int, ...]:
-    """Return those of `CHECKPOINTS` before the last budget, and the budgets, in increasing order.
-
-    Parameters
-    ----------
-    budgets : tuple of int
-        Increasing.
-
-    Returns
-    -------
-    tuple of int
-    """
-    return tuple(sorted({*(n for n in CHECKPOINTS if n < budgets[-1]), *budgets}))
-
-
-def steps_to(
-    checkpoints: tuple[int, ...], accuracy: NDArray[np.floating], target: float
-) -> Between:
-    """Return log10 of the steps until an accuracy first reaches a target, (...).
-
-    Parameters
-    ----------
-    checkpoints : tuple of int, c of them
-        Increasing numbers of steps.
-    accuracy : ndarray, (..., c)
-        After these.
-    target : float
-
-    Returns
-    -------
-    Between
-        As `Result.steps_to`.
-    """
-    x, y = np.log10(checkpoints), accuracy
-    reached = y >= target
-    i = np.clip(reached.argmax(axis=-1), min(1, len(x) - 1), None)
-    before, there = (np.take_along_axis(y, j[..., None], axis=-1)[..., 0] for j in (i - 1, i))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = x[i - 1] + (target - before) / (there - before) * (x[i] - x[i - 1])
-    never, at_once = ~reached.any(axis=-1), reached[..., 0]
-    return Between(
-        np.select([never, at_once], [x[-1], -np.inf], between),
-        np.select([never, at_once], [np.inf, x[0]], between),
-    )
-
-
-def best_for_others(cost: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Choose each seed's rate, (..., k), by the mean cost of the other seeds.
-
-    Parameters
-    ----------
-    cost : ndarray, (..., r, k)
-
-    Returns
-    -------
-    ndarray of int, (..., k)
-        Index of the rate of the smallest cost, the first of several that are equal.
-    """
-    return rates.best(cost.sum(axis=-1, keepdims=True) - cost, axis=-2)
 
 
 def _at(values: NDArray, rate: NDArray[np.int64]) -> NDArray:

@@ -11,15 +11,20 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from math import gcd
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
 from bnlib._validation import check_increasing
-from bnlib.experiments import learning_rates
 from bnlib.experiments.engine import networks, training
+from bnlib.experiments.engine.learning_curve import (
+    SPEED_MARGIN,
+    Accuracies,
+    checkpoints_of,
+    steps_to,
+)
+from bnlib.experiments.engine.rates import at_rate, best_for_others
 from bnlib.experiments.engine.replicas import build_norm
 from bnlib.experiments.records.verdict import Between, Verdict, check_two_arms, paired_verdict
 
@@ -36,9 +41,6 @@ What Mishkin (2016) found for one of two networks, in favour of the other place:
 place is about differences like this one. The standard error of a difference of accuracies of 0.95
 on the 397 test images of the digits is 0.015.
 """
-
-SPEED_MARGIN = learning_rates.SPEED_MARGIN
-"""Decades of steps, a factor of 1.5: faster means here what it means for BN as a whole."""
 
 LEARNED = 0.2
 """Accuracy that one of the arms must reach: twice that of a guess among ten classes."""
@@ -103,20 +105,7 @@ class Config:
     @property
     def checkpoints(self) -> tuple[int, ...]:
         """The steps after which networks are tested, c of them, in increasing order."""
-        return learning_rates.checkpoints_of(self.budgets)
-
-
-class Curves(NamedTuple):
-    """Accuracy in eval mode at each rate, seed and checkpoint; 0 where the run has diverged.
-
-    Attributes
-    ----------
-    valid, test : ndarray, (r, k, c)
-        On the validation examples of each seed, and on the test examples.
-    """
-
-    valid: NDArray[np.float64]
-    test: NDArray[np.float64]
+        return checkpoints_of(self.budgets)
 
 
 @dataclass(frozen=True)
@@ -126,17 +115,17 @@ class Result:
     Attributes
     ----------
     config : Config
-    curves : mapping of (str, str, int) to Curves
+    curves : mapping of (str, str, int) to Accuracies
         (arm, activation function, depth) -> accuracies.
     """
 
     config: Config
-    curves: Mapping[tuple[str, str, int], Curves]
+    curves: Mapping[tuple[str, str, int], Accuracies]
 
     def rate(self, arm: str, activation: str, depth: int, steps: int) -> NDArray[np.int64]:
         """Index of each seed's learning rate, (k,): the best for the others' validation data."""
         valid = self.curves[arm, activation, depth].valid[..., self._at(steps)]
-        return learning_rates.best_for_others(-valid)
+        return best_for_others(-valid)
 
     def accuracy(
         self, arm: str, activation: str, depth: int, steps: int, rate: float | None = None
@@ -153,20 +142,13 @@ class Result:
         At the rate at which the other seeds' validation accuracy is there first.
         """
         curves, checkpoints = self.curves[arm, activation, depth], self.config.checkpoints
-        valid, test = (
-            learning_rates.steps_to(checkpoints, each, self.config.target) for each in curves
-        )
+        valid, test = (steps_to(checkpoints, each, self.config.target) for each in curves)
         cost = np.minimum(valid.high, np.log10(checkpoints[-1])) - 1e-6 * curves.valid[..., -1]
-        rate = learning_rates.best_for_others(cost)
+        rate = best_for_others(cost)
         return Between(*(at_rate(bound, rate) for bound in test))
 
     def _at(self, steps: int) -> int:
         return self.config.checkpoints.index(steps)
-
-
-def at_rate(values: NDArray, rate: NDArray[np.int64]) -> NDArray:
-    """Take (r, k) at a rate for each seed, (k,)."""
-    return np.take_along_axis(values, rate[None], axis=0)[0]
 
 
 def run(config: Config = Config(), *, progress: bool = False) -> Result:
@@ -188,7 +170,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     return Result(config, {case: _train(*case, config, progress) for case in cases})
 
 
-def _train(arm: str, activation: str, depth: int, config: Config, progress: bool) -> Curves:
+def _train(arm: str, activation: str, depth: int, config: Config, progress: bool) -> Accuracies:
     place, first = networks.arm(arm, config.first_seed)
     trained = networks.Config.of(
         config,
@@ -216,7 +198,7 @@ def _train(arm: str, activation: str, depth: int, config: Config, progress: bool
         build=partial(build, place=place),
     )
     scores = made.records["scores"][:, [n // every for n in config.checkpoints]]
-    return Curves(*np.moveaxis(np.nan_to_num(made.by_rate(scores), nan=0.0), -1, 0))
+    return Accuracies(*np.moveaxis(np.nan_to_num(made.by_rate(scores), nan=0.0), -1, 0))
 
 
 def build(config: networks.Config, place: str) -> layers.Sequential:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from bnlib._validation import check_increasing
 from bnlib.experiments.engine import networks, training
-from bnlib.experiments.learning_rates import best_for_others
-from bnlib.experiments.placement import Curves, at_rate
+from bnlib.experiments.engine.learning_curve import Accuracies
+from bnlib.experiments.engine.rates import at_rate, best_for_others
 from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 
 CLAIM = "Mini-batches must be drawn anew in every epoch"
@@ -95,12 +95,12 @@ class Result:
     Attributes
     ----------
     config : Config
-    curves : mapping of (str, str) to Curves
+    curves : mapping of (str, str) to Accuracies
         (order, norm) -> validation and test accuracy, (r, k, e).
     """
 
     config: Config
-    curves: Mapping[tuple[str, str], Curves]
+    curves: Mapping[tuple[str, str], Accuracies]
 
     def accuracy(self, order: str, norm: str) -> NDArray[np.float64]:
         """Test accuracy of each seed at the rate that is best for the others, (e, k)."""
@@ -132,7 +132,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     return Result(config, {case: _train(*case, config, progress) for case in cases})
 
 
-def _train(order: str, norm: str, config: Config, progress: bool) -> Curves:
+def _train(order: str, norm: str, config: Config, progress: bool) -> Accuracies:
     kind, first = networks.arm(order, config.first_seed)
     epoch = config.n_train // config.batch_size
     trained = networks.Config.of(
@@ -151,8 +151,8 @@ def _train(order: str, norm: str, config: Config, progress: bool) -> Curves:
     }
     made = training.train(trained, record, every=every, progress=progress, order=ITERATORS[kind])
     at = [epoch * n // every for n in config.epochs]
-    scores = (made.by_rate(made.records[part][:, at]) for part in Curves._fields)
-    return Curves(*(np.nan_to_num(each, nan=0.0) for each in scores))
+    scores = (made.by_rate(made.records[part][:, at]) for part in Accuracies._fields)
+    return Accuracies(*(np.nan_to_num(each, nan=0.0) for each in scores))
 
 
 def fixed(config: networks.Config, data: networks.Data) -> Iterator[NDArray[np.int64]]:

@@ -265,7 +265,7 @@ def placing(accuracy):
     shape = 1, SEEDS, len(placement.Config(**settings).checkpoints)
     curves = {}
     for arm, each in zip(("after", "before"), accuracy, strict=True):
-        curves[arm, "relu", 2] = placement.Curves(*[np.broadcast_to(each, shape)] * 2)
+        curves[arm, "relu", 2] = placement.Accuracies(*[np.broadcast_to(each, shape)] * 2)
     return made(placement, settings, curves=curves)
 
 
@@ -290,7 +290,7 @@ def reshuffled(d):
     curves = {}
     for order, each in zip(("fixed", "anew"), arms(0.8 + 0 * d, 0.8 + d), strict=True):
         accuracy = np.broadcast_to(each[:, None], shape)
-        curves[order, "batch"] = placement.Curves(accuracy, accuracy)
+        curves[order, "batch"] = placement.Accuracies(accuracy, accuracy)
     result = made(reshuffling, settings, curves=curves)
     return reshuffling.judge(result) | {
         "BN": reshuffling.judge_batch_norm(result)["batch", "fixed", "4 epochs"]

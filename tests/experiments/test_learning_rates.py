@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bnlib.experiments import learning_rates as experiment
+from bnlib.experiments.engine.learning_curve import CHECKPOINTS
 from bnlib.experiments.records.verdict import overall
 
 SMALL = experiment.Config(
@@ -25,7 +26,7 @@ def fabricated(accuracy, **fields):
         norms=("none", "batch")[:n],
         scales=(1.0, 0.1, 10.0)[:s],
         rates=(0.1, 1.0, 10.0)[:r],
-        budgets=(experiment.CHECKPOINTS[c - 1],),
+        budgets=(CHECKPOINTS[c - 1],),
         seeds=k,
     )
     return experiment.Result(dataclasses.replace(config, **fields), accuracy)

@@ -88,7 +88,7 @@ def test_a_run_that_diverges_has_accuracy_0():
 def curves(valid, test):
     """Make the curves of an arm from accuracies after the last step, (r, k)."""
     shape = *np.shape(valid), 2
-    return experiment.Curves(
+    return experiment.Accuracies(
         *(np.broadcast_to(np.array(a)[..., None], shape) for a in (valid, test))
     )
 

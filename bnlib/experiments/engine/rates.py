@@ -42,3 +42,23 @@ def best(loss: ArrayLike, axis: int = 0) -> NDArray[np.int64]:
     2
     """
     return cost(loss).argmin(axis=axis)
+
+
+def best_for_others(cost: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Choose each seed's rate, (..., k), by the mean cost of the other seeds.
+
+    Parameters
+    ----------
+    cost : ndarray, (..., r, k)
+
+    Returns
+    -------
+    ndarray of int, (..., k)
+        Index of the rate of the smallest cost, the first of several that are equal.
+    """
+    return best(cost.sum(axis=-1, keepdims=True) - cost, axis=-2)
+
+
+def at_rate(values: NDArray, rate: NDArray[np.int64]) -> NDArray:
+    """Take (r, k) at a rate for each seed, (k,)."""
+    return np.take_along_axis(values, rate[None], axis=0)[0]

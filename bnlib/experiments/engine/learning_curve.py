@@ -1,0 +1,77 @@
+"""How accurate networks are after a number of steps, and how many steps they need to be so."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnlib.experiments.records.verdict import Between
+
+CHECKPOINTS = (5, 10, 15, 20, 30, 45, 65, 100, 140, 200, 280, 400, 560, 800, 1120, 1600)
+"""Networks are tested after so many steps, and after each budget."""
+
+SPEED_MARGIN = 0.18
+"""Decades of steps, a factor of 1.5: a step with BN costs more, so a gain must be larger than
+that to matter."""
+
+
+class Accuracies(NamedTuple):
+    """Accuracy in eval mode at each rate, seed and checkpoint; 0 where the run has diverged.
+
+    Attributes
+    ----------
+    valid, test : ndarray, (r, k, c)
+        On the validation examples of each seed, and on the test examples.
+    """
+
+    valid: NDArray[np.float64]
+    test: NDArray[np.float64]
+
+
+def checkpoints_of(budgets: tuple[int, ...]) -> tuple[int, ...]:
+    """Return those of `CHECKPOINTS` before the last budget, and the budgets, in increasing order.
+
+    Parameters
+    ----------
+    budgets : tuple of int
+        Increasing.
+
+    Returns
+    -------
+    tuple of int
+    """
+    return tuple(sorted({*(n for n in CHECKPOINTS if n < budgets[-1]), *budgets}))
+
+
+def steps_to(
+    checkpoints: tuple[int, ...], accuracy: NDArray[np.floating], target: float
+) -> Between:
+    """Return log10 of the steps until an accuracy first reaches a target, (...).
+
+    Parameters
+    ----------
+    checkpoints : tuple of int, c of them
+        Increasing numbers of steps.
+    accuracy : ndarray, (..., c)
+        After these.
+    target : float
+
+    Returns
+    -------
+    Between
+        Interpolated between checkpoints. There is no upper bound where the accuracy does not
+        reach the target, and no lower one where it has at the first checkpoint.
+    """
+    x, y = np.log10(checkpoints), accuracy
+    reached = y >= target
+    i = np.clip(reached.argmax(axis=-1), min(1, len(x) - 1), None)
+    before, there = (np.take_along_axis(y, j[..., None], axis=-1)[..., 0] for j in (i - 1, i))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = x[i - 1] + (target - before) / (there - before) * (x[i] - x[i - 1])
+    never, at_once = ~reached.any(axis=-1), reached[..., 0]
+    return Between(
+        np.select([never, at_once], [x[-1], -np.inf], between),
+        np.select([never, at_once], [np.inf, x[0]], between),
+    )
