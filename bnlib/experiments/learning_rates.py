@@ -141,7 +141,7 @@ class Result:
         Interpolated between checkpoints. There is no upper bound where it does not within the last
         budget, and no lower one where it has at the first checkpoint.
         """
-        return steps_to(self.config.checkpoints, self.accuracy, target)
+        return Between(*steps_to(self.config.checkpoints, self.accuracy, target))
 
     def fastest(self, target: float) -> Between:
         """Take `steps_to` at the best rate for this target, (n, s, k)."""

@@ -142,7 +142,7 @@ class Result:
         At the rate at which the other seeds' validation accuracy is there first.
         """
         curves, checkpoints = self.curves[arm, activation, depth], self.config.checkpoints
-        valid, test = (steps_to(checkpoints, each, self.config.target) for each in curves)
+        valid, test = (Between(*steps_to(checkpoints, each, self.config.target)) for each in curves)
         cost = np.minimum(valid.high, np.log10(checkpoints[-1])) - 1e-6 * curves.valid[..., -1]
         rate = best_for_others(cost)
         return Between(*(at_rate(bound, rate) for bound in test))

@@ -7,8 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.experiments.records.verdict import Between
-
 CHECKPOINTS = (5, 10, 15, 20, 30, 45, 65, 100, 140, 200, 280, 400, 560, 800, 1120, 1600)
 """Networks are tested after so many steps, and after each budget."""
 
@@ -47,7 +45,7 @@ def checkpoints_of(budgets: tuple[int, ...]) -> tuple[int, ...]:
 
 def steps_to(
     checkpoints: tuple[int, ...], accuracy: NDArray[np.floating], target: float
-) -> Between:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return log10 of the steps until an accuracy first reaches a target, (...).
 
     Parameters
@@ -60,9 +58,10 @@ def steps_to(
 
     Returns
     -------
-    Between
-        Interpolated between checkpoints. There is no upper bound where the accuracy does not
-        reach the target, and no lower one where it has at the first checkpoint.
+    low, high : ndarray, (...)
+        Bounds, which are equal where it is known, interpolated between checkpoints. There is no
+        upper bound where the accuracy does not reach the target, and no lower one where it has at
+        the first checkpoint.
     """
     x, y = np.log10(checkpoints), accuracy
     reached = y >= target
@@ -71,7 +70,5 @@ def steps_to(
     with np.errstate(divide="ignore", invalid="ignore"):
         between = x[i - 1] + (target - before) / (there - before) * (x[i] - x[i - 1])
     never, at_once = ~reached.any(axis=-1), reached[..., 0]
-    return Between(
-        np.select([never, at_once], [x[-1], -np.inf], between),
-        np.select([never, at_once], [np.inf, x[0]], between),
-    )
+    low = np.select([never, at_once], [x[-1], -np.inf], between)
+    return low, np.select([never, at_once], [np.inf, x[0]], between)
