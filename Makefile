@@ -42,15 +42,16 @@ book: $(INSTALLED)  ## execute the notebooks on all cores and build the book
 serve: $(INSTALLED)  ## open the built book in the browser
 	$(BIN)/python tools/serve.py
 
-lab: $(INSTALLED)  ## execute the notebooks and open them in JupyterLab
+lab: $(INSTALLED)  ## execute the notebooks (10 minutes, once) and open them in JupyterLab
 	$(BIN)/python tools/execute.py
 	$(BIN)/python tools/jupyter_notebooks.py
 	$(BIN)/jupyter trust _build/notebooks/*.ipynb
 	$(BIN)/jupyter lab _build/notebooks
 
-exercises: $(INSTALLED)  ## make notebooks without solutions, for students, in _build/exercises
+exercises: $(INSTALLED)  ## the same without solutions, for students, into _build/exercises
 	$(BIN)/python tools/execute.py
 	$(BIN)/python tools/jupyter_notebooks.py exercises
+	@echo "Open them with: $(BIN)/jupyter lab _build/exercises"
 
 test: unit notebooks  ## run all tests: library, book rules, every notebook
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bnlib._extras import require
 from bnlib.experiments.records import cache, keys, multiverse, registry, report, settings, store
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -225,9 +226,8 @@ def _to_json(run: report.Run, outcome: cache.Finished | Exception) -> dict[str, 
 
 def _check_format(file: Path) -> None:
     """Raise ValueError unless matplotlib writes files of this kind."""
+    require("matplotlib", extra="book")
     from matplotlib.backend_bases import FigureCanvasBase
-
-    import bnlib.plots  # noqa: F401, names the extra that is missing, before anything is run
 
     known = sorted(FigureCanvasBase.get_supported_filetypes())
     if file.suffix.removeprefix(".").lower() not in known:

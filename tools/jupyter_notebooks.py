@@ -26,7 +26,7 @@ FOLD = re.compile(
     r"^(`{3,})\{admonition\}[^\n]*\n:class: dropdown[^\n]*\n(.*?)^\1$", re.MULTILINE | re.DOTALL
 )
 RECORD = "application/papermill.record/"  # what `glue` keeps in the outputs
-NOTE = "*This notebook is made from a chapter of the book.* "
+NOTE = "*This notebook is made from a chapter of the book. Run the folded cell of imports first.* "
 CHAPTER = "*The numbers in its text come from the book's own run. Solutions are folded.*"
 EXERCISES = "*It has no solutions: write your answers into the cells below the exercises.*"
 INSTALL = """\
@@ -96,7 +96,11 @@ def derive(
         cells.append(new_markdown_cell(book.bibliography(text), id="sources"))
     folds = [cell.metadata.id for cell in cells if "id" in cell.metadata]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    about = {"kernelspec": kernel, "colab": {"collapsed_sections": folds}}
+    about = {
+        "kernelspec": kernel,
+        "language_info": {"name": "python"},
+        "colab": {"collapsed_sections": folds},
+    }
     return new_notebook(cells=cells, metadata=about)
 
 
@@ -155,6 +159,8 @@ def write_all(root: Path, folders: dict[bool, Path], form: str, site: str = "") 
     """Write all chapters (False) and exercises (True) into their folders."""
     book = Book(root, site=site)
     code = executed(root, book.notebooks)
+    if missing := book.notebooks.keys() - code.keys():
+        print(f"not executed, so that names stand for numbers there: {', '.join(sorted(missing))}")
     book.glued = dict(pair for cells in code.values() for pair in glued_in(cells))
     install = install_cell(root)
     for page in book.notebooks:
@@ -187,6 +193,6 @@ if __name__ == "__main__":
     if what not in ([], ["exercises"]):
         sys.exit(f"expected nothing or exercises, got {' '.join(what)}")
     if what:
-        write_all(ROOT, {True: ROOT / "_build" / "exercises"}, "plain")
+        write_all(ROOT, {True: ROOT / "_build" / "exercises"}, "myst")
     else:
         write_all(ROOT, {False: ROOT / "_build" / "notebooks"}, "myst")
