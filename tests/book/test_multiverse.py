@@ -118,3 +118,19 @@ def test_what_learning_rate_and_convergence_says_of_the_landscape():
     assert "refuted" not in equal
     late = [a for steps, time, a in answers if steps in ("1600", "3200") and time == "at the end"]
     assert late.count("refuted") > len(late) / 2
+
+
+def test_what_internal_covariate_shift_says_of_an_injected_shift():
+    cells = load(ROOT / FOLDER / "covariate-shift-is-why.json").cells
+    own = cells[0].setting
+    answers = {}
+    for cell in cells:
+        changed = {key: level for key, level in cell.setting.items() if level != own[key]}
+        if len(changed) < 2:
+            (verdict,) = cell.verdicts.values()
+            answers[tuple(changed.values())] = verdict.answer
+    for level in ("momentum", "Adam", "tanh", "MNIST-1D"):
+        assert answers[level,] == "supported"
+    assert answers[()] == "refuted"
+    other_seeds = [answer for level, answer in answers.items() if "".join(level).startswith("from")]
+    assert {*other_seeds} == {"refuted"}

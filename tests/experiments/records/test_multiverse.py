@@ -18,7 +18,6 @@ from bnlib.experiments.records.verdict import Between, paired_verdict
 ROOT = Path(__file__).parents[3]
 STORES = ROOT / FOLDER
 MISSING = {
-    "covariate-shift-is-why",
     "small-mini-batches",
     "varying-inputs",
 }
