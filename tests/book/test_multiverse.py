@@ -134,3 +134,12 @@ def test_what_internal_covariate_shift_says_of_an_injected_shift():
     assert answers[()] == "refuted"
     other_seeds = [answer for level, answer in answers.items() if "".join(level).startswith("from")]
     assert {*other_seeds} == {"refuted"}
+
+
+def test_what_alternatives_says_of_small_mini_batches():
+    answers = {"mini-batch 2": set(), "mini-batch 4": set(), "mini-batch 8": set()}
+    for cell in load(ROOT / FOLDER / "small-mini-batches.json").cells:
+        for (size,), verdict in cell.verdicts.items():
+            answers[size].add(verdict.answer)
+    assert answers["mini-batch 2"] == {"supported"}
+    assert "supported" not in answers["mini-batch 8"]

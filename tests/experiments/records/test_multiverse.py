@@ -18,7 +18,6 @@ from bnlib.experiments.records.verdict import Between, paired_verdict
 ROOT = Path(__file__).parents[3]
 STORES = ROOT / FOLDER
 MISSING = {
-    "small-mini-batches",
     "varying-inputs",
 }
 """Claims with a multiverse that has not been run to its end, and is not in the repository."""
