@@ -251,6 +251,7 @@ EXERCISES = (
         solution=fold_before,
         cases=batch_norms,
         returns=("weight", "bias"),
+        pure=True,
         mistakes=(
             *pair_mistakes(fold_before),
             Mistake(

@@ -37,12 +37,23 @@ def unbiased_of_all(mean_1, var_1, m_1, mean_2, var_2, m_2):
     return mean, unbiased(m_1 + m_2, var)
 
 
+def of_squares(mean_1, var_1, m_1, mean_2, var_2, m_2):
+    """Subtract the square of the mean from the mean of the squares."""
+    mean, squares = weighted(mean_1, var_1 + mean_1**2, m_1, mean_2, var_2 + mean_2**2, m_2)
+    return mean, squares - mean**2
+
+
 def halves(rng):
-    """Give the statistics of halves of different sizes and means."""
+    """Give the statistics of halves of different sizes and means.
+
+    The last halves have a mean so large that its square absorbs the variance. It is a power of two
+    and so is m, so that every way to subtract squares gives 0 exactly.
+    """
+    large = np.full(2, 2.0**30)
     return [
         (rng.normal(0, 3, 2), rng.uniform(1, 2, 2), m_1, rng.normal(0, 3, 2), np.ones(2), m_2)
         for m_1, m_2 in ((2, 4), (6, 14), (9, 1))
-    ]
+    ] + [(large, rng.uniform(1, 2, 2), 3, large, np.ones(2), 5)]
 
 
 def unbiased(m, var):
@@ -179,6 +190,13 @@ EXERCISES = (
                 "Your variance of all is unbiased; the halves came with divisor m, so must it.",
                 "Merge (0, 0) and (2, 2): the divisor 4 gives 1, the divisor 3 gives 4/3.",
                 "The equation",
+            ),
+            Mistake(
+                of_squares,
+                "You subtract the square of the mean from the mean of the squares: for a large "
+                "mean this is a cancellation, in which the digits of the variance are lost.",
+                "Give both halves the mean 2**30 and the variance 1: yours becomes 0.",
+                "The variance in float32 (optional)",
             ),
         ),
         hint="The squares around the common mean: those around the own mean, plus m_1 times the "

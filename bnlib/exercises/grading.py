@@ -101,6 +101,8 @@ class Exercise:
     rtol : float
         Largest error of a value, relative to the solution: of an array to its largest entry, of
         several values to each.
+    pure : bool
+        Whether a function is wrong if it changes its arguments. If not, that is a remark.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Exercise:
     cases: Cases | None = None
     returns: tuple[str, ...] = ()
     rtol: float = 1e-5
+    pure: bool = False
 
     def grade(self, answer: object) -> Feedback:
         """Return the feedback on an answer."""
@@ -135,6 +138,9 @@ class Exercise:
         if all(result is None for result in results):
             return Feedback(False, f"Your function returns nothing yet. Wanted: {self.asks}.")
         feedback = self._compare(cases, results)
+        if feedback and changed and self.pure:
+            text = "Your values are right, but your function changes its arguments in place."
+            return Feedback(False, f"{text} They must stay as they are: work on copies of them.")
         if feedback and changed:
             note = "It changes its arguments in place, though: the caller may still need them."
             return Feedback(True, f"{feedback.message} {note}")

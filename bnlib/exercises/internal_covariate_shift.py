@@ -135,6 +135,7 @@ EXERCISES = (
         solution=gradient_change,
         cases=networks,
         returns=("S_g", "cos"),
+        pure=True,
         mistakes=(
             Mistake(
                 both_move,

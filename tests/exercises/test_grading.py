@@ -203,6 +203,18 @@ def test_changed_arguments_are_said():
     assert "in place" in feedback.message
 
 
+@pytest.mark.parametrize("name", ["gradient-change", "fold-into-linear"])
+def test_changed_arguments_are_wrong_where_the_text_forbids_it(name):
+    def in_place(*given):
+        result = EXERCISES[name].solution(*given)
+        given[2][...] = 0
+        return result
+
+    feedback = exercises.check(name, in_place)
+    assert not feedback
+    assert "changes its arguments in place" in feedback.message
+
+
 def test_interrupts_pass():
     def interrupted(*given):
         raise KeyboardInterrupt
