@@ -28,6 +28,7 @@ EXERCISES = (
         page=PAGE,
         asks="mean and biased variance of all four values, two numbers",
         solution=(3.0, 6.0),
+        returns=("mean", "var"),
         rtol=0.005,
         mistakes=(
             Mistake(

@@ -46,6 +46,12 @@ EXERCISES = (
         page=PAGE,
         asks="momentum, eps, running_var that keeps the predictions, running_var to go on training",
         solution=(0.01, 0.001, 6.0, 8.0),
+        returns=(
+            "momentum",
+            "eps",
+            "running_var that keeps the predictions",
+            "running_var to go on",
+        ),
         mistakes=(
             Mistake(
                 (0.99, 0.001, 6.0, 8.0),

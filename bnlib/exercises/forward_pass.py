@@ -67,6 +67,7 @@ EXERCISES = (
         page=PAGE,
         asks="x_hat, three numbers, for x = (1, 1, 4) and eps = 2",
         solution=(-0.5, -0.5, 1.0),
+        returns=("x_hat_1", "x_hat_2", "x_hat_3"),
         rtol=0.006,
         mistakes=(
             Mistake(

@@ -10,6 +10,7 @@ from numbers import Number
 
 import numpy as np
 
+WRONG = "Not the right value."
 Cases = Callable[[np.random.Generator], Sequence[tuple]]
 
 
@@ -235,6 +236,12 @@ def _difference(
             came = "one value" if entries is None else f"{len(entries)} values"
             return f"Expected {', '.join((f'{len(right)} values', *names))}, but got {came}."
         good = [_same(*pair, rtol) for pair in zip(entries, right, strict=True)]
+        if not any(good) and not any(isinstance(each, str) for each in right):
+            whole = [_array(each) for each in (result, right)]
+            if all(each is not None and each.squeeze().ndim == 1 for each in whole):
+                text = _difference(*map(np.squeeze, whole), (), rtol, asks)
+                none = f"None of the {len(right)} values is right."
+                return none if text == WRONG else text
         if names:
             at = good.index(False)
             fine = [name for name, ok in zip(names, good, strict=True) if ok]
@@ -261,7 +268,7 @@ def _difference(
             return f"It is {along:.4g} times what it should be, everywhere."
         if b.size > 1 and _same(a - (a - b).mean(), b, rtol):
             return "It differs from what it should be by the same number everywhere."
-    return "Not the right value."
+    return WRONG
 
 
 def _shown(case: tuple) -> str:

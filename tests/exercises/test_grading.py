@@ -179,8 +179,17 @@ def test_other_numbers_are_numbers(kind):
     assert exercises.check("two-weights", [kind(value) for value in (1.5, 2.25, 0.4375)])
 
 
-def test_it_says_how_many_values_are_right():
-    assert exercises.check("merge-by-hand", (3, 7)).message.startswith("1 of 2 values are right.")
+def test_it_says_which_values_are_right():
+    message = exercises.check("merge-by-hand", (3, 7)).message
+    assert message == "mean is right. var: Not the right value."
+    message = exercises.check("eval-by-hand", (1, 1, 1)).message
+    assert message == "None of the 3 values is right."
+
+
+@pytest.mark.parametrize("exercise", EVERY)
+def test_each_of_several_values_has_a_name(exercise):
+    if isinstance(exercise.solution, tuple):
+        assert len(exercise.returns) == len(exercise.solution)
 
 
 def test_complex_numbers_are_called_so():
