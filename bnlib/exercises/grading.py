@@ -11,6 +11,8 @@ from numbers import Number
 import numpy as np
 
 WRONG = "Not the right value."
+CLOSE = "Close: give more digits."
+ROUNDED = 0.04  # largest relative error of a value that may be rounded
 Cases = Callable[[np.random.Generator], Sequence[tuple]]
 
 
@@ -159,7 +161,9 @@ class Exercise:
                 return Feedback(False, text, mistake.page or self.page, mistake.heading)
         at = agree.index(False)
         where = f" For {_shown(cases[at])}." if self.cases else ""
-        text = _difference(results[at], right[at], self.returns, self.rtol, self.asks) + where
+        rounded = ROUNDED if self.cases is None else 0.0
+        text = _difference(results[at], right[at], self.returns, self.rtol, self.asks, rounded)
+        text += where
         if any(agree):
             text += f" {sum(agree)} of {len(agree)} cases are right."
         return Feedback(False, text)
@@ -227,9 +231,17 @@ def _same(one: object, other: object, rtol: float) -> bool:
 
 
 def _difference(
-    result: object, right: object, names: tuple[str, ...], rtol: float, asks: str
+    result: object,
+    right: object,
+    names: tuple[str, ...],
+    rtol: float,
+    asks: str,
+    rounded: float = 0.0,
 ) -> str:
-    """Say how a result differs from the right one, without giving that away."""
+    """Say how a result differs from the right one, without giving that away.
+
+    An error up to `rounded` is taken for that of a rounded number, unless an integer is asked.
+    """
     if isinstance(right, tuple | list):
         entries = _entries(result)
         if entries is None or len(entries) != len(right):
@@ -239,14 +251,14 @@ def _difference(
         if not any(good) and not any(isinstance(each, str) for each in right):
             whole = [_array(each) for each in (result, right)]
             if all(each is not None and each.squeeze().ndim == 1 for each in whole):
-                text = _difference(*map(np.squeeze, whole), (), rtol, asks)
+                text = _difference(*map(np.squeeze, whole), (), rtol, asks, rounded)
                 none = f"None of the {len(right)} values is right."
                 return none if text == WRONG else text
         if names:
             at = good.index(False)
             fine = [name for name, ok in zip(names, good, strict=True) if ok]
             are = f"{' and '.join(fine)} {'is' if len(fine) == 1 else 'are'} right. "
-            part = _difference(entries[at], right[at], (), rtol, asks)
+            part = _difference(entries[at], right[at], (), rtol, asks, rounded)
             return f"{are if fine else ''}{names[at]}: {part}"
         if any(good):
             return f"{sum(good)} of {len(good)} values are right."
@@ -257,6 +269,8 @@ def _difference(
     if a.squeeze().shape != b.squeeze().shape:
         turned = " (it may be transposed)" if a.shape == b.shape[::-1] else ""
         return f"Expected the shape {b.shape}, but got {a.shape}{turned}."
+    if b.dtype.kind == "f" and (np.abs(a - b) <= rounded * np.abs(b)).all() and rounded:
+        return CLOSE
     a, b = (np.atleast_1d(each.squeeze()).astype(float) for each in (a, b))
     if not np.isfinite(a).all() and np.isfinite(b).all():
         return "It is not finite: is something divided by 0?"

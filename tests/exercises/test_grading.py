@@ -186,6 +186,20 @@ def test_it_says_which_values_are_right():
     assert message == "None of the 3 values is right."
 
 
+@pytest.mark.parametrize(
+    ("name", "answer", "says"),
+    [
+        ("first-loss", 6.8, "Close: give more digits."),
+        ("two-weights", (1.5, 2.25, 0.43), "w_1 and G' are right. S_g: Close: give more digits."),
+        ("after-by-hand", (-0.6, -0.6, -0.6, 1.7), "Close: give more digits."),
+        ("values-that-share-a-mean", (127, 96, 16, 32), "BN: Not the right value."),
+        ("first-loss", 6.6, "Not the right value."),
+    ],
+)
+def test_too_few_digits_are_told(name, answer, says):
+    assert exercises.check(name, answer).message.endswith(says)
+
+
 @pytest.mark.parametrize("exercise", EVERY)
 def test_each_of_several_values_has_a_name(exercise):
     if isinstance(exercise.solution, tuple):
