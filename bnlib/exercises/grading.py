@@ -2,7 +2,9 @@
 
 import copy
 import html
+import linecache
 import math
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -135,8 +137,11 @@ class Exercise:
             try:
                 results.append(_called(answer, given))
             except Exception as error:
-                what = f"{type(error).__name__}: {error}".rstrip(": ")
-                return Feedback(False, f"Your function raised {what}, for {_shown(case)}.")
+                what = f"{type(error).__name__}: {error}".rstrip(": ") + _line(answer, error)
+                text = f"Your function raised {what}, for {_shown(case)}."
+                if isinstance(error, TypeError) and "argument" in str(error):
+                    text += f" Wanted: {self.asks}."
+                return Feedback(False, text)
             changed |= not _same(given, case, rtol=0)
         if all(result is None for result in results):
             return Feedback(False, f"Your function returns nothing yet. Wanted: {self.asks}.")
@@ -179,6 +184,19 @@ def _called(answer: Callable, arguments: tuple) -> object:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         return answer(*arguments)
+
+
+def _line(answer: Callable, error: Exception) -> str:
+    """Say which line of the reader's code raised an error, if it was raised there."""
+    file = getattr(getattr(answer, "__code__", None), "co_filename", None)
+    frames = traceback.walk_tb(error.__traceback__)
+    own = [(frame.f_code, line) for frame, line in frames if frame.f_code.co_filename == file]
+    if not own or own[-1][1] is None:
+        return ""
+    code, line = own[-1]
+    text = linecache.getline(code.co_filename, line).strip()
+    where = f" in line {line - code.co_firstlineno + 1} of {code.co_name}"
+    return where.replace("<lambda>", "a lambda") + (f", `{text}`" if text else "")
 
 
 def _array(value: object) -> np.ndarray | None:
@@ -285,13 +303,24 @@ def _difference(
     return WRONG
 
 
+def _digits(numbers: object) -> str:
+    """Print numbers with four digits, and integers as they are."""
+    if isinstance(numbers, list):
+        return f"[{', '.join(map(_digits, numbers))}]"
+    return f"{numbers:.4g}" if isinstance(numbers, float) else str(numbers)
+
+
 def _shown(case: tuple) -> str:
     """Print arguments: small ones with their values, large ones with their shapes."""
     words = []
     for value in case:
         array = _array(value)
-        if array is None or array.size <= 4:
-            words.append(str(value if array is None else np.round(array, 3).tolist()))
+        if isinstance(value, tuple | list) and any(np.ndim(each) for each in value):
+            words.append(f"a {type(value).__name__} of {len(value)} arrays")
+        elif array is None:
+            words.append(str(value))
+        elif array.size <= 4:
+            words.append(_digits(array.tolist()))
         else:
             words.append(f"an array {array.shape}")
     return "the arguments " + ", ".join(words)

@@ -135,6 +135,33 @@ def test_an_exception_is_quoted_with_the_arguments():
     message = exercises.check("standardize", lambda x: x).message
     assert message.startswith("Your function raised TypeError: ")
     assert "for the arguments an array (3, 3), 0.5" in message
+    assert message.endswith(f"Wanted: {EXERCISES['standardize'].asks}.")
+
+
+def test_arguments_are_printed_briefly():
+    message = exercises.check("backward-deep", lambda *given: 1 / 0).message
+    assert "for the arguments a list of 3 arrays, a list of 3 arrays, an array (4, 3)." in message
+    message = exercises.check("groups-for", lambda *given: 1 / 0).message
+    assert message.endswith("for the arguments 4, 4, 1.")
+    message = exercises.check("absorb", lambda *given: 1 / 0).message
+    assert message.endswith("for the arguments [0.002, 0.5, 3], 1e-05, 0.001.")
+
+
+def failing(x, eps):
+    mean = x.mean(axis=0)
+    return helper(x - mean)
+
+
+def helper(centered):
+    return centered / np.sqrt(centered @ np.ones(7))
+
+
+def test_an_exception_is_quoted_with_the_line():
+    message = exercises.check("standardize", failing).message
+    assert (
+        " in line 2 of helper, `return centered / np.sqrt(centered @ np.ones(7))`, for" in message
+    )
+    assert "Wanted" not in message
 
 
 @pytest.mark.parametrize(("exercise", "i"), SEVERAL_VALUES)
