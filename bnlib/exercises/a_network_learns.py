@@ -159,7 +159,7 @@ EXERCISES = (
                 spread_over_the_others,
                 "You spread a over the wrong classes only; here each of the c classes gets a/c.",
                 "For a = 1 all targets of an example must be equal.",
-                "Exercises",
+                SOFTMAX,
             ),
             Mistake(
                 lambda z, y, a: softmax(z) / len(z),
@@ -247,7 +247,7 @@ EXERCISES = (
                 ),
                 "You return the last layer first.",
                 "With layers of different width the shapes of W and dW do not fit.",
-                "Exercises",
+                BACKWARD,
             ),
         ),
         hint="In each round: dW and db from h_before and delta, and only then the next delta.",

@@ -103,7 +103,7 @@ EXERCISES = (
                 lambda var, eps, fixed: var + eps - fixed,
                 "You return negative variances.",
                 "With var = 0.0001 and fixed = 0.001 no variance exists, and nan is asked.",
-                "Exercises",
+                EPS,
             ),
             Mistake(
                 lambda var, eps, fixed: np.maximum(var + eps - fixed, 0),

@@ -112,7 +112,7 @@ EXERCISES = (
                 reshaped,
                 "You reshape without moving the channels to the end: each column mixes channels.",
                 "In y each channel must have the mean beta: compute y.mean(axis=(0, 2, 3)).",
-                "Exercises",
+                "One mean for each channel",
             ),
             Mistake(
                 lambda x, gamma, beta, eps: gamma * standardize(x, eps, (0, 2, 3)) + beta,

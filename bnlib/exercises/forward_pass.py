@@ -169,13 +169,15 @@ EXERCISES = (
                 weighted,
                 "You average the variances and forget that the means differ.",
                 "Merge (0, 0) and (2, 2): both variances are 0, that of all four numbers is 1.",
-                "Exercises",
+                "Synchronized BN, forward",
+                page="beyond_one_machine",
             ),
             Mistake(
                 lambda a, v, m, b, w, n: ((a + b) / 2, (v + w) / 2),
                 "You give both halves the same weight, and forget that the means differ.",
                 "Try halves of 1 and 99 examples.",
-                "Exercises",
+                "Synchronized BN, forward",
+                page="beyond_one_machine",
             ),
             Mistake(
                 lambda a, v, m, b, w, n: (
@@ -184,7 +186,8 @@ EXERCISES = (
                 ),
                 "You add the full squared difference of the means.",
                 "Merge (0, 0) and (2, 2): the means differ by 2, the variance of all is 1.",
-                "Exercises",
+                "Synchronized BN, forward",
+                page="beyond_one_machine",
             ),
             Mistake(
                 unbiased_of_all,

@@ -135,7 +135,7 @@ EXERCISES = (
                 lambda X: ratio(np.cov(X.T)),
                 "You subtracted the means; H has the columns of X as they are.",
                 "Add 10 to a column: kappa must change, as in the exercise on the mean.",
-                "Exercises",
+                "Curvature",
             ),
             Mistake(
                 lambda X: ratio(np.corrcoef(X.T)),

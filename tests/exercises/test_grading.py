@@ -67,6 +67,7 @@ def test_there_are_four_mistakes_or_more_and_no_text_twice(exercise):
 @pytest.mark.parametrize(("exercise", "mistake"), MISTAKES)
 def test_each_mistake_names_a_section_that_exists(exercise, mistake):
     assert mistake.heading in headings(mistake.page or exercise.page)
+    assert mistake.heading != "Exercises", "the reader is there already"
 
 
 @pytest.mark.parametrize("exercise", EVERY)
