@@ -4,6 +4,7 @@ import copy
 import html
 import linecache
 import math
+import textwrap
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -129,7 +130,8 @@ class Exercise:
             return self._compare([()], [answer])
         if not callable(answer):
             kind = type(answer).__name__
-            return Feedback(False, f"Expected a function, {self.asks}, but got a {kind}.")
+            text = f"Expected a function, {self.asks}, but got a value of the type {kind}."
+            return Feedback(False, text)
         cases = self.cases(np.random.default_rng(0))
         results, changed = [], False
         for case in cases:
@@ -281,6 +283,8 @@ def _difference(
         if any(good):
             return f"{sum(good)} of {len(good)} values are right."
     a, b = _array(result), _array(right)
+    if isinstance(result, str):
+        return f"Your answer is the text {textwrap.shorten(result, 40)!r}. Wanted: {asks}."
     if b is None or a is None:
         kind = result.dtype if isinstance(result, np.ndarray) else type(result).__name__
         return f"Not the right answer, of the type {kind}. Wanted: {asks}."

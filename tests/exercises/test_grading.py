@@ -102,8 +102,22 @@ def test_the_order_is_that_of_the_book():
 def test_an_unknown_name_brings_the_nearest():
     with pytest.raises(ValueError, match="name: no exercise 'backwards'; did you mean backward"):
         exercises.check("backwards", None)
-    with pytest.raises(ValueError, match="did you mean"):
+    with pytest.raises(ValueError, match="name: no exercise 7; there are: first-loss, "):
         exercises.hint(7)
+
+
+@pytest.mark.parametrize("name", [["a"], {}, None])
+def test_a_name_that_is_no_text_is_unknown(name):
+    for call in (exercises.hint, lambda name: exercises.check(name, 1)):
+        with pytest.raises(ValueError, match="name: no exercise"):
+            call(name)
+
+
+def test_a_wrong_type_is_called_by_its_name():
+    message = exercises.check("what-layer-norm-keeps", "column").message
+    assert message.startswith("Your answer is the text 'column'. Wanted: one of the words")
+    message = exercises.check("merge", 3).message
+    assert message.endswith("but got a value of the type int.")
 
 
 def backward(dy, x, gamma, eps):
