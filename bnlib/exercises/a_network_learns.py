@@ -162,6 +162,18 @@ EXERCISES = (
                 SOFTMAX,
             ),
             Mistake(
+                lambda z, y, a: (softmax(z) - (1 - a) * np.eye(z.shape[1])[y]) / len(z),
+                "You took the part a from the true class and gave it to none; each class gets a/c.",
+                "The targets of an example must sum to 1.",
+                SOFTMAX,
+            ),
+            Mistake(
+                lambda z, y, a: (softmax(z, axis=None) - targets(z, y, a)) / len(z),
+                "Your softmax sums over all scores; it sums over the classes of one example.",
+                "The probabilities of each example must sum to 1.",
+                SOFTMAX,
+            ),
+            Mistake(
                 lambda z, y, a: softmax(z) / len(z),
                 "You did not subtract the targets.",
                 "The entries of each row of the gradient must sum to 0.",

@@ -149,6 +149,12 @@ EXERCISES = (
                 "What each process sees",
             ),
             Mistake(
+                lambda counts: counts.sum() / counts,
+                "Your factors are upside down, and R is missing.",
+                "With equal parts all factors must be 1.",
+                "What each process sees",
+            ),
+            Mistake(
                 lambda counts: counts.astype(float),
                 "With these factors the result is a sum over examples, divided by R.",
                 "With equal parts all factors must be 1.",

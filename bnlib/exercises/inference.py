@@ -79,7 +79,7 @@ EXERCISES = (
         page=PAGE,
         asks="the gradients with respect to x, gamma and beta, three numbers",
         solution=(6.0, 4.0, 2.0),
-        returns=("that of x", "that of gamma", "that of beta"),
+        returns=("dL/dx", "dL/dgamma", "dL/dbeta"),
         rtol=0.005,
         mistakes=(
             Mistake(
@@ -99,6 +99,12 @@ EXERCISES = (
                 "You divided by the variance; its root is 2.",
                 "x - 3 is 4, so x_hat is 2.",
                 "Eval mode",
+            ),
+            Mistake(
+                (3.0, 4.0, 2.0),
+                "For x you forgot the upstream gradient, or you divided by the variance.",
+                "The upstream gradient and the standard deviation are 2 each, so they cancel.",
+                "The backward pass in eval mode",
             ),
             Mistake(
                 (1.0, 4.0, 2.0),
