@@ -53,7 +53,7 @@ EXERCISES = (
         page=PAGE,
         asks="two numbers, the values in each mean and the parameters (gamma and beta) of BN",
         solution=(401_408, 128),
-        returns=("the values in each mean", "the parameters"),
+        returns=("number of values", "number of parameters"),
         rtol=1e-6,
         mistakes=(
             Mistake(

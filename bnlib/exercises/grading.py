@@ -277,7 +277,8 @@ def _difference(
         if names:
             at = good.index(False)
             fine = [name for name, ok in zip(names, good, strict=True) if ok]
-            are = f"{' and '.join(fine)} {'is' if len(fine) == 1 else 'are'} right. "
+            listed = " and ".join(filter(None, (", ".join(fine[:-1]), *fine[-1:])))
+            are = f"{listed} {'is' if len(fine) == 1 else 'are'} right. "
             part = _difference(entries[at], right[at], (), rtol, asks, rounded)
             return f"{are if fine else ''}{names[at]}: {part}"
         if any(good):

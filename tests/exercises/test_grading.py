@@ -224,6 +224,8 @@ def test_other_numbers_are_numbers(kind):
 def test_it_says_which_values_are_right():
     message = exercises.check("merge-by-hand", (3, 7)).message
     assert message == "mean is right. var: Not the right value."
+    message = exercises.check("values-that-share-a-mean", (128, 96, 16, 1)).message
+    assert message == "BN, LN and instance norm are right. GN: Not the right value."
     message = exercises.check("eval-by-hand", (1, 1, 1)).message
     assert message == "None of the 3 values is right."
 
