@@ -70,7 +70,7 @@ def hint(name: str) -> str:
     Raises
     ------
     ValueError
-        If there is no such exercise; the message has the nearest names.
+        If there is no such exercise; the message has the nearest names, or all.
     """
     return _find(name).hint
 
@@ -93,13 +93,14 @@ def check(name: str, answer: object) -> Feedback:
     Raises
     ------
     ValueError
-        If there is no such exercise; the message has the nearest names.
+        If there is no such exercise; the message has the nearest names, or all.
     """
     return _find(name).grade(answer)
 
 
 def _find(name: str) -> Exercise:
-    if name not in EXERCISES:
-        near = difflib.get_close_matches(str(name), EXERCISES, n=3, cutoff=0.4) or names()
-        raise ValueError(f"name: no exercise {name!r}; did you mean {', '.join(near)}?")
+    if not isinstance(name, str) or name not in EXERCISES:
+        near = difflib.get_close_matches(str(name), EXERCISES, n=3, cutoff=0.4)
+        there = f"did you mean {', '.join(near)}?" if near else f"there are: {', '.join(names())}"
+        raise ValueError(f"name: no exercise {name!r}; {there}")
     return EXERCISES[name]

@@ -70,6 +70,7 @@ EXERCISES = (
         asks="how many values share one mean in BN, LN, instance norm, GN with 3 groups: four "
         "numbers for x of shape (8, 6, 4, 4)",
         solution=(128, 96, 16, 32),
+        returns=("BN", "LN", "instance norm", "GN"),
         mistakes=(
             Mistake(
                 (128, 96, 16, 48),

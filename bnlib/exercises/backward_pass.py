@@ -73,6 +73,7 @@ EXERCISES = (
         page=PAGE,
         asks="dx, four numbers, for x_hat = (-1, -1, 1, 1), dy = (1, 2, 3, 6), gamma = s = 1",
         solution=(-0.5, 0.5, -1.5, 1.5),
+        returns=("dx_1", "dx_2", "dx_3", "dx_4"),
         rtol=0.005,
         mistakes=(
             Mistake(
@@ -234,7 +235,8 @@ EXERCISES = (
                 lambda dy, x, eps: rms_backward(dy.T, x.T, eps).T,
                 "You average over the mini-batch; RMS norm averages over the features.",
                 "Change one example: dx of the others must stay as it is.",
-                "Exercises",
+                "The smallest example",
+                page="alternatives",
             ),
         ),
         hint="There is one path less than in batch norm. Which?",

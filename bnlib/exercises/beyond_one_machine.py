@@ -28,6 +28,7 @@ EXERCISES = (
         page=PAGE,
         asks="mean and biased variance of all four values, two numbers",
         solution=(3.0, 6.0),
+        returns=("mean", "var"),
         rtol=0.005,
         mistakes=(
             Mistake(
@@ -145,6 +146,12 @@ EXERCISES = (
                 lambda counts: counts.sum() / (len(counts) * counts),
                 "Your factors are upside down: large parts must weigh more, not less.",
                 "With parts of 1 and 3 the factor of the second must be 3 times the first.",
+                "What each process sees",
+            ),
+            Mistake(
+                lambda counts: counts.sum() / counts,
+                "Your factors are upside down, and R is missing.",
+                "With equal parts all factors must be 1.",
                 "What each process sees",
             ),
             Mistake(

@@ -46,6 +46,12 @@ EXERCISES = (
         page=PAGE,
         asks="momentum, eps, running_var that keeps the predictions, running_var to go on training",
         solution=(0.01, 0.001, 6.0, 8.0),
+        returns=(
+            "momentum",
+            "eps",
+            "running_var that keeps the predictions",
+            "running_var to go on",
+        ),
         mistakes=(
             Mistake(
                 (0.99, 0.001, 6.0, 8.0),
@@ -97,7 +103,7 @@ EXERCISES = (
                 lambda var, eps, fixed: var + eps - fixed,
                 "You return negative variances.",
                 "With var = 0.0001 and fixed = 0.001 no variance exists, and nan is asked.",
-                "Exercises",
+                EPS,
             ),
             Mistake(
                 lambda var, eps, fixed: np.maximum(var + eps - fixed, 0),

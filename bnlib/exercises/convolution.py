@@ -53,6 +53,7 @@ EXERCISES = (
         page=PAGE,
         asks="two numbers, the values in each mean and the parameters (gamma and beta) of BN",
         solution=(401_408, 128),
+        returns=("number of values", "number of parameters"),
         rtol=1e-6,
         mistakes=(
             Mistake(
@@ -111,7 +112,7 @@ EXERCISES = (
                 reshaped,
                 "You reshape without moving the channels to the end: each column mixes channels.",
                 "In y each channel must have the mean beta: compute y.mean(axis=(0, 2, 3)).",
-                "Exercises",
+                "One mean for each channel",
             ),
             Mistake(
                 lambda x, gamma, beta, eps: gamma * standardize(x, eps, (0, 2, 3)) + beta,

@@ -123,7 +123,7 @@ EXERCISES = (
                 lambda factor, layers: 1 / leak(factor, layers),
                 "You took the solution above 1; a leak has a slope between 0 and 1.",
                 "The equation for s has two solutions, s and 1/s: take the smaller one.",
-                "Exercises",
+                "Any activation function",
             ),
         ),
         hint="chi multiplies the mean square in each layer. Which chi makes the RMS grow by the "

@@ -160,6 +160,7 @@ EXERCISES = (
         page=PAGE,
         asks="weight and bias of the one layer, two numbers",
         solution=(10.0, -3.0),
+        returns=("weight", "bias"),
         rtol=0.005,
         mistakes=(
             Mistake(
@@ -251,6 +252,7 @@ EXERCISES = (
         solution=fold_before,
         cases=batch_norms,
         returns=("weight", "bias"),
+        pure=True,
         mistakes=(
             *pair_mistakes(fold_before),
             Mistake(

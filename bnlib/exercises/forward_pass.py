@@ -37,12 +37,23 @@ def unbiased_of_all(mean_1, var_1, m_1, mean_2, var_2, m_2):
     return mean, unbiased(m_1 + m_2, var)
 
 
+def of_squares(mean_1, var_1, m_1, mean_2, var_2, m_2):
+    """Subtract the square of the mean from the mean of the squares."""
+    mean, squares = weighted(mean_1, var_1 + mean_1**2, m_1, mean_2, var_2 + mean_2**2, m_2)
+    return mean, squares - mean**2
+
+
 def halves(rng):
-    """Give the statistics of halves of different sizes and means."""
+    """Give the statistics of halves of different sizes and means.
+
+    The last halves have a mean so large that its square absorbs the variance. It is a power of two
+    and so is m, so that every way to subtract squares gives 0 exactly.
+    """
+    large = np.full(2, 2.0**30)
     return [
         (rng.normal(0, 3, 2), rng.uniform(1, 2, 2), m_1, rng.normal(0, 3, 2), np.ones(2), m_2)
         for m_1, m_2 in ((2, 4), (6, 14), (9, 1))
-    ]
+    ] + [(large, rng.uniform(1, 2, 2), 3, large, np.ones(2), 5)]
 
 
 def unbiased(m, var):
@@ -56,6 +67,7 @@ EXERCISES = (
         page=PAGE,
         asks="x_hat, three numbers, for x = (1, 1, 4) and eps = 2",
         solution=(-0.5, -0.5, 1.0),
+        returns=("x_hat_1", "x_hat_2", "x_hat_3"),
         rtol=0.006,
         mistakes=(
             Mistake(
@@ -157,13 +169,15 @@ EXERCISES = (
                 weighted,
                 "You average the variances and forget that the means differ.",
                 "Merge (0, 0) and (2, 2): both variances are 0, that of all four numbers is 1.",
-                "Exercises",
+                "Synchronized BN, forward",
+                page="beyond_one_machine",
             ),
             Mistake(
                 lambda a, v, m, b, w, n: ((a + b) / 2, (v + w) / 2),
                 "You give both halves the same weight, and forget that the means differ.",
                 "Try halves of 1 and 99 examples.",
-                "Exercises",
+                "Synchronized BN, forward",
+                page="beyond_one_machine",
             ),
             Mistake(
                 lambda a, v, m, b, w, n: (
@@ -172,13 +186,21 @@ EXERCISES = (
                 ),
                 "You add the full squared difference of the means.",
                 "Merge (0, 0) and (2, 2): the means differ by 2, the variance of all is 1.",
-                "Exercises",
+                "Synchronized BN, forward",
+                page="beyond_one_machine",
             ),
             Mistake(
                 unbiased_of_all,
                 "Your variance of all is unbiased; the halves came with divisor m, so must it.",
                 "Merge (0, 0) and (2, 2): the divisor 4 gives 1, the divisor 3 gives 4/3.",
                 "The equation",
+            ),
+            Mistake(
+                of_squares,
+                "You subtract the square of the mean from the mean of the squares: for a large "
+                "mean this is a cancellation, in which the digits of the variance are lost.",
+                "Give both halves the mean 2**30 and the variance 1: yours becomes 0.",
+                "The variance in float32 (optional)",
             ),
         ),
         hint="The squares around the common mean: those around the own mean, plus m_1 times the "

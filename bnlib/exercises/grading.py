@@ -2,7 +2,10 @@
 
 import copy
 import html
+import linecache
 import math
+import textwrap
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +13,9 @@ from numbers import Number
 
 import numpy as np
 
+WRONG = "Not the right value."
+CLOSE = "Close: give more digits."
+ROUNDED = 0.04  # largest relative error of a value that may be rounded
 Cases = Callable[[np.random.Generator], Sequence[tuple]]
 
 
@@ -101,6 +107,8 @@ class Exercise:
     rtol : float
         Largest error of a value, relative to the solution: of an array to its largest entry, of
         several values to each.
+    pure : bool
+        Whether a function is wrong if it changes its arguments. If not, that is a remark.
     """
 
     name: str
@@ -112,6 +120,7 @@ class Exercise:
     cases: Cases | None = None
     returns: tuple[str, ...] = ()
     rtol: float = 1e-5
+    pure: bool = False
 
     def grade(self, answer: object) -> Feedback:
         """Return the feedback on an answer."""
@@ -121,7 +130,8 @@ class Exercise:
             return self._compare([()], [answer])
         if not callable(answer):
             kind = type(answer).__name__
-            return Feedback(False, f"Expected a function, {self.asks}, but got a {kind}.")
+            text = f"Expected a function, {self.asks}, but got a value of the type {kind}."
+            return Feedback(False, text)
         cases = self.cases(np.random.default_rng(0))
         results, changed = [], False
         for case in cases:
@@ -129,12 +139,18 @@ class Exercise:
             try:
                 results.append(_called(answer, given))
             except Exception as error:
-                what = f"{type(error).__name__}: {error}".rstrip(": ")
-                return Feedback(False, f"Your function raised {what}, for {_shown(case)}.")
+                what = f"{type(error).__name__}: {error}".rstrip(": ") + _line(answer, error)
+                text = f"Your function raised {what}, for {_shown(case)}."
+                if isinstance(error, TypeError) and "argument" in str(error):
+                    text += f" Wanted: {self.asks}."
+                return Feedback(False, text)
             changed |= not _same(given, case, rtol=0)
         if all(result is None for result in results):
             return Feedback(False, f"Your function returns nothing yet. Wanted: {self.asks}.")
         feedback = self._compare(cases, results)
+        if feedback and changed and self.pure:
+            text = "Your values are right, but your function changes its arguments in place."
+            return Feedback(False, f"{text} They must stay as they are: work on copies of them.")
         if feedback and changed:
             note = "It changes its arguments in place, though: the caller may still need them."
             return Feedback(True, f"{feedback.message} {note}")
@@ -152,7 +168,9 @@ class Exercise:
                 return Feedback(False, text, mistake.page or self.page, mistake.heading)
         at = agree.index(False)
         where = f" For {_shown(cases[at])}." if self.cases else ""
-        text = _difference(results[at], right[at], self.returns, self.rtol, self.asks) + where
+        rounded = ROUNDED if self.cases is None else 0.0
+        text = _difference(results[at], right[at], self.returns, self.rtol, self.asks, rounded)
+        text += where
         if any(agree):
             text += f" {sum(agree)} of {len(agree)} cases are right."
         return Feedback(False, text)
@@ -168,6 +186,19 @@ def _called(answer: Callable, arguments: tuple) -> object:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         return answer(*arguments)
+
+
+def _line(answer: Callable, error: Exception) -> str:
+    """Say which line of the reader's code raised an error, if it was raised there."""
+    file = getattr(getattr(answer, "__code__", None), "co_filename", None)
+    frames = traceback.walk_tb(error.__traceback__)
+    own = [(frame.f_code, line) for frame, line in frames if frame.f_code.co_filename == file]
+    if not own or own[-1][1] is None:
+        return ""
+    code, line = own[-1]
+    text = linecache.getline(code.co_filename, line).strip()
+    where = f" in line {line - code.co_firstlineno + 1} of {code.co_name}"
+    return where.replace("<lambda>", "a lambda") + (f", `{text}`" if text else "")
 
 
 def _array(value: object) -> np.ndarray | None:
@@ -220,30 +251,49 @@ def _same(one: object, other: object, rtol: float) -> bool:
 
 
 def _difference(
-    result: object, right: object, names: tuple[str, ...], rtol: float, asks: str
+    result: object,
+    right: object,
+    names: tuple[str, ...],
+    rtol: float,
+    asks: str,
+    rounded: float = 0.0,
 ) -> str:
-    """Say how a result differs from the right one, without giving that away."""
+    """Say how a result differs from the right one, without giving that away.
+
+    An error up to `rounded` is taken for that of a rounded number, unless an integer is asked.
+    """
     if isinstance(right, tuple | list):
         entries = _entries(result)
         if entries is None or len(entries) != len(right):
             came = "one value" if entries is None else f"{len(entries)} values"
             return f"Expected {', '.join((f'{len(right)} values', *names))}, but got {came}."
         good = [_same(*pair, rtol) for pair in zip(entries, right, strict=True)]
+        if not any(good) and not any(isinstance(each, str) for each in right):
+            whole = [_array(each) for each in (result, right)]
+            if all(each is not None and each.squeeze().ndim == 1 for each in whole):
+                text = _difference(*map(np.squeeze, whole), (), rtol, asks, rounded)
+                none = f"None of the {len(right)} values is right."
+                return none if text == WRONG else text
         if names:
             at = good.index(False)
             fine = [name for name, ok in zip(names, good, strict=True) if ok]
-            are = f"{' and '.join(fine)} {'is' if len(fine) == 1 else 'are'} right. "
-            part = _difference(entries[at], right[at], (), rtol, asks)
+            listed = " and ".join(filter(None, (", ".join(fine[:-1]), *fine[-1:])))
+            are = f"{listed} {'is' if len(fine) == 1 else 'are'} right. "
+            part = _difference(entries[at], right[at], (), rtol, asks, rounded)
             return f"{are if fine else ''}{names[at]}: {part}"
         if any(good):
             return f"{sum(good)} of {len(good)} values are right."
     a, b = _array(result), _array(right)
+    if isinstance(result, str):
+        return f"Your answer is the text {textwrap.shorten(result, 40)!r}. Wanted: {asks}."
     if b is None or a is None:
         kind = result.dtype if isinstance(result, np.ndarray) else type(result).__name__
         return f"Not the right answer, of the type {kind}. Wanted: {asks}."
     if a.squeeze().shape != b.squeeze().shape:
         turned = " (it may be transposed)" if a.shape == b.shape[::-1] else ""
         return f"Expected the shape {b.shape}, but got {a.shape}{turned}."
+    if b.dtype.kind == "f" and (np.abs(a - b) <= rounded * np.abs(b)).all() and rounded:
+        return CLOSE
     a, b = (np.atleast_1d(each.squeeze()).astype(float) for each in (a, b))
     if not np.isfinite(a).all() and np.isfinite(b).all():
         return "It is not finite: is something divided by 0?"
@@ -255,7 +305,14 @@ def _difference(
             return f"It is {along:.4g} times what it should be, everywhere."
         if b.size > 1 and _same(a - (a - b).mean(), b, rtol):
             return "It differs from what it should be by the same number everywhere."
-    return "Not the right value."
+    return WRONG
+
+
+def _digits(numbers: object) -> str:
+    """Print numbers with four digits, and integers as they are."""
+    if isinstance(numbers, list):
+        return f"[{', '.join(map(_digits, numbers))}]"
+    return f"{numbers:.4g}" if isinstance(numbers, float) else str(numbers)
 
 
 def _shown(case: tuple) -> str:
@@ -263,8 +320,12 @@ def _shown(case: tuple) -> str:
     words = []
     for value in case:
         array = _array(value)
-        if array is None or array.size <= 4:
-            words.append(str(value if array is None else np.round(array, 3).tolist()))
+        if isinstance(value, tuple | list) and any(np.ndim(each) for each in value):
+            words.append(f"a {type(value).__name__} of {len(value)} arrays")
+        elif array is None:
+            words.append(str(value))
+        elif array.size <= 4:
+            words.append(_digits(array.tolist()))
         else:
             words.append(f"an array {array.shape}")
     return "the arguments " + ", ".join(words)

@@ -50,10 +50,16 @@ def added(mean, var, count, x, momentum):
 
 
 def steps(rng):
-    """Give steps with a momentum and without one, the first step among them."""
+    """Give steps with a momentum, 0 among them, and without one; one is the first step."""
     return [
         (rng.normal(size=2), rng.uniform(1, 2, 2), count, rng.normal(3, 2, (m, 2)), momentum)
-        for m, count, momentum in ((3, 0, 0.2), (2, 4, 0.1), (4, 0, None), (3, 3, None))
+        for m, count, momentum in (
+            (3, 0, 0.2),
+            (2, 4, 0.1),
+            (4, 0, None),
+            (3, 3, None),
+            (2, 1, 0.0),
+        )
     ]
 
 
@@ -73,6 +79,7 @@ EXERCISES = (
         page=PAGE,
         asks="the gradients with respect to x, gamma and beta, three numbers",
         solution=(6.0, 4.0, 2.0),
+        returns=("dL/dx", "dL/dgamma", "dL/dbeta"),
         rtol=0.005,
         mistakes=(
             Mistake(
@@ -92,6 +99,12 @@ EXERCISES = (
                 "You divided by the variance; its root is 2.",
                 "x - 3 is 4, so x_hat is 2.",
                 "Eval mode",
+            ),
+            Mistake(
+                (3.0, 4.0, 2.0),
+                "For x you forgot the upstream gradient, or you divided by the variance.",
+                "The upstream gradient and the standard deviation are 2 each, so they cancel.",
+                "The backward pass in eval mode",
             ),
             Mistake(
                 (1.0, 4.0, 2.0),
@@ -185,6 +198,12 @@ EXERCISES = (
                 "You took momentum=None for 0.1; it means the cumulative average.",
                 "At count = 0 the first mini-batch must replace the start.",
                 "Bias, variance and age of the estimate",
+            ),
+            Mistake(
+                update_with(weight=lambda count, a: a or None),
+                "You took momentum 0 for None, because `or` takes 0 for false: ask `is None`.",
+                "With momentum 0 nothing must change but the count.",
+                DIRECTIONS,
             ),
             Mistake(
                 not_counted,

@@ -135,6 +135,7 @@ EXERCISES = (
         solution=gradient_change,
         cases=networks,
         returns=("S_g", "cos"),
+        pure=True,
         mistakes=(
             Mistake(
                 both_move,
@@ -152,13 +153,13 @@ EXERCISES = (
                 lambda x, target, w_1, w_2, eta: gradient_change(x, target, w_1, w_2, eta * len(x)),
                 "Your gradients are sums over the mini-batch, so the step is m times too long.",
                 "The mini-batch twice over must give the same answer.",
-                "Exercises",
+                "Three definitions",
             ),
             Mistake(
                 lambda x, target, w_1, w_2, eta: gradient_change(x, target, w_1, w_2, 2 * eta),
                 "Your step is twice too long, because you forgot the 1/2 of the loss.",
                 "The derivative of e^2/2 is e and not 2 e.",
-                "Exercises",
+                "The smallest example",
             ),
             Mistake(
                 lambda x, target, w_1, w_2, eta: gradient_change(x, target, w_1, w_2, -eta),

@@ -133,7 +133,7 @@ EXERCISES = (
                 of_squared_norm(lambda lr, decay, G: np.sqrt(lr * G**2 / decay)),
                 "You lost a factor of 2: (1 - eta lambda)^2 is about 1 - 2 eta lambda.",
                 "Put numbers in: (1 - 0.01)^2 = 0.9801.",
-                "Exercises",
+                TUNING,
             ),
             Mistake(
                 of_squared_norm(lambda lr, decay, G: lr * G**2 / (2 * decay)),
@@ -145,7 +145,7 @@ EXERCISES = (
                 of_squared_norm(lambda lr, decay, G: np.sqrt(lr**2 * G**2 / (2 * decay))),
                 "Your decay shrinks w by the factor 1 - lambda, without the learning rate.",
                 "In the step of the exercise w is multiplied by 1 - eta lambda.",
-                "Exercises",
+                TUNING,
             ),
             Mistake(
                 of_squared_norm(lambda lr, decay, G: np.sqrt(G**2 / (2 * decay))),

@@ -40,6 +40,12 @@ EXERCISES = (
                 "Fifty layers",
             ),
             Mistake(
+                0.02,
+                "You divided 1 by the number of inputs; the 2 and the root are missing.",
+                "A sum of 50 squared weights should be near 2, and yours is 50 times 0.0004.",
+                "Fifty layers",
+            ),
+            Mistake(
                 50**-0.5,
                 "You left out the 2 for ReLU: that is Xavier initialization.",
                 "ReLU removes half of the mean square, so the weights must double it.",
@@ -135,7 +141,7 @@ EXERCISES = (
                 lambda X: ratio(np.cov(X.T)),
                 "You subtracted the means; H has the columns of X as they are.",
                 "Add 10 to a column: kappa must change, as in the exercise on the mean.",
-                "Exercises",
+                "Curvature",
             ),
             Mistake(
                 lambda X: ratio(np.corrcoef(X.T)),

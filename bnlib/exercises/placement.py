@@ -61,6 +61,7 @@ EXERCISES = (
         page=PAGE,
         asks="BN(ReLU(z)), four numbers, for z = (-2, 0, 0, 2), gamma = 1, beta = 0, eps = 0",
         solution=(-0.57735, -0.57735, -0.57735, 1.73205),
+        returns=("y_1", "y_2", "y_3", "y_4"),
         rtol=0.005,
         mistakes=(
             Mistake(
@@ -106,7 +107,7 @@ EXERCISES = (
     Exercise(
         name="fold-into-the-next-layer",
         page=PAGE,
-        asks="fold(weight, bias, gamma, beta, mean, var, eps) returns weight (o, d) and bias (o,)",
+        asks="fold_forward(weight, bias, gamma, beta, mean, var, eps) returns weight, bias",
         solution=fold,
         cases=layers,
         returns=("weight", "bias"),

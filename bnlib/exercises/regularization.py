@@ -95,6 +95,12 @@ EXERCISES = (
                 "What to measure",
             ),
             Mistake(
+                (0.25, STD, 1.5, 15.0),
+                "You gave the ECE in per cent; it is a share.",
+                "No accuracy and no confidence exceeds 1, so their gap does not either.",
+                "What to measure",
+            ),
+            Mistake(
                 (0.25, STD, 1.5, -0.15),
                 "You kept the sign; the error counts gaps in both directions as positive.",
                 "Take the absolute value of accuracy minus confidence.",
@@ -121,6 +127,12 @@ EXERCISES = (
                 with_train(lambda w, c, cov, q: dropout_variance(w, 0 * c, cov, q)[0]),
                 "You forgot the means: dropping an activation of mean c removes c, too.",
                 "An activation that is always 1 has variance 0, but with dropout it varies.",
+                SHIFT,
+            ),
+            Mistake(
+                lambda w, c, cov, q: dropout_variance(w, c, cov, q)[::-1],
+                "You returned the variance in eval mode first.",
+                "Dropout adds noise, so the first variance, in train mode, must be the larger one.",
                 SHIFT,
             ),
             Mistake(

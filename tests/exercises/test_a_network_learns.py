@@ -57,6 +57,7 @@ def of_the_sum(z, y, a):
         (lambda z, y, a: by_autograd(z, y, 0.0), "did not use a"),
         (lambda z, y, a: -loop(z, y, a), "sign is the wrong one"),
         (lambda z, y, a: loop(z, y, a) / z.shape[1], "number of all scores"),
+        (lambda z, y, a: loop(z, y, a) + a / z.size, "gave it to none"),
     ],
 )
 def test_smoothed_gradient_wrong(answer, says):

@@ -87,6 +87,7 @@ def test_loss_factors(answer):
     [
         (lambda counts: [count / sum(counts) for count in counts], "once more"),
         (lambda counts: counts.mean() / counts, "upside down"),
+        (lambda counts: [sum(counts) / count for count in counts], "R is missing"),
         (np.ones_like, "equal parts only"),
     ],
 )

@@ -53,6 +53,14 @@ def of_all_squares(mean_1, var_1, m_1, mean_2, var_2, m_2):
     return mean, (m_1 * (var_1 + mean_1**2) + m_2 * (var_2 + mean_2**2)) / m - mean**2
 
 
+def by_numbers_of_pairs(mean_1, var_1, m_1, mean_2, var_2, m_2):
+    """Take half the mean squared difference of all pairs of examples."""
+    same = m_1**2 * var_1 + m_2**2 * var_2
+    across = m_1 * m_2 * (var_1 + var_2 + (mean_1 - mean_2) ** 2)
+    w = m_2 / (m_1 + m_2)
+    return (1 - w) * mean_1 + w * mean_2, (same + across) / (m_1 + m_2) ** 2
+
+
 def around_the_common_mean(mean_1, var_1, m_1, mean_2, var_2, m_2):
     mean = np.average([mean_1, mean_2], axis=0, weights=[m_1, m_2])
     squares = [var_1 + (mean_1 - mean) ** 2, var_2 + (mean_2 - mean) ** 2]
@@ -67,7 +75,7 @@ def of_examples(mean_1, var_1, m_1, mean_2, var_2, m_2):
     return mean, sum(w * (part - mean) ** 2 for w, part in zip(weights, parts, strict=True))
 
 
-@pytest.mark.parametrize("answer", [of_all_squares, around_the_common_mean, of_examples])
+@pytest.mark.parametrize("answer", [by_numbers_of_pairs, around_the_common_mean, of_examples])
 def test_merge(answer):
     assert check("merge", answer)
 
@@ -77,6 +85,19 @@ def test_merge_with_equal_weights_is_told():
         return np.mean([mean_1, mean_2], 0), np.mean([var_1, var_2], 0)
 
     assert "same weight" in check("merge", answer).message
+
+
+def of_second_moments(mean_1, var_1, m_1, mean_2, var_2, m_2):
+    w_1, w_2 = m_1 / (m_1 + m_2), m_2 / (m_1 + m_2)
+    mean = w_1 * mean_1 + w_2 * mean_2
+    return mean, w_1 * var_1 + w_1 * mean_1**2 + w_2 * (var_2 + mean_2**2) - mean * mean
+
+
+@pytest.mark.parametrize("answer", [of_all_squares, of_second_moments])
+def test_merge_with_a_mean_of_squares_is_told(answer):
+    feedback = check("merge", answer)
+    assert not feedback
+    assert "cancellation" in feedback.message
 
 
 def test_standardize_by_hand_with_the_unbiased_variance():

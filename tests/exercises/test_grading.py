@@ -67,6 +67,7 @@ def test_there_are_four_mistakes_or_more_and_no_text_twice(exercise):
 @pytest.mark.parametrize(("exercise", "mistake"), MISTAKES)
 def test_each_mistake_names_a_section_that_exists(exercise, mistake):
     assert mistake.heading in headings(mistake.page or exercise.page)
+    assert mistake.heading != "Exercises", "the reader is there already"
 
 
 @pytest.mark.parametrize("exercise", EVERY)
@@ -101,8 +102,22 @@ def test_the_order_is_that_of_the_book():
 def test_an_unknown_name_brings_the_nearest():
     with pytest.raises(ValueError, match="name: no exercise 'backwards'; did you mean backward"):
         exercises.check("backwards", None)
-    with pytest.raises(ValueError, match="did you mean"):
+    with pytest.raises(ValueError, match="name: no exercise 7; there are: first-loss, "):
         exercises.hint(7)
+
+
+@pytest.mark.parametrize("name", [["a"], {}, None])
+def test_a_name_that_is_no_text_is_unknown(name):
+    for call in (exercises.hint, lambda name: exercises.check(name, 1)):
+        with pytest.raises(ValueError, match="name: no exercise"):
+            call(name)
+
+
+def test_a_wrong_type_is_called_by_its_name():
+    message = exercises.check("what-layer-norm-keeps", "column").message
+    assert message.startswith("Your answer is the text 'column'. Wanted: one of the words")
+    message = exercises.check("merge", 3).message
+    assert message.endswith("but got a value of the type int.")
 
 
 def backward(dy, x, gamma, eps):
@@ -135,6 +150,33 @@ def test_an_exception_is_quoted_with_the_arguments():
     message = exercises.check("standardize", lambda x: x).message
     assert message.startswith("Your function raised TypeError: ")
     assert "for the arguments an array (3, 3), 0.5" in message
+    assert message.endswith(f"Wanted: {EXERCISES['standardize'].asks}.")
+
+
+def test_arguments_are_printed_briefly():
+    message = exercises.check("backward-deep", lambda *given: 1 / 0).message
+    assert "for the arguments a list of 3 arrays, a list of 3 arrays, an array (4, 3)." in message
+    message = exercises.check("groups-for", lambda *given: 1 / 0).message
+    assert message.endswith("for the arguments 4, 4, 1.")
+    message = exercises.check("absorb", lambda *given: 1 / 0).message
+    assert message.endswith("for the arguments [0.002, 0.5, 3], 1e-05, 0.001.")
+
+
+def failing(x, eps):
+    mean = x.mean(axis=0)
+    return helper(x - mean)
+
+
+def helper(centered):
+    return centered / np.sqrt(centered @ np.ones(7))
+
+
+def test_an_exception_is_quoted_with_the_line():
+    message = exercises.check("standardize", failing).message
+    assert (
+        " in line 2 of helper, `return centered / np.sqrt(centered @ np.ones(7))`, for" in message
+    )
+    assert "Wanted" not in message
 
 
 @pytest.mark.parametrize(("exercise", "i"), SEVERAL_VALUES)
@@ -179,8 +221,33 @@ def test_other_numbers_are_numbers(kind):
     assert exercises.check("two-weights", [kind(value) for value in (1.5, 2.25, 0.4375)])
 
 
-def test_it_says_how_many_values_are_right():
-    assert exercises.check("merge-by-hand", (3, 7)).message.startswith("1 of 2 values are right.")
+def test_it_says_which_values_are_right():
+    message = exercises.check("merge-by-hand", (3, 7)).message
+    assert message == "mean is right. var: Not the right value."
+    message = exercises.check("values-that-share-a-mean", (128, 96, 16, 1)).message
+    assert message == "BN, LN and instance norm are right. GN: Not the right value."
+    message = exercises.check("eval-by-hand", (1, 1, 1)).message
+    assert message == "None of the 3 values is right."
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "says"),
+    [
+        ("first-loss", 6.8, "Close: give more digits."),
+        ("two-weights", (1.5, 2.25, 0.43), "w_1 and G' are right. S_g: Close: give more digits."),
+        ("after-by-hand", (-0.6, -0.6, -0.6, 1.7), "Close: give more digits."),
+        ("values-that-share-a-mean", (127, 96, 16, 32), "BN: Not the right value."),
+        ("first-loss", 6.6, "Not the right value."),
+    ],
+)
+def test_too_few_digits_are_told(name, answer, says):
+    assert exercises.check(name, answer).message.endswith(says)
+
+
+@pytest.mark.parametrize("exercise", EVERY)
+def test_each_of_several_values_has_a_name(exercise):
+    if isinstance(exercise.solution, tuple):
+        assert len(exercise.returns) == len(exercise.solution)
 
 
 def test_complex_numbers_are_called_so():
@@ -201,6 +268,18 @@ def test_changed_arguments_are_said():
     feedback = exercises.check("standardize", in_place)
     assert feedback
     assert "in place" in feedback.message
+
+
+@pytest.mark.parametrize("name", ["gradient-change", "fold-into-linear"])
+def test_changed_arguments_are_wrong_where_the_text_forbids_it(name):
+    def in_place(*given):
+        result = EXERCISES[name].solution(*given)
+        given[2][...] = 0
+        return result
+
+    feedback = exercises.check(name, in_place)
+    assert not feedback
+    assert "changes its arguments in place" in feedback.message
 
 
 def test_interrupts_pass():

@@ -65,8 +65,15 @@ def keras(mean, var, count, x, momentum):
     ("answer", "says"),
     [
         (keras, "the biased variance"),
-        (lambda mean, var, n, x, a: loop(mean, var, n, x, a and 1 - a), "weighs the old value"),
-        (lambda mean, var, n, x, a: loop(mean, var, n, x, a or 0.1), "cumulative average"),
+        (
+            lambda mean, var, n, x, a: loop(mean, var, n, x, a if a is None else 1 - a),
+            "weighs the old value",
+        ),
+        (
+            lambda mean, var, n, x, a: loop(mean, var, n, x, 0.1 if a is None else a),
+            "cumulative average",
+        ),
+        (lambda mean, var, n, x, a: loop(mean, var, n, x, a or 1 / (n + 1)), "momentum 0 for None"),
         (lambda mean, var, n, x, a: loop(mean, var, n, x, 1.0), "nothing is remembered"),
         (lambda mean, var, n, x, a: (*loop(mean, var, n, x, a)[:2], n), "do not count"),
     ],

@@ -24,6 +24,7 @@ def test_four_numbers(answer):
         (four(q=0.2), "the one to keep"),
         (four(c=0.0), "mean 0"),
         ([1 / 16, 1 / 32, 1.5, 0.15], "the variances"),
+        ([0.25, 0.177, 1.5, 15], "in per cent"),
     ],
 )
 def test_four_numbers_wrong(answer, says):
@@ -71,6 +72,7 @@ def one_mask(w, c, cov, q):
     ("answer", "says"),
     [
         (one_mask, "one mask for all"),
+        (lambda *given: [*reversed(loop(*given))], "in eval mode first"),
         (lambda w, c, cov, q: loop(w, c, np.diag(np.diag(cov)), q), "forgot the covariances"),
         (lambda w, c, cov, q: loop(w, np.zeros_like(c), cov, q), "forgot the means"),
         (lambda w, c, cov, q: (loop(w, c, cov, 1 - q)[0], loop(w, c, cov, q)[1]), "to drop"),
