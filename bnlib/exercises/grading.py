@@ -4,6 +4,7 @@ import copy
 import html
 import linecache
 import math
+import re
 import textwrap
 import traceback
 import warnings
@@ -51,8 +52,10 @@ class Feedback:
         """Link the section, in Jupyter."""
         text = html.escape(self.message, quote=False)
         if self.page:
-            target = f"{self.page}.ipynb#{self.heading.replace(' ', '-')}"
-            text += f' Read <a href="{html.escape(target)}">{html.escape(self.heading)}</a>.'
+            # The address that jupyterlab-myst and the page give to a heading.
+            place = re.sub("[^a-z0-9]+", "-", self.heading.lower()).strip("-")
+            link = f'<a href="{self.page}.ipynb#{place}">{html.escape(self.heading)}</a>'
+            text += f" Read {link}."
         return f"<p><b>{'✓' if self.right else '✗'}</b> {text}</p>"
 
 

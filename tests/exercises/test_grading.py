@@ -300,5 +300,5 @@ def test_tensors_are_answers_too():
 
 def test_the_link_leads_to_the_section():
     page = Feedback(False, "a < b", "forward_pass", "What eps does")._repr_html_()
-    assert 'href="forward_pass.ipynb#What-eps-does"' in page
+    assert 'href="forward_pass.ipynb#what-eps-does"' in page
     assert "a &lt; b" in page
