@@ -143,3 +143,12 @@ def test_what_alternatives_says_of_small_mini_batches():
             answers[size].add(verdict.answer)
     assert answers["mini-batch 2"] == {"supported"}
     assert "supported" not in answers["mini-batch 8"]
+
+
+def test_what_convolution_says_of_longer_training():
+    own, *others = load(ROOT / FOLDER / "varying-inputs.json").cells
+    (longer,) = (c for c in others if c.setting == own.setting | {"the number of steps": "480"})
+    train, evaluated = longer.verdicts["train mode",], longer.verdicts["eval mode",]
+    assert train.answer == "undecided"
+    assert train.high < own.verdicts["train mode",].low
+    assert evaluated.high < own.verdicts["eval mode",].low
