@@ -32,12 +32,15 @@ class Feedback:
         One to three sentences.
     page, heading : str
         Chapter and section to read, empty if there is nothing to read.
+    elsewhere : bool
+        Whether this is another chapter than that of the exercise.
     """
 
     right: bool
     message: str
     page: str = ""
     heading: str = ""
+    elsewhere: bool = False
 
     def __bool__(self) -> bool:
         return self.right
@@ -54,8 +57,10 @@ class Feedback:
         if self.page:
             # The address that jupyterlab-myst and the page give to a heading.
             place = re.sub("[^a-z0-9]+", "-", self.heading.lower()).strip("-")
-            link = f'<a href="{self.page}.ipynb#{place}">{html.escape(self.heading)}</a>'
-            text += f" Read {link}."
+            # Within the notebook that is open, Jupyter follows the address of a section alone.
+            file = f"{self.page}.ipynb" if self.elsewhere else ""
+            link = f'<a href="{file}#{place}">{html.escape(self.heading)}</a>'
+            text += f" Read {link}{f' in {file}' if file else ''}."
         return f"<p><b>{'✓' if self.right else '✗'}</b> {text}</p>"
 
 
@@ -168,7 +173,9 @@ class Exercise:
             wrong = self._results(mistake.answer, cases)
             if all(_same(*pair, rtol=self.rtol) for pair in zip(results, wrong, strict=True)):
                 text = f"{mistake.misconception} {mistake.see}"
-                return Feedback(False, text, mistake.page or self.page, mistake.heading)
+                elsewhere = mistake.page not in ("", self.page)
+                page = mistake.page or self.page
+                return Feedback(False, text, page, mistake.heading, elsewhere)
         at = agree.index(False)
         where = f" For {_shown(cases[at])}." if self.cases else ""
         rounded = ROUNDED if self.cases is None else 0.0

@@ -299,6 +299,16 @@ def test_tensors_are_answers_too():
 
 
 def test_the_link_leads_to_the_section():
-    page = Feedback(False, "a < b", "forward_pass", "What eps does")._repr_html_()
-    assert 'href="forward_pass.ipynb#what-eps-does"' in page
-    assert "a &lt; b" in page
+    here = Feedback(False, "a < b", "forward_pass", "What eps does")._repr_html_()
+    assert 'href="#what-eps-does"' in here
+    assert "a &lt; b" in here
+    other = Feedback(False, "No.", "forward_pass", "What eps does", elsewhere=True)._repr_html_()
+    assert 'href="forward_pass.ipynb#what-eps-does"' in other
+    assert "in forward_pass.ipynb." in other
+
+
+def test_a_section_of_another_chapter_is_elsewhere():
+    for exercise in EXERCISES.values():
+        for mistake in exercise.mistakes:
+            feedback = exercises.check(exercise.name, mistake.answer)
+            assert feedback.elsewhere == (feedback.page != exercise.page)
