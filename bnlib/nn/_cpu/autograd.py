@@ -38,6 +38,7 @@ class Norm(torch.autograd.Function):
         statistics: list[Tensor],
     ) -> Tensor:
         """Return the output, and append mean and variance to `statistics`."""
+        eps = float(eps)  # a loop would take a tensor for an address
         y, mean, var = passes.forward(x, contiguous(weight), contiguous(bias), eps, *options)
         ctx.save_for_backward(x, weight)
         ctx.passes, ctx.mean, ctx.var, ctx.eps, ctx.options = passes, mean, var, eps, options

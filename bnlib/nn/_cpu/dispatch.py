@@ -131,7 +131,7 @@ def batch_norm(
         return y.to(x.dtype), mean, var
     passes = Passes(compiled.forward, compiled.backward, definition.batch_norm_backward)
     statistics: list[Tensor] = []
-    y = Norm.apply(passes, memory_format.dense(x), weight, bias, float(eps), (), statistics)
+    y = Norm.apply(passes, memory_format.dense(x), weight, bias, eps, (), statistics)
     return y, *statistics
 
 
@@ -209,7 +209,7 @@ def last_axis_norm(
     rows = x.to(dtype).contiguous().view(-1, width)
     functions = compiled.last_axis_forward, compiled.last_axis_backward
     passes = Passes(*functions, definition.row_norm_backward)
-    y = Norm.apply(passes, rows, weight, bias, float(eps), (center,), [])
+    y = Norm.apply(passes, rows, weight, bias, eps, (center,), [])
     return memory_format.like(memory_format.shaped(y, x.shape).to(x.dtype), x)
 
 
@@ -252,7 +252,7 @@ def group_norm(x: Tensor, groups: int, weight: Parameter, bias: Parameter, eps: 
     weight, bias = (None if p is None else p.to(dtype) for p in (weight, bias))
     functions = compiled.group_forward, compiled.group_backward
     passes = Passes(*functions, definition.group_norm_backward)
-    y = Norm.apply(passes, values, weight, bias, float(eps), (groups,), [])
+    y = Norm.apply(passes, values, weight, bias, eps, (groups,), [])
     return memory_format.like(memory_format.shaped(y, x.shape).to(x.dtype), x)
 
 
