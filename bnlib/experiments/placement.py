@@ -22,6 +22,7 @@ from bnlib.experiments.engine.learning_curve import (
     SPEED_MARGIN,
     Accuracies,
     checkpoints_of,
+    powerless,
     steps_to,
 )
 from bnlib.experiments.engine.rates import at_rate, best_for_others
@@ -294,7 +295,6 @@ def compare(
         one, other = (
             result.accuracy(arm, activation, depth, steps, rate) for arm in (treatment, control)
         )
-        learns = max(one.mean(), other.mean()) >= LEARNED
         case = activation, f"depth {depth}", f"{steps} steps"
         verdicts[case] = paired_verdict(
             _claim("accuracy", case),
@@ -302,7 +302,7 @@ def compare(
             one,
             other,
             MARGIN,
-            powerless="" if learns else "neither arm learns",
+            powerless=powerless(one, other, LEARNED),
         )
     return verdicts
 

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from types import MappingProxyType
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnlib._validation import check_increasing
 from bnlib.experiments.engine import networks, training
-from bnlib.experiments.engine.learning_curve import Accuracies
+from bnlib.experiments.engine.learning_curve import Accuracies, powerless
 from bnlib.experiments.engine.rates import at_rate, best_for_others
 from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
 
@@ -82,7 +81,7 @@ class Config:
         for order in (*self.orders, *self.others):
             if networks.arm(order)[0] not in ORDERS:
                 raise ValueError(f"orders: expected some of {ORDERS}, got {order!r}")
-        if not set(self.norms) <= {*get_args(networks.Norm)}:
+        if not set(self.norms) <= {*networks.NORMS}:
             raise ValueError(f"norms: expected some of {networks.NORMS}, got {self.norms}")
         for name in ("epochs", "rates"):
             check_increasing(name, getattr(self, name))
@@ -207,7 +206,6 @@ def judge(result: Result) -> dict[tuple[str, str, str], Verdict]:
     for norm, other in product(result.config.norms, (control, *result.config.others)):
         arms = (result.accuracy(order, norm) for order in (treatment, other))
         for epochs, one, two in zip(result.config.epochs, *arms, strict=True):
-            learns = max(one.mean(), two.mean()) >= LEARNED
             case = norm, other, f"{epochs} epochs"
             verdicts[case] = paired_verdict(
                 f"{CLAIM}: {', '.join(case)}.",
@@ -215,7 +213,7 @@ def judge(result: Result) -> dict[tuple[str, str, str], Verdict]:
                 one,
                 two,
                 MARGIN,
-                powerless="" if learns else "neither arm learns",
+                powerless=powerless(one, two, LEARNED),
             )
     return verdicts
 

@@ -72,3 +72,18 @@ def steps_to(
     never, at_once = ~reached.any(axis=-1), reached[..., 0]
     low = np.select([never, at_once], [x[-1], -np.inf], between)
     return low, np.select([never, at_once], [np.inf, x[0]], between)
+
+
+def powerless(one: NDArray[np.floating], two: NDArray[np.floating], least: float) -> str:
+    """Return why the accuracies of two arms cannot tell: neither mean is `least`; else nothing.
+
+    Parameters
+    ----------
+    one, two : ndarray, (k,)
+    least : float
+
+    Returns
+    -------
+    str
+    """
+    return "" if max(one.mean(), two.mean()) >= least else "neither arm learns"
