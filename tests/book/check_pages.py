@@ -8,18 +8,22 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tools"))
 
+import pdf  # noqa: E402
 from jupyter_markdown import Book  # noqa: E402
 
 BOOK = Book(ROOT)
@@ -235,3 +239,32 @@ def test_a_solution_opens_by_its_title_and_by_a_link_to_it(visit):
     tab.wait_for_function(
         "id => !document.getElementById(id).classList.contains('toggle-hidden')", arg=name
     )
+
+
+@pytest.mark.skipif(not shutil.which("pdftoppm"), reason="needs Poppler")
+def test_two_pages_as_one_pdf(browser, tmp_path):
+    out = tmp_path / "book.pdf"
+    pdf.print_pages(browser, ["book/how_we_measure", "book/placement"], HTML, out)
+
+    def poppler(*command):
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    sheets = poppler("pdftotext", "-layout", out, "-").split("\f")[:-1]
+    title = pdf.title_of("book/placement", HTML)
+    begins = next(i for i, sheet in enumerate(sheets, 1) if i > 2 and title in sheet)
+    assert 10 < len(sheets) < 40
+    assert re.search(rf"{title} +(\d+)", sheets[1])[1] == str(begins)
+    assert all(sheet.strip().endswith(str(i)) for i, sheet in enumerate(sheets[1:], 2))
+    text = " ".join("".join(sheets).split())
+    assert text.count("Show the answer") == text.count("Predict") > 0
+    assert "Solution" in text
+    assert not [name for name in ("Code of the figure", "Search", "Click to show") if name in text]
+
+    poppler("pdftoppm", "-r", "30", "-gray", out, tmp_path / "sheet")
+    pictures = [np.asarray(Image.open(path)) for path in sorted(tmp_path.glob("sheet-*"))]
+    assert len(pictures) == len(sheets)
+    margin = 20  # pixels; 18 mm are 21
+    for picture in pictures:
+        assert picture.mean() > 200
+        assert (picture[:, :margin] == 255).all()
+        assert (picture[:, -margin:] == 255).all()
