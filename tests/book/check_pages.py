@@ -312,7 +312,7 @@ def test_two_pages_as_one_pdf(browser, tmp_path):
     assert re.search(rf"{title} +(\d+)", sheets[1])[1] == str(begins)
     assert all(sheet.strip().endswith(str(i)) for i, sheet in enumerate(sheets[1:], 2))
     text = " ".join("".join(sheets).split())
-    assert text.count("Show the answer") == text.count("Predict") > 0
+    assert "Show the answer" in text
     assert "Solution" in text
     assert not [name for name in ("Code of the figure", "Search", "Click to show") if name in text]
 
