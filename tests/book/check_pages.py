@@ -105,6 +105,7 @@ def visit(browser, address):
             ),
         )
         tab.goto(f"{address}/{name}", wait_until="networkidle")
+        tab.wait_for_load_state("load")  # a busy machine is idle on the network before it
         return tab, faults
 
     yield open_page
