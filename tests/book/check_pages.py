@@ -8,18 +8,22 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tools"))
 
+import pdf  # noqa: E402
 from jupyter_markdown import Book  # noqa: E402
 
 BOOK = Book(ROOT)
@@ -101,6 +105,7 @@ def visit(browser, address):
             ),
         )
         tab.goto(f"{address}/{name}", wait_until="networkidle")
+        tab.wait_for_load_state("load")  # a busy machine is idle on the network before it
         return tab, faults
 
     yield open_page
@@ -235,3 +240,88 @@ def test_a_solution_opens_by_its_title_and_by_a_link_to_it(visit):
     tab.wait_for_function(
         "id => !document.getElementById(id).classList.contains('toggle-hidden')", arg=name
     )
+
+
+PREVIEWS = {  # the start of a link's address, and what the preview of it holds
+    "#equation-": ".katex",
+    "forward_pass.html#thm-": ".proof .katex",
+    "glossary.html#term-": "p",
+    "bibliography.html#": None,
+}
+
+
+@pytest.mark.parametrize("place", PREVIEWS)
+def test_link_shows_what_it_leads_to(visit, place):
+    tab, faults = visit("book/backward_pass.html", "light")
+    link = tab.locator(f"article a.reference[href^='{place}']:visible").first
+    preview = tab.locator("[role=tooltip]")
+    link.hover()
+    preview.wait_for()
+    assert link.get_attribute("aria-describedby") == preview.get_attribute("id")
+    assert len(preview.inner_text().strip()) > 10
+    assert PREVIEWS[place] is None or preview.locator(PREVIEWS[place]).count()
+    assert preview.locator("a, button, [id], [tabindex]").count() == 0
+    inside = preview.bounding_box()
+    assert inside["x"] >= 0
+    assert inside["x"] + inside["width"] <= VIEWS["light"]["viewport"]["width"]
+    tab.evaluate("document.querySelectorAll('.katex').forEach(f => { f.textContent = 'x' })")
+    tab.add_script_tag(path=AXE)
+    found = tab.evaluate("tags => axe.run('[role=tooltip]', {runOnly: tags})", TAGS)
+    faults += [violation["id"] for violation in found["violations"]]
+    preview.hover()  # it stays while it is read
+    tab.wait_for_timeout(500)
+    assert preview.is_visible()
+    tab.emulate_media(media="print")
+    assert not preview.is_visible()
+    tab.emulate_media(media="screen")
+    tab.mouse.move(1, 1)
+    preview.wait_for(state="detached")
+    assert link.get_attribute("aria-describedby") is None
+
+    tab.keyboard.press("Tab")
+    link.focus()
+    preview.wait_for()
+    tab.keyboard.press("Escape")
+    preview.wait_for(state="detached")
+    assert not faults, "\n".join(faults)
+
+
+def test_finger_follows_a_link_at_once(browser, address):
+    context = browser.new_context(has_touch=True, **VIEWS["narrow"])
+    tab = context.new_page()
+    tab.goto(f"{address}/book/backward_pass.html", wait_until="networkidle")
+    link = tab.locator("article a.reference[href^='#equation-']:visible").first
+    link.tap()
+    tab.wait_for_url(f"**/backward_pass.html{link.get_attribute('href')}")
+    tab.wait_for_timeout(500)
+    assert tab.locator("[role=tooltip]").count() == 0
+    context.close()
+
+
+@pytest.mark.skipif(not shutil.which("pdftoppm"), reason="needs Poppler")
+def test_two_pages_as_one_pdf(browser, tmp_path):
+    out = tmp_path / "book.pdf"
+    pdf.print_pages(browser, ["book/how_we_measure", "book/placement"], HTML, out)
+
+    def poppler(*command):
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    sheets = poppler("pdftotext", "-layout", out, "-").split("\f")[:-1]
+    title = pdf.title_of("book/placement", HTML)
+    begins = next(i for i, sheet in enumerate(sheets, 1) if i > 2 and title in sheet)
+    assert 10 < len(sheets) < 40
+    assert re.search(rf"{title} +(\d+)", sheets[1])[1] == str(begins)
+    assert all(sheet.strip().endswith(str(i)) for i, sheet in enumerate(sheets[1:], 2))
+    text = " ".join("".join(sheets).split())
+    assert "Show the answer" in text
+    assert "Solution" in text
+    assert not [name for name in ("Code of the figure", "Search", "Click to show") if name in text]
+
+    poppler("pdftoppm", "-r", "30", "-gray", out, tmp_path / "sheet")
+    pictures = [np.asarray(Image.open(path)) for path in sorted(tmp_path.glob("sheet-*"))]
+    assert len(pictures) == len(sheets)
+    margin = 20  # pixels; 18 mm are 21
+    for picture in pictures:
+        assert picture.mean() > 200
+        assert (picture[:, :margin] == 255).all()
+        assert (picture[:, -margin:] == 255).all()
