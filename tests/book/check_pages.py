@@ -108,7 +108,8 @@ def visit(browser, address):
                 or faults.append(f"other host: {r.url}")
             ),
         )
-        tab.goto(f"{address}/{name}", wait_until="networkidle")
+        tab.goto(f"{address}/{name}")  # a slow page may be silent before it is complete
+        tab.wait_for_load_state("networkidle")
         return tab, faults
 
     yield open_page
