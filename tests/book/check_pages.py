@@ -4,6 +4,7 @@ Run by ``make browser`` after ``make book``; not collected by the other tests. S
 ``_build/screenshots``. The browser is the installed one (``CHROMIUM`` names another).
 """
 
+import gzip
 import json
 import os
 import re
@@ -29,6 +30,7 @@ from jupyter_markdown import Book  # noqa: E402
 BOOK = Book(ROOT)
 HTML = ROOT / "_build" / "html"
 SCREENSHOTS = ROOT / "_build" / "screenshots"
+BUDGET = 400_000  # bytes of a chapter and all that it loads, compressed as a server does
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 CHROMIUM = (
     os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -49,6 +51,12 @@ VIEWS = {
     "narrow": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
 }
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+READ_ON = """async () => {
+  for (let y = 0; y < document.documentElement.scrollHeight; y += innerHeight) {
+    scrollTo({top: y, behavior: 'instant'});
+    await new Promise(done => requestAnimationFrame(() => setTimeout(done, 0)));
+  }
+}"""
 AUDIT = "tags => axe.run(document, {runOnly: tags, resultTypes: ['violations']})"
 GENERATED = ("index.html", "_modules", "_static", "reports")  # a copy; listings of the source
 
@@ -104,8 +112,8 @@ def visit(browser, address):
                 or faults.append(f"other host: {r.url}")
             ),
         )
-        tab.goto(f"{address}/{name}", wait_until="networkidle")
-        tab.wait_for_load_state("load")  # a busy machine is idle on the network before it
+        tab.goto(f"{address}/{name}")  # a slow page may be silent before it is complete
+        tab.wait_for_load_state("networkidle")
         return tab, faults
 
     yield open_page
@@ -148,6 +156,10 @@ def test_page(visit, name, view):
     )
     faults += [f"markup that was not understood: {text}" for text in raw]
 
+    # Sections are laid out, and boxes that scroll are marked, when they come near the window.
+    tab.add_style_tag(content="section { content-visibility: visible !important }")
+    tab.evaluate("dispatchEvent(new Event('resize'))")
+    tab.evaluate(READ_ON)
     # Two thirds of the elements are inside formulas, and axe has no rule for MathML.
     tab.evaluate("document.querySelectorAll('.katex').forEach(f => { f.textContent = 'x' })")
     tab.add_script_tag(path=AXE)
@@ -325,3 +337,84 @@ def test_two_pages_as_one_pdf(browser, tmp_path):
         assert picture.mean() > 200
         assert (picture[:, :margin] == 255).all()
         assert (picture[:, -margin:] == 255).all()
+
+
+@pytest.mark.parametrize("chapter", list(BOOK.notebooks))
+def test_a_chapter_is_light_and_no_script_holds_it_up(browser, address, chapter):
+    context = browser.new_context(**VIEWS["narrow"])
+    tab, sizes = context.new_page(), {}
+
+    def weigh(response):
+        if response.url.startswith(address):
+            kind, body = response.headers.get("content-type", ""), response.body()
+            packed = "font" in kind or "image/png" in kind
+            sizes[response.url] = len(body if packed else gzip.compress(body, 6))
+
+    tab.on("response", weigh)
+    tab.goto(f"{address}/book/{chapter}.html", wait_until="networkidle")
+    blocking = tab.evaluate(
+        """() => performance.getEntriesByType('resource')
+            .filter(r => r.renderBlockingStatus === 'blocking').map(r => r.name)"""
+    )
+    context.close()
+    assert [url.partition("?")[0] for url in blocking] == [f"{address}/_static/book.css"]
+    assert sum(sizes.values()) < BUDGET, sizes
+
+
+def test_a_link_far_down_arrives_where_it_points(visit):
+    tab, faults = visit("book/backward_pass.html#summary", "narrow")
+    tab.wait_for_timeout(1000)
+    top = tab.evaluate("document.getElementById('summary').getBoundingClientRect().top")
+    assert 0 <= top < 120
+    assert not faults, "\n".join(faults)
+
+
+def test_figures_share_letters_and_show_them(visit):
+    tab, _ = visit("book/backward_pass.html", "light")
+    lost = """() => [...document.querySelectorAll('svg.bn-figure use')]
+        .filter(use => !document.querySelector(use.getAttribute('href')))
+        .map(use => use.outerHTML)"""
+    assert tab.evaluate(lost) == []
+    letter = tab.locator("svg.bn-figure use[href^='#g']").first
+    letter.scroll_into_view_if_needed()
+    assert 2 < letter.bounding_box()["height"] < 20
+
+
+def test_what_scrolls_is_in_reach_of_the_keyboard(visit):
+    tab, _ = visit("book/backward_pass.html", "narrow")
+    box = tab.locator("figure > .output:has(svg.bn-figure)").first
+    box.scroll_into_view_if_needed()
+    tab.wait_for_function("box => box.tabIndex === 0", arg=box.element_handle())
+    assert box.evaluate("box => box.scrollWidth > box.clientWidth")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "title"),
+    [
+        ("index", "Book", "Batch Normalization: derived, measured, tested"),
+        ("backward_pass", "Chapter", "The backward pass"),
+    ],
+)
+def test_head_says_what_is_cited(name, kind, title):
+    page = (HTML / "book" / f"{name}.html").read_text("utf8")
+    (data,) = re.findall(r'<script type="application/ld\+json">(.*?)</script>', page)
+    described = json.loads(data)
+    assert (described["@type"], described["name"]) == (kind, title)
+    assert described["author"]
+    assert f'<meta name="citation_title" content="{title}" />' in page
+    assert 'content="book/' not in page  # an address that begins nowhere
+    assert page.count('name="viewport"') == 1
+
+
+def test_landing_page_says_how_to_cite(visit):
+    tab, _ = visit("book/index.html", "light")
+    shown = tab.locator("section#cite-this-book").inner_text()
+    assert "@book{" in shown
+    assert "derived, measured, tested" in shown
+
+
+def test_changelog_is_a_page(visit):
+    tab, faults = visit("book/changelog.html", "light")
+    assert tab.locator("main h1:visible").inner_text().startswith("Changelog")
+    assert tab.locator("main h2").count() >= 2
+    assert not faults, "\n".join(faults)
