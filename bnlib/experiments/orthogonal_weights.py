@@ -81,9 +81,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_two_arms(self.weights, "weights")
-        for name in self.weights:
-            if networks.arm(name)[0] not in WEIGHTS:
-                raise ValueError(f"weights: expected two of {[*WEIGHTS]}, got {name!r}")
+        networks.check_arms(WEIGHTS, weights=self.weights)
         if self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"activation: expected one of {[*ACTIVATIONS]}, got {self.activation!r}"
@@ -135,7 +133,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
 
 
 def _measure(config: Config, arm: str) -> NDArray[np.float64]:
-    """The gradients of one arm, (k, depth + 1)."""
+    """Return the gradients of one arm, (k, depth + 1)."""
     weights, first = networks.arm(arm, config.first_seed)
     rngs = [np.random.default_rng(seed) for seed in range(first, first + config.seeds)]
     shape = config.m, config.width

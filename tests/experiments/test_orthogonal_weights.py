@@ -92,7 +92,10 @@ def test_the_direction_counts(small):
     ("change", "message"),
     [
         ({"weights": ("normal",)}, "weights: expected two arms, the control first"),
-        ({"weights": ("normal", "he")}, r"weights: expected two of \['normal', 'orthogonal'\]"),
+        (
+            {"weights": ("normal", "he")},
+            r"weights: expected some of \('normal', 'orthogonal'\), got 'he'",
+        ),
         ({"activation": "step"}, "activation: expected one of"),
         ({"ratio": 0.2}, "ratio: expected a mini-batch of at least 3, got 2 = 0.2 x 8"),
     ],
