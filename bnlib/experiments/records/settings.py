@@ -455,7 +455,9 @@ ALL = (
     ORTHOGONAL,
     SATURATION,
     EARLY,
+    GHOSTS,
     DROPOUT,
+    REPAIRED,
     PLACEMENT,
     RESHUFFLED,
 )
@@ -463,10 +465,6 @@ ALL = (
 
 :meta hide-value:
 """
-
-
-PENDING = ("dropout-shifts-variance", "ghost-batches-regularize")
-"""Claims that have no multiverse yet."""
 
 
 def find(key: str) -> Multiverse:
