@@ -97,9 +97,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_two_arms(self.arms, "arms")
-        for arm in (*self.arms, *self.others):
-            if networks.arm(arm)[0] not in PLACES:
-                raise ValueError(f"arms: expected some of {PLACES}, got {arm!r}")
+        networks.check_arms(PLACES, arms=self.arms, others=self.others)
         for name in ("rates", "budgets"):
             check_increasing(name, getattr(self, name))
 

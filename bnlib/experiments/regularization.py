@@ -292,14 +292,16 @@ def judge_ghosts(result: Result) -> dict[str, Verdict]:
     Returns
     -------
     dict of str to Verdict
-        By the ghost arms, those "again" compared with "batch again"; as `compare`.
+        By the parts, "parts of 8" for the arm "ghost-8", or "parts of 8 (other seeds)" for
+        "ghost-8 again", which is compared with "batch again"; as `compare`.
     """
-    arms = [arm for arm in result.curves if arm.startswith("ghost-")]
-    controls = [arm.replace(networks.arm(arm)[0], "batch") for arm in arms]
-    return {
-        arm: compare(result, control, arm, what="its noise")
-        for control, arm in zip(controls, arms, strict=True)
-    }
+    verdicts = {}
+    for arm in (arm for arm in result.curves if arm.startswith("ghost-")):
+        ghost, _ = networks.arm(arm)
+        parts = arm.replace("ghost-", "parts of ").replace("again", "(other seeds)")
+        control = arm.replace(ghost, "batch")
+        verdicts[parts] = compare(result, control, arm, what="its noise")
+    return verdicts
 
 
 def _loss(result: Result, arm: str, where: str) -> NDArray[np.floating]:

@@ -10,7 +10,7 @@ from bnlib.layers.dropout import Dropout
 from bnlib.layers.dynamic_tanh import DynamicTanh
 from bnlib.layers.ghost_batch_norm import GhostBatchNorm
 from bnlib.layers.group_norm import GroupNorm, InstanceNorm
-from bnlib.layers.initializers import he, scaled, xavier
+from bnlib.layers.initializers import he, orthogonal, scaled, xavier
 from bnlib.layers.layer_norm import LayerNorm, RMSNorm
 from bnlib.layers.linear import Linear
 from bnlib.layers.losses import mean_squared_error, softmax_cross_entropy
@@ -44,6 +44,7 @@ __all__ = [
     "Tanh",
     "he",
     "mean_squared_error",
+    "orthogonal",
     "scaled",
     "softmax_cross_entropy",
     "xavier",

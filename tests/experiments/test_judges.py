@@ -171,6 +171,12 @@ CASES = {
         control=AGAIN,
         swapped=SWAPPED,
     ),
+    "orthogonal_weights": Case(
+        {"depth": 100, "width": 12, "seeds": 4},
+        control={"weights": ("normal", "normal again")},
+        swapped={"weights": ("orthogonal", "normal")},
+        absolute=True,
+    ),
     "placement": Case(
         {
             "others": (),

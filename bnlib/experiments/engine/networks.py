@@ -6,7 +6,7 @@ seed i % seeds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple, Self, get_args
@@ -189,6 +189,21 @@ def arm(name: str, first_seed: int = 0) -> tuple[str, int]:
     """
     norm = name.removesuffix(" again")
     return norm, first_seed + OTHER_SEEDS * (norm != name)
+
+
+def check_arms(known: Collection[str], **fields: Sequence[str]) -> None:
+    """Raise ValueError unless the arms of each field are known; those "again" are.
+
+    Parameters
+    ----------
+    known : collection of str
+    **fields : sequence of str
+        Name of a field of the config -> its arms.
+    """
+    for name, arms in fields.items():
+        for each in arms:
+            if arm(each)[0] not in known:
+                raise ValueError(f"{name}: expected some of {(*known,)}, got {each!r}")
 
 
 def build(

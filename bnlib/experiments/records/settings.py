@@ -266,6 +266,25 @@ GROWTH = Multiverse(
     combinations=9,
 )
 
+ORTHOGONAL = Multiverse(
+    "orthogonal_weights",
+    {"orthogonal-weights-bound-gradients": Judged("judge")},
+    {},
+    {
+        "the activation": {
+            "linear": {},
+            "ReLU": {"activation": "relu"},
+            "tanh": {"activation": "tanh"},
+            "sigmoid": {"activation": "sigmoid"},
+        },
+        "the examples per unit": _numbers("ratio", 1, 0.25, 0.5, 1.5, 2),
+        "the depth": _numbers("depth", 1000, 100, 300),
+        "the width": _numbers("width", 32, 16, 64),
+        "the seeds": SEEDS,
+    },
+    combinations=10,
+)
+
 SATURATION = Multiverse(
     "saturation",
     {
@@ -318,6 +337,18 @@ EARLY = Multiverse(
     combinations=10,
 )
 
+GHOSTS = Multiverse(
+    "regularization",
+    {"ghost-batches-regularize": Judged("judge_ghosts", {"the size of the parts": 0})},
+    {
+        "norms": ("batch", "ghost-16"),
+        "noise": ("batch", "ghost-16"),
+        "others": ("ghost-8", "ghost-4"),
+    },
+    {**EARLY_AXES, "the mini-batch": _numbers("batch_size", 64, 32, 128)},
+    combinations=12,
+)
+
 DROPOUT = Multiverse(
     "dropout",
     {
@@ -327,6 +358,34 @@ DROPOUT = Multiverse(
     {"probabilities": (0.1, 0.3)},
     EARLY_AXES,
     combinations=10,
+)
+
+REPAIRED = Multiverse(
+    "variance_shift",
+    {
+        "dropout-shifts-variance": Judged(
+            "judge", {"the place of the dropout": 0, "its probability": 1}
+        )
+    },
+    {"places": ("every", "before"), "probabilities": (0.1, 0.5)},
+    {
+        "the data set": {
+            "MNIST-1D": {},
+            "digits": {"dataset": "digits"},
+            "MNIST": MNIST,
+        },
+        "the optimizer": {
+            "momentum": {},
+            "SGD": {"momentum": 0.0, "rates": (0.3, 0.9)},
+            "Adam": {**ADAM, "momentum": 0.0, "rates": (0.003, 0.01)},
+        },
+        "the mini-batch": _numbers("batch_size", 64, 8, 16, 32, 128),
+        "the depth": _numbers("depth", 2, 1, 4),
+        "the width": _numbers("width", 64, 16, 128),
+        "the number of steps": _numbers("steps", 300, 600, 1200),
+        "the seeds": SEEDS,
+    },
+    combinations=6,
 )
 
 PLACEMENT = Multiverse(
@@ -393,9 +452,12 @@ ALL = (
     LIGHT,
     MODES,
     GROWTH,
+    ORTHOGONAL,
     SATURATION,
     EARLY,
+    GHOSTS,
     DROPOUT,
+    REPAIRED,
     PLACEMENT,
     RESHUFFLED,
 )
@@ -403,15 +465,6 @@ ALL = (
 
 :meta hide-value:
 """
-
-PENDING = (
-    "bias-before-it-is-redundant",
-    "dropout-shifts-variance",
-    "gamma-and-beta-undo-it",
-    "ghost-batches-regularize",
-    "makes-activations-gaussian",
-)
-"""Claims that have no multiverse yet."""
 
 
 def find(key: str) -> Multiverse:
