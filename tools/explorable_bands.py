@@ -1,9 +1,9 @@
 """Compute the bands that the explorable `training` draws behind the reader's own curves.
 
 Run it from the repository: `python tools/explorable_bands.py`. It trains the networks of the chapter
-on learning rates, 16 seeds of them, for each choice that the explorable offers, and writes
-book/_data/explorables/training.json with what it computed them with. A test computes one setting
-again.
+on learning rates, 16 seeds of them, for each choice that the explorable offers, and stores them in
+book/_data/explorables/training.json with what they were computed with. It goes on where it was
+interrupted. A test computes one setting again.
 """
 
 import json
@@ -21,19 +21,19 @@ from bnlib.experiments.records.provenance import versions
 TARGET = Path(__file__).parents[1] / "book" / "_data" / "explorables" / "training.json"
 NORMS = "none", "batch"
 RATES = 0.01, 0.032, 0.1, 0.32, 1.0, 3.2
-DEPTHS, SCALES, BATCH_SIZES = (3, 6, 12), (0.32, 1.0, 3.2), (8, 32, 128)
+BATCH_SIZES, DEPTHS, SCALES = (32, 8), (6, 3, 12), (1.0, 0.32, 3.2)
 STEPS, EVERY, WIDTH = 200, 20, 32
 
 
-def curves(norm: str, depth: int, scale: float, batch_size: int) -> np.ndarray:
+def curves(norm: str, depth: int, scale: float, batch: int, rates=RATES) -> np.ndarray:
     """Return the test accuracy in eval mode, (rates, seeds, t); 0 where a run has diverged."""
     config = networks.Config(
         norm=norm,
         depth=depth,
         init_scale=scale,
-        batch_size=batch_size,
+        batch_size=batch,
         width=WIDTH,
-        lr=RATES,
+        lr=rates,
         steps=STEPS,
         dtype="float32",
     )
@@ -48,27 +48,34 @@ def band(accuracy: np.ndarray) -> list:
 
 
 def main() -> None:
-    """Compute all settings and write them."""
-    settings = []
-    for depth, scale, batch_size in product(DEPTHS, SCALES, BATCH_SIZES):
-        bands = {norm: band(curves(norm, depth, scale, batch_size)) for norm in NORMS}
-        settings.append({"depth": depth, "scale": scale, "batch": batch_size, **bands})
-        print(f"{len(settings)} of {len(DEPTHS) * len(SCALES) * len(BATCH_SIZES)}", flush=True)
-    store = {
-        "made": {
+    """Compute the settings that are missing, and store each."""
+    found = json.loads(TARGET.read_text("utf8"))["settings"] if TARGET.exists() else []
+    for batch, depth, scale in product(BATCH_SIZES, DEPTHS, SCALES):
+        setting = {"depth": depth, "scale": scale, "batch": batch}
+        if any(setting.items() <= other.items() for other in found):
+            continue
+        made = {
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
             "processor": platform.machine(),
             "versions": versions(),
-        },
+        }
+        bands = {norm: band(curves(norm, **setting)) for norm in NORMS}
+        found.append(setting | bands | {"made": made})
+        write(found)
+        print(setting, flush=True)
+
+
+def write(settings: list) -> None:
+    """Write the store, one line a setting."""
+    about = {
         "seeds": networks.Config.seeds,
         "width": WIDTH,
         "steps": [*range(0, STEPS + 1, EVERY)],
         "rates": RATES,
-        "settings": settings,
     }
+    lines = ",\n".join(json.dumps(s, separators=(",", ":")) for s in settings)
     TARGET.parent.mkdir(parents=True, exist_ok=True)
-    lines = json.dumps(store, separators=(",", ":")).replace('{"depth"', '\n{"depth"')
-    TARGET.write_text(f"{lines}\n", "utf8")
+    TARGET.write_text(f'{json.dumps(about)[:-1]}, "settings": [\n{lines}\n]}}\n', "utf8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Write what the JavaScript of the explorables is compared with: numbers of bnlib, as JSON."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +20,10 @@ from bnlib.functional import (
     layer_norm_forward,
 )
 from bnlib.layers import SGD, BatchNorm, Linear, ReLU, Sequential, softmax_cross_entropy
+
+sys.path.append(str(Path(__file__).parents[2] / "book" / "_ext"))
+
+import explorable_figures  # noqa: E402
 
 CASES, STEPS = 200, 20
 
@@ -114,8 +120,9 @@ def state_of(layers):
 
 
 def write(folder, rng):
-    """Write bn.json and mlp.json."""
+    """Write bn.json, mlp.json and digits.bin."""
     bn = {"batchNorm": [*batch_norm_cases(rng)], "norms": [*norm_cases(rng)]}
     (folder / "bn.json").write_text(json.dumps(bn), "utf8")
     mlp = [training_case(norm, rng) for norm in (False, True)]
     (folder / "mlp.json").write_text(json.dumps(mlp), "utf8")
+    (folder / "digits.bin").write_bytes(explorable_figures.digits())

@@ -1,7 +1,10 @@
 // mlp.mjs trains as bnlib.layers does: one step to 1e-9, twenty to 1e-6.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import path from "node:path";
 import test from "node:test";
+import { parse } from "../../book/_static/explorables/digits.mjs";
 import * as mlp from "../../book/_static/explorables/mlp.mjs";
 import { close, fixture } from "./compare.mjs";
 
@@ -83,4 +86,13 @@ test("a network that diverges says so and classifies nothing right", () => {
   for (let i = 0; i < 50 && Number.isFinite(loss); i++) loss = mlp.step(net, x, [0, 2], 1e200);
   assert.ok(!Number.isFinite(loss));
   assert.equal(mlp.accuracy(net, x, [0, 2]), 0);
+});
+
+test("the digits are those of the library", () => {
+  const { train, test: held } = parse(readFileSync(path.join(process.env.FIXTURES, "digits.bin")));
+  const [c] = fixture("mlp.json");
+  assert.deepEqual(held.x.map((row) => [...row]), c.x_test);
+  assert.deepEqual(held.labels, c.labels_test);
+  assert.deepEqual([train.x.length, train.labels.length, train.x[0].length], [64, 1400, 1400]);
+  assert.deepEqual([...new Set(train.labels)].sort(), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
 });
