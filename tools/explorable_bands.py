@@ -1,9 +1,9 @@
 """Compute the bands that the explorable `training` draws behind the reader's own curves.
 
-Run it from the repository: `python tools/explorable_bands.py`. It trains the networks of the chapter
-on learning rates, 16 seeds of them, for each choice that the explorable offers, and stores them in
-book/_data/explorables/training.json with what they were computed with. It goes on where it was
-interrupted. A test computes one setting again.
+Run it from the repository: `python tools/explorable_bands.py`. It trains the networks of the
+chapter on learning rates, 16 seeds of them, for each choice that the explorable offers, and stores
+them in book/_data/explorables/training.json with what they were computed with. It goes on where it
+was interrupted. Tests compute a part of it again.
 """
 
 import json
@@ -60,7 +60,7 @@ def main() -> None:
             "versions": versions(),
         }
         bands = {norm: band(curves(norm, **setting)) for norm in NORMS}
-        found.append(setting | bands | {"made": made})
+        found.append(setting | {"bands": bands, "made": made})
         write(found)
         print(setting, flush=True)
 

@@ -21,9 +21,11 @@ def backward_pass(fig, ax):
     x, dy = np.array([[0.0], [2], [2], [8]]), np.array([[1.0], [0], [0], [3]])
     _, cache = batch_norm_forward(x, np.array([6.0]), np.array([1.0]), eps=0.0)
     dx = batch_norm_backward(dy, cache)[0]
-    for offset, values, meaning, label in ((-0.1, dy, "none", "dy"), (0.1, dx, "batch", "dx")):
-        _bars(ax, np.arange(1, 5) + offset, values[:, 0], meaning)
-        ax.annotate(label, (4 + offset, values[3, 0]), (4 + 2 * offset, values[3, 0] + 0.15))
+    for side, values, meaning, label in ((-1, dy, "none", "dy"), (1, dx, "batch", "dx")):
+        x = np.arange(1, 5) + 0.1 * side
+        _stems(ax, x, values[:, 0], meaning)
+        at = {"textcoords": "offset points", "ha": "center", "va": "center"}
+        ax.annotate(label, (x[3], values[3, 0]), (14 * side, 0), **at)
     labels = [f"$x_{i}$ = {v:g}" for i, v in enumerate(x[:, 0], 1)]
     ax.set_xticks(range(1, 5), labels)
     ax.set(ylabel="gradient", ylim=(-2, 3.6))
@@ -47,7 +49,7 @@ def inference(fig, ax):
         said.append(f"with the companions {', '.join(f'{v:g}' for v in companions)} at {y[0]:.2f}")
     ax.axvline(0, color=_color("reference"), linestyle=":")
     ax.set_yticks([0, 1], ["companions 1, 2, 6", "companions 4, 5, 8"])
-    ax.set(ylim=(1.5, -0.6), xlabel=r"$y = \hat{x}$ in train mode")
+    ax.set(xlim=(-1.5, 2), ylim=(1.5, -0.6), xlabel=r"$y = \hat{x}$ in train mode")
     return f"The same value 3 after batch normalization: {' and '.join(said)}."
 
 
@@ -58,12 +60,12 @@ def training(fig, ax):
     setting = next(s for s in store["settings"] if TRAINING.items() <= s.items())
     best = {}
     for meaning, label in (("none", "none"), ("batch", "BN")):
-        mean, low, high = np.array(setting[meaning])[..., -1].T / 10
+        mean, low, high = np.array(setting["bands"][meaning])[..., -1].T / 10
         style = {"none": "-", "batch": "--"}[meaning]
         ax.plot(rates, mean, style, color=_color(meaning))
         ax.fill_between(rates, low, high, color=_color(meaning), alpha=0.2, linewidth=0)
         best[label] = f"{mean.max():.0f} % at the rate {rates[mean.argmax()]:g}"
-        ax.annotate(label, (rates[1], mean[1]), (0, 8), textcoords="offset points", ha="right")
+        ax.annotate(label, (rates[4], mean[4]), (8, 4), textcoords="offset points")
     ax.axhline(75, color=_color("reference"), linestyle=":")
     ax.set(xscale="log", ylim=(0, 100), xlabel="learning rate")
     ax.set_ylabel(f"test accuracy after {store['steps'][-1]} steps, %")
@@ -104,9 +106,13 @@ def digits() -> bytes:
     return b"".join(pixels + labels)
 
 
-def _bars(ax, x, values, meaning):
+def _stems(ax, x, values, meaning):
+    from bnlib.plots import LINES, MARKERS
+
     ax.axhline(0, color=_color("reference"), linewidth=0.8)
-    ax.bar(x, values, width=0.14, color=_color(meaning), hatch="//" if meaning == "batch" else None)
+    for at, value in zip(x, values, strict=True):
+        ax.plot([at, at], [0, value], **LINES[meaning])
+    ax.plot(x, values, MARKERS[meaning], color=_color(meaning))
 
 
 def _color(meaning):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from bnlib.layers import SGD, BatchNorm, Linear, ReLU, Sequential, softmax_cross
 
 sys.path.append(str(Path(__file__).parents[2] / "book" / "_ext"))
 
-import explorable_figures  # noqa: E402
+import explorable_figures
 
 CASES, STEPS = 200, 20
 
@@ -70,7 +71,7 @@ def training_case(norm, rng):
     """Train a network on the digits: its weights before, after 1 step and after 20."""
     data, widths, rate, m = digits(), (64, 16, 16, 10), 0.3, 16
     layers = []
-    for i, (d_in, d_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (d_in, d_out) in enumerate(pairwise(widths)):
         hidden = i < len(widths) - 2
         layers.append(Linear(d_in, d_out, bias=not (hidden and norm), rng=rng))
         if hidden:

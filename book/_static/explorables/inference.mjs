@@ -83,7 +83,7 @@ export function start(root) {
       ? `${among}, x = ${X} becomes y = ${number(y)}.`
       : `In eval mode y = ${number(y)}, whatever the companions are, because the running mean is ` +
         `${number(running.mean)} and the running variance ${number(running.variance)}.`;
-    const share = n > 1 ? ` Of ${n} predictions, ${yes} are "yes".` : "";
+    const share = n > 1 ? ` Of ${n} predictions, ${yes} are \u201cyes\u201d.` : "";
     say(`${what} ${how}${share}`.trim());
     if (mode === "eval" && Math.abs(y) < NEAR)
       goal.solve(`y is ${number(y)} after ${history.length} mini-batches, the last momentum ` +
@@ -122,7 +122,7 @@ export function start(root) {
 
     const [high, low] = [254, 360];
     const up = (v) => low - ((low - high) * Math.min(8, Math.max(0, v))) / 8;
-    const end = right - 70;
+    const end = right - 96;
     const recent = history.slice(-SHOWN);
     const step = (i) => left + ((end - left) * (i + 1)) / Math.max(20, recent.length);
     picture.append(text(0, 242, "running statistics; dots: means of the mini-batches"));
@@ -172,7 +172,8 @@ export function start(root) {
       `among the companions ${vector(FIRST)}, x = ${X} becomes y = 0. What becomes of it among ` +
         `${vector(SECOND)}?`,
       ["y stays 0", "y falls", "y rises"], "y falls",
-      `The mean of the mini-batch rises to 5, so x = ${X} is below it now.`,
+      `The same input has another output, because its companions move the mean of the mini-batch: ` +
+        `it rises to 5, and x = ${X} is below it now.`,
       () => {
         if (!asked) return;
         asked = false;

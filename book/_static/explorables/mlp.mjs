@@ -39,17 +39,17 @@ export function permutation(n, random) {
 // deviation of He's. Two networks of the same seed have the same weights, with BN or without.
 export function build(sizes, { norm, scale = 1, seed = 0 }) {
   const random = generator(seed);
-  return sizes.slice(1).map((dOut, i) => {
-    const dIn = sizes[i];
-    const std = scale * Math.sqrt(2 / dIn);
+  return sizes.slice(1).map((fanOut, i) => {
+    const fanIn = sizes[i];
+    const std = scale * Math.sqrt(2 / fanIn);
     const hidden = i < sizes.length - 2;
     return {
-      weight: rows(dOut, dIn).map((row) => row.map(() => std * normal(random))), // (d_out, d_in)
-      bias: hidden && norm ? null : new Float64Array(dOut),
+      weight: rows(fanOut, fanIn).map((row) => row.map(() => std * normal(random))), // (d_out, d_in)
+      bias: hidden && norm ? null : new Float64Array(fanOut),
       hidden,
-      gamma: hidden && norm ? new Float64Array(dOut).fill(1) : null,
-      beta: hidden && norm ? new Float64Array(dOut) : null,
-      running: Array.from({ length: dOut }, () => ({ mean: 0, variance: 1 })),
+      gamma: hidden && norm ? new Float64Array(fanOut).fill(1) : null,
+      beta: hidden && norm ? new Float64Array(fanOut) : null,
+      running: Array.from({ length: fanOut }, () => ({ mean: 0, variance: 1 })),
     };
   });
 }

@@ -35,7 +35,7 @@ export async function start(root) {
     const chosen = bands.settings.find(
       (s) => s.depth === settings.depth && s.scale === settings.scale && s.batch === settings.batch,
     );
-    const parts = chosen[arm][bands.rates.indexOf(settings.rate)];
+    const parts = chosen.bands[arm][bands.rates.indexOf(settings.rate)];
     const [mean, low, high] = parts.map((part) => part.map((v) => v / 10));
     return { mean, low, high };
   }
@@ -63,9 +63,11 @@ export async function start(root) {
       if (!values.length) continue;
       const ts = values.map((_, i) => i * EVERY);
       picture.append(svg("polyline", { points: points(ts, values).join(" "), class: arm }));
-      const other = curves[arm === "none" ? "batch" : "none"].at(-1);
-      const shift = Math.abs(values.at(-1) - other) < 8 ? (values.at(-1) >= other && arm === "batch" ? -4 : 8) : 4;
-      picture.append(text(x(ts.at(-1)) + 5, y(values.at(-1)) + shift, name, arm));
+      const end = values.at(-1);
+      const close = Math.abs(curves.none.at(-1) - curves.batch.at(-1)) < 8; // then one is higher up
+      const above = curves.none.at(-1) > curves.batch.at(-1) ? "none" : "batch";
+      const shift = close ? (arm === above ? -4 : 10) : 4;
+      picture.append(text(x(ts.at(-1)) + 5, y(end) + shift, name, arm));
     }
   }
 
@@ -131,7 +133,8 @@ export async function start(root) {
     prediction(
       "learning rate 0.1 and He\u2019s weights. Which network is ahead after 50 steps?",
       ["the one without BN", "neither", "the one with BN"], "the one with BN",
-      "Try the other rates, and then weights that are too small or too large.",
+      "With BN more rates lead above the dotted line. Try the others, and then weights that are too " +
+        "small or too large.",
       () => {
         if (!asked) return;
         asked = false;
