@@ -19,6 +19,7 @@ export function start(root) {
   let shown = false; // dx, after the prediction
   let scale = 4; // the largest gradient that is drawn
   let width = 600;
+  let done = ""; // what the reader did last to a point
   const { output, say } = sentence();
   const goal = task(
     "find an \u03b5 at which more than half of the part along x\u0302 passes. " +
@@ -75,9 +76,10 @@ export function start(root) {
           label: `${name} of example ${i + 1}`, range: [-RANGE, RANGE], step: 0.5, place, value,
           change: (v) => {
             list[i] = v;
-            draw(`You set ${name} of example ${i + 1} to ${number(v)}.`, false);
+            done = `You set ${name} of example ${i + 1} to ${number(v)}.`;
+            draw(done, false);
           },
-          rest: () => draw(),
+          rest: () => draw(done), // with the axis that fits
         });
         h.point.setAttribute("cx", cx + offset);
         return h;
