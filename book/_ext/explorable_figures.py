@@ -22,10 +22,10 @@ def backward_pass(fig, ax):
     _, cache = batch_norm_forward(x, np.array([6.0]), np.array([1.0]), eps=0.0)
     dx = batch_norm_backward(dy, cache)[0]
     for side, values, meaning, label in ((-1, dy, "none", "dy"), (1, dx, "batch", "dx")):
-        x = np.arange(1, 5) + 0.1 * side
-        _stems(ax, x, values[:, 0], meaning)
+        place = np.arange(1, 5) + 0.1 * side
+        _stems(ax, place, values[:, 0], meaning)
         at = {"textcoords": "offset points", "ha": "center", "va": "center"}
-        ax.annotate(label, (x[3], values[3, 0]), (14 * side, 0), **at)
+        ax.annotate(label, (place[3], values[3, 0]), (14 * side, 0), **at)
     labels = [f"$x_{i}$ = {v:g}" for i, v in enumerate(x[:, 0], 1)]
     ax.set_xticks(range(1, 5), labels)
     ax.set(ylabel="gradient", ylim=(-2, 3.6))
