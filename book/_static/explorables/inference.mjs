@@ -109,14 +109,14 @@ export function start(root) {
     const tallest = Math.max(4, ...counts);
     picture.append(text(0, 92, `y of x = 3, counted: ${counts.reduce((a, b) => a + b)}`));
     counts.forEach((count, i) => {
-      const height = ((floor - top) * count) / tallest;
+      const height = ((floor - top - 8) * count) / tallest; // below the words
       const x = across(-LIMIT + (2 * LIMIT * i) / BINS);
       const bar = { x, y: floor - height, width: (right - left) / BINS - 1, height, class: "batch" };
       if (count) picture.append(svg("rect", bar));
     });
     picture.append(line(left, right, floor, floor, "axis"),
       line(across(0), across(0), top, floor, "reference"),
-      text(across(0) - 8, top + 4, "\u201cno\u201d", "end"), text(across(0) + 8, top + 4, "\u201cyes\u201d"));
+      text(across(0) - 8, top + 1, "\u201cno\u201d", "end"), text(across(0) + 8, top + 1, "\u201cyes\u201d"));
     for (const v of [-3, -2, -1, 0, 1, 2, 3])
       picture.append(text(across(v), floor + 18, number(v), "middle small"));
 

@@ -131,7 +131,7 @@ export async function start(root) {
         `mini-batches. A network trains if it reaches ${TRAINED} %, the dotted line. Behind your ` +
         `curves are the mean and the range of the ${bands.seeds} seeds that the book has trained.`),
     prediction(
-      "learning rate 0.1 and He\u2019s weights. Which network is ahead after 50 steps?",
+      "at the learning rate 0.1 and from He\u2019s weights, which network is ahead after 50 steps?",
       ["the one without BN", "neither", "the one with BN"], "the one with BN",
       "With BN more rates lead above the dotted line. Try the others, and then weights that are too " +
         "small or too large.",
