@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "book" / "_ext"))
 
 import bnmultiverse  # noqa: E402
+import explorable_figures  # noqa: E402
 from bntext import MINUS, POWER  # noqa: E402
 
 FORMS = {
@@ -144,6 +145,8 @@ class Book:
             return f"### {number}: {title}"
         if kind == "exercise-end":
             return ""
+        if kind == "explorable":
+            return f"{_picture(explorable_figures.svg(title))}{body}"
         if folds:
             return FORMS[form]["fold"].format(title=title, body=body)
         if kind == "admonition":
@@ -154,9 +157,7 @@ class Book:
         """Return a figure for a fold, which no cell can be in, or how to see it."""
         if not (svg := self.glued.get(name)):
             return "", "(Run the cell above to see it.) "
-        alt = re.search(r'aria-label="([^"]*)"', svg)[1]
-        data = base64.b64encode(svg.encode()).decode()
-        return f'<img alt="{alt}" src="data:image/svg+xml;base64,{data}">\n\n', ""
+        return _picture(svg), ""
 
     def _role(self, page, kind, text):
         shown, _, target = " ".join(text.split()).removesuffix(">").partition(" <")
@@ -209,3 +210,9 @@ class Book:
         if self.site:
             return f"[{words}]({self.site}/book/{target}.html)"
         return f"[{words}]({target}.ipynb)" if target in self.notebooks else words
+
+
+def _picture(svg: str) -> str:
+    alt = re.search(r'aria-label="([^"]*)"', svg)[1]
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img alt="{alt}" src="data:image/svg+xml;base64,{data}">\n\n'
