@@ -105,7 +105,7 @@ EXERCISES = (
                 ),
                 "You went the other way, from the new statistics back to the old ones.",
                 "Your gamma and beta belong to a layer with the new statistics.",
-                "Frozen statistics limit nothing that gamma and beta can reach",
+                "What gamma and beta can make up for",
             ),
             Mistake(
                 undone(
@@ -116,7 +116,7 @@ EXERCISES = (
                 ),
                 "Your ratio of the standard deviations is upside down.",
                 "BN divides by the new one, so gamma has to multiply by it.",
-                "Frozen statistics limit nothing that gamma and beta can reach",
+                "What gamma and beta can make up for",
             ),
             Mistake(
                 undone(
@@ -127,7 +127,7 @@ EXERCISES = (
                 ),
                 "You divided the shift of the mean by the new standard deviation.",
                 "Insert x = new_mean: the old layer divides by the old one.",
-                "Frozen statistics limit nothing that gamma and beta can reach",
+                "What gamma and beta can make up for",
             ),
             Mistake(
                 undone(
@@ -139,7 +139,7 @@ EXERCISES = (
                 "The sign of the shift is wrong.",
                 "Insert x = new_mean: the new layer returns its beta, and the old one is above "
                 "beta if new_mean is above mean and gamma is positive.",
-                "Frozen statistics limit nothing that gamma and beta can reach",
+                "What gamma and beta can make up for",
             ),
             Mistake(
                 undone(
@@ -147,13 +147,13 @@ EXERCISES = (
                 ),
                 "You forgot that gamma scales the shift, too.",
                 "Take gamma = 0: the output is beta, whatever the statistics are.",
-                "Frozen statistics limit nothing that gamma and beta can reach",
+                "What gamma and beta can make up for",
             ),
             Mistake(
                 undone(lambda gamma, beta, shift, old, new: (gamma * new / old, beta)),
                 "You undid the change of the variance, but not that of the mean.",
                 "Insert x = new_mean into both layers.",
-                "Frozen statistics limit nothing that gamma and beta can reach",
+                "What gamma and beta can make up for",
             ),
             Mistake(
                 undone(
@@ -183,7 +183,7 @@ EXERCISES = (
                 ),
                 "You scaled the shift with the new gamma.",
                 "Insert x = new_mean: the old layer has the old gamma.",
-                "Frozen statistics limit nothing that gamma and beta can reach",
+                "What gamma and beta can make up for",
             ),
         ),
         hint="Both layers are straight lines in x. Make their slopes equal, and their values at "

@@ -466,7 +466,7 @@ PINNED = {
     (divergence, "DEAD"): (-3.0, "decades: the output does not depend on the input"),
     (dropout, "MARGIN"): (0.05, "the true class gets 5 % more probability"),
     (effective_rates, "MARGIN"): (0.5, "decades, a step of a usual grid of rates"),
-    (fine_tuning, "MARGIN"): (0.02, "standard error of one accuracy near 0.9 on 199 images"),
+    (fine_tuning, "MARGIN"): (0.02, "as of placement; standard error of a difference at 0.9"),
     (fine_tuning, "LEARNED"): (0.4, "twice the accuracy of a guess among five classes"),
     (gradient_accumulation, "MARGIN"): (0.05, "a learning rate is rarely known to 5 %"),
     (gradient_growth, "MARGIN"): (1.0, "decades, as the limit"),

@@ -53,6 +53,21 @@ def test_old_and_new_classes_share_no_example():
     assert len(new.y_test) == 199
 
 
+def test_no_example_is_trained_on_and_tested_on():
+    drawn = networks.Config(n_train=100, redraw=True, seeds=2)
+    new = experiment.select(networks.load("digits"), new=True)
+    before = networks.redraw(drawn, new)
+    data = experiment.split(before)
+    for part in ("x", "y"):
+        sets = [getattr(data, f"{part}_{name}") for name in ("train", "valid", "test")]
+        everything = np.concatenate([*map(np.atleast_2d, sets)], axis=1)
+        for one in everything:
+            own = np.concatenate([getattr(new, f"{part}_train"), getattr(new, f"{part}_test")])
+            assert sorted(each.tobytes() for each in one) == sorted(each.tobytes() for each in own)
+    assert data.y_test.shape == (2, len(new.y_test) + before.y_valid.shape[1] - 298)
+    assert data.y_valid.shape == (2, 298)
+
+
 def test_paler_images_keep_white():
     data = networks.load("digits")
     plain, pale = (experiment.select(data, new=True, contrast=c) for c in (1.0, 0.25))
