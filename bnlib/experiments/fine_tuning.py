@@ -91,7 +91,7 @@ class Config:
     pretraining: int = 300
     pretraining_rate: float = 0.1
     rates: tuple[float, ...] = (0.01, 0.032, 0.1, 0.32, 1.0)
-    head_rates: tuple[float, ...] = (0.1, 0.32, 1.0, 3.2)
+    head_rates: tuple[float, ...] = (0.1, 0.32, 1.0)
     budgets: tuple[int, ...] = (50, 100, 200, 400)
     n_train: int = 100
     dataset: str = "digits"

@@ -398,12 +398,12 @@ FINE_TUNED = Multiverse(
             "momentum": {
                 **MOMENTUM,
                 "rates": (0.001, 0.0032, 0.01, 0.032, 0.1),
-                "head_rates": (0.01, 0.032, 0.1, 0.32),
+                "head_rates": (0.01, 0.032, 0.1),
             },
             "Adam": {
                 **ADAM,
                 "rates": (0.0003, 0.001, 0.0032, 0.01, 0.032),
-                "head_rates": (0.0032, 0.01, 0.032, 0.1),
+                "head_rates": (0.0032, 0.01, 0.032),
             },
         },
         "the mini-batch": _numbers("batch_size", 16, 2, 4, 8, 32),
