@@ -397,13 +397,13 @@ FINE_TUNED = Multiverse(
             "SGD": {},
             "momentum": {
                 **MOMENTUM,
-                "rates": (0.001, 0.0032, 0.01, 0.032, 0.1),
-                "head_rates": (0.01, 0.032, 0.1),
+                "rates": (0.0032, 0.01, 0.032, 0.1, 0.32),
+                "head_rates": (0.032, 0.1, 0.32),
             },
             "Adam": {
                 **ADAM,
-                "rates": (0.0003, 0.001, 0.0032, 0.01, 0.032),
-                "head_rates": (0.0032, 0.01, 0.032),
+                "rates": (0.0032, 0.01, 0.032, 0.1, 0.32),
+                "head_rates": (0.032, 0.1, 0.32),
             },
         },
         "the mini-batch": _numbers("batch_size", 16, 2, 4, 8, 32),
@@ -415,7 +415,7 @@ FINE_TUNED = Multiverse(
         "the pretraining": _numbers("pretraining", 300, 100, 1000),
         "the seeds": SEEDS,
     },
-    combinations=10,
+    combinations=6,
 )
 
 ALL = (
