@@ -26,6 +26,7 @@ from bnlib.exercises import (
     conventions,
     convolution,
     depth_and_signal_propagation,
+    fine_tuning_and_freezing,
     folding_and_deployment,
     forward_pass,
     inference,
@@ -53,6 +54,7 @@ PAGES = (
     alternatives,
     beyond_one_machine,
     placement,
+    fine_tuning_and_freezing,
     folding_and_deployment,
     conventions,
 )  # in the order of the book

@@ -22,6 +22,7 @@ from bnlib.experiments import (
     divergence,
     dropout,
     effective_rates,
+    fine_tuning,
     gradient_accumulation,
     gradient_growth,
     inference,
@@ -271,6 +272,16 @@ def initialized(accuracy, *measures):
     return {measure: verdicts[measure, "5 steps"] for measure in measures}
 
 
+def fine_tuned(d):
+    """With frozen statistics, the accuracy is by d higher, at all times."""
+    settings = {"trained": ("all",), "contrasts": (1.0,), "rates": (0.1,), "budgets": (5, 10)}
+    tuned = {}
+    for arm, each in zip(("moving", "frozen"), arms(0.8 + 0 * d, 0.8 + d), strict=True):
+        accuracy = np.broadcast_to(each[:, None], (1, SEEDS, 2))
+        tuned[arm, "all", 1.0] = fine_tuning.Tuned(placement.Accuracies(accuracy, accuracy), None)
+    return fine_tuning.judge(made(fine_tuning, settings, tuned=tuned))
+
+
 def placed(d):
     """The accuracy is the same at all times, and with BN before the activation by d more."""
     return placement.judge(placing(arms(0.8 + 0 * d, 0.8 + d)[:, :, None]))
@@ -464,6 +475,7 @@ INJECTIONS = (
     Injection(divergences, divergence),
     Injection(dropouts, dropout),
     Injection(effective, effective_rates),
+    Injection(fine_tuned, fine_tuning),
     Injection(accumulations, gradient_accumulation),
     Injection(drifts_of_gradients, gradient_growth),
     Injection(growths_by_weights, orthogonal_weights),
@@ -526,6 +538,8 @@ PINNED = {
     (divergence, "DEAD"): (-3.0, "decades: the output does not depend on the input"),
     (dropout, "MARGIN"): (0.05, "the true class gets 5 % more probability"),
     (effective_rates, "MARGIN"): (0.5, "decades, a step of a usual grid of rates"),
+    (fine_tuning, "MARGIN"): (0.02, "as of placement; standard error of a difference at 0.9"),
+    (fine_tuning, "LEARNED"): (0.4, "twice the accuracy of a guess among five classes"),
     (gradient_accumulation, "MARGIN"): (0.05, "a learning rate is rarely known to 5 %"),
     (gradient_growth, "MARGIN"): (1.0, "decades, as the limit"),
     (gradient_growth, "LIMIT"): (1.0, "2.3 % a layer: neither vanishing nor exploding"),

@@ -346,8 +346,24 @@ def load_replicas(config: Config) -> Data:
         As `load`; with `redraw`, training and validation sets have a leading axis of replicas.
     """
     data = load(config.dataset, config.n_train, config.dtype)
-    if not config.redraw:
-        return data
+    return redraw(config, data) if config.redraw else data
+
+
+def redraw(config: Config, data: Data) -> Data:
+    """Draw the training examples of each replica, and leave the others for validation.
+
+    Parameters
+    ----------
+    config : Config
+        Replicas of the same seed get the same `n_train` examples.
+    data : Data
+        Without a leading axis of replicas.
+
+    Returns
+    -------
+    Data
+        Training and validation sets have a leading axis of replicas.
+    """
     x = np.concatenate([data.x_train, data.x_valid])
     y = np.concatenate([data.y_train, data.y_valid])
     drawn = np.stack([rng.permutation(len(x)) for rng in replica_generators(config, EXAMPLES)])

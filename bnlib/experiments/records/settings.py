@@ -441,6 +441,42 @@ RESHUFFLED = Multiverse(
     combinations=6,
 )
 
+FINE_TUNED = Multiverse(
+    "fine_tuning",
+    {"freeze-when-fine-tuning": Judged("judge", {"the light": 0})},
+    {"others": (), "trained": ("all",), "budgets": (200,)},
+    {
+        "what is trained": {
+            "all": {},
+            "head": {"trained": ("head",)},
+            "norms": {"trained": ("norms",)},
+        },
+        "the data set": _data(),
+        "the optimizer": {
+            "SGD": {},
+            "momentum": {
+                **MOMENTUM,
+                "rates": (0.0032, 0.01, 0.032, 0.1, 0.32),
+                "head_rates": (0.032, 0.1, 0.32),
+            },
+            "Adam": {
+                **ADAM,
+                "rates": (0.0032, 0.01, 0.032, 0.1, 0.32),
+                "head_rates": (0.032, 0.1, 0.32),
+            },
+        },
+        "the mini-batch": _numbers("batch_size", 16, 2, 4, 8, 32),
+        "the depth": _numbers("depth", 2, 1, 4),
+        "the width": _numbers("width", 32, 16, 64),
+        "the activation": ACTIVATION,
+        "the number of steps": {"200": {}} | {f"{n}": {"budgets": (n,)} for n in (50, 100, 400)},
+        "the examples": _numbers("n_train", 100, 50, 200),
+        "the pretraining": _numbers("pretraining", 300, 100, 1000),
+        "the seeds": SEEDS,
+    },
+    combinations=6,
+)
+
 ALL = (
     RATES,
     STARTS,
@@ -460,6 +496,7 @@ ALL = (
     REPAIRED,
     PLACEMENT,
     RESHUFFLED,
+    FINE_TUNED,
 )
 """All multiverses, those of which the book says most first.
 

@@ -275,3 +275,12 @@ def test_networks_and_optimizers_of_ones_own_can_be_trained():
     tanh = train(dataclasses.replace(config, activation="tanh"))
     np.testing.assert_allclose(run.loss[:, 0], tanh.loss[:, 0], rtol=1e-12)
     assert (run.records["weights"][:, -1] != run.records["weights"][:, 0]).any()
+
+
+def test_data_can_be_given_in_the_place_of_those_of_the_config():
+    config = Config(n_train=64, redraw=True, batch_size=16, steps=2, seeds=2, lr=(0.1, 0.2))
+    own = train(config)
+    given = networks.redraw(config, networks.load("digits"))
+    np.testing.assert_array_equal(train(config, data=given).loss, own.loss)
+    darker = given._replace(x_train=given.x_train / 2)
+    assert (train(config, data=darker).loss != own.loss).all()
