@@ -12,6 +12,7 @@ from bnlib.experiments.engine.training import (
     record_validation_accuracy,
     train,
 )
+from bnlib.experiments.engine.probe_layers import DetachedBatchNorm
 from bnlib.functional import batch_norm_inference
 
 SMALL = Config(depth=2, width=8, batch_size=16, steps=6, seeds=3)
@@ -176,6 +177,10 @@ def test_records_are_taken_at_the_steps_that_were_asked_for():
     ("norm", "kind"),
     [
         ("batch", layers.BatchNorm),
+        ("center", layers.MeanOnlyBatchNorm),
+        ("scale", layers.ScaleOnlyBatchNorm),
+        ("detached", DetachedBatchNorm),
+        ("tanh", layers.DynamicTanh),
         ("layer", layers.LayerNorm),
         ("group", layers.GroupNorm),
         ("rms", layers.RMSNorm),
