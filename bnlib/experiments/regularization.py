@@ -55,10 +55,10 @@ CASES = tuple(product(("BN", "its noise"), READINGS))
 class Config:
     """Sizes of the experiment.
 
-    An arm is a norm of :class:`bnlib.experiments.engine.networks.Config`, "ghost-8" (BN over parts of 8 examples, or another divisor of `batch_size`), "population"
-    (statistics of 256 fixed training examples), "gamma decay" (the same with a decay of gamma),
-    "dropout" or "weight decay" (no norm, the best of `STRENGTHS`), or one of these with "again"
-    behind it: from other seeds.
+    An arm is a norm of :class:`bnlib.experiments.engine.networks.Config`, "ghost-8" (BN over parts
+    of 8 examples, or another divisor of `batch_size`), "population" (statistics of 256 fixed
+    training examples), "gamma decay" (the same with a decay of gamma), "dropout" or "weight decay"
+    (no norm, the best of `STRENGTHS`), or one of these with "again" behind it: from other seeds.
 
     Attributes
     ----------

@@ -107,7 +107,8 @@ def build(
     scale : float
         One entry of `config.scales`, or any other factor.
     norm : str
-        One of `bnlib.experiments.engine.networks.NORMS`. Group norm has as many groups as in `bnlib.experiments.engine.networks.Config`.
+        One of `bnlib.experiments.engine.networks.NORMS`. Group norm has as many groups as in
+        `bnlib.experiments.engine.networks.Config`.
     rngs : list of k numpy.random.Generator
         Sources of the weights.
 

@@ -171,6 +171,20 @@ CASES = {
         control=AGAIN,
         swapped=SWAPPED,
     ),
+    "halves": Case(
+        {
+            "others": (),
+            "activations": ("tanh",),
+            "rates": (0.1, 0.3),
+            "budgets": (20, 40),
+            "target": 0.6,
+            "depth": 2,
+            "width": 12,
+            "seeds": 4,
+        },
+        control={"arms": ("center", "center again")},
+        swapped={"arms": ("scale", "center")},
+    ),
     "placement": Case(
         {
             "others": (),

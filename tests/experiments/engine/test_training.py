@@ -5,6 +5,7 @@ import pytest
 
 from bnlib import layers
 from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.probe_layers import DetachedBatchNorm
 from bnlib.experiments.engine.training import (
     Config,
     build,
@@ -12,7 +13,6 @@ from bnlib.experiments.engine.training import (
     record_validation_accuracy,
     train,
 )
-from bnlib.experiments.engine.probe_layers import DetachedBatchNorm
 from bnlib.functional import batch_norm_inference
 
 SMALL = Config(depth=2, width=8, batch_size=16, steps=6, seeds=3)
