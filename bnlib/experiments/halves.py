@@ -28,10 +28,13 @@ from bnlib.experiments.engine.learning_curve import (
 from bnlib.experiments.engine.rates import at_rate, best_for_others
 from bnlib.experiments.records.verdict import Between, Verdict, check_two_arms, paired_verdict
 
-CLAIM = "Its scaling speeds up training more than its centring"
+CLAIMS = {
+    "centring": "Its centring makes training faster",
+    "scaling": "Its scaling makes training faster",
+}
 FASTER = "Training converges faster"
 ACCURATE = "The test accuracy is higher"
-SOURCE = "Zhang and Sennrich (2019)"
+SOURCE = "Ioffe and Szegedy (2015)"
 
 MARGIN = 0.02
 """Smallest difference of test accuracies that counts, as of `placement`: two points."""
@@ -39,7 +42,7 @@ MARGIN = 0.02
 LEARNED = 0.2
 """Accuracy that one of the arms must reach: twice that of a guess among ten classes."""
 
-FACTORS = ("the activation function",)
+FACTORS = "the half", "the activation function"
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,10 @@ class Config:
 
     Attributes
     ----------
-    arms : pair of str
-        Control and treatment: norms of `networks.Config`, of which "center" and "scale" are the
-        halves of "batch" and "identity" has neither; with "again" behind it, from other seeds.
+    centring, scaling : pair of str
+        Control and treatment: batch norm without and with that half. Arms are norms of
+        `networks.Config`, of which "center" and "scale" have one half and "identity" has neither;
+        with "again" behind it, from other seeds.
     others : tuple of str
         Arms that are trained besides.
     activations : tuple of {"relu", "tanh", "sigmoid"}
@@ -66,10 +70,11 @@ class Config:
         trained on choose the learning rates.
     """
 
-    arms: tuple[str, ...] = ("center", "scale")
-    others: tuple[str, ...] = ("none", "identity", "batch", "none again")
+    centring: tuple[str, ...] = ("scale", "batch")
+    scaling: tuple[str, ...] = ("center", "batch")
+    others: tuple[str, ...] = ("none", "identity", "batch again")
     activations: tuple[networks.Activation, ...] = ("relu", "sigmoid")
-    rates: tuple[float, ...] = (0.032, 0.056, 0.1, 0.18, 0.32, 0.56, 1.0, 1.8, 3.2)
+    rates: tuple[float, ...] = (0.056, 0.1, 0.18, 0.32, 0.56, 1.0, 1.8)
     budgets: tuple[int, ...] = (50, 200)
     target: float = 0.75
     dataset: str = "digits"
@@ -84,12 +89,18 @@ class Config:
     first_seed: int = 0
 
     def __post_init__(self) -> None:
-        check_two_arms(self.arms, "arms")
-        for arm in (*self.arms, *self.others):
+        for name in CLAIMS:
+            check_two_arms(getattr(self, name), name)
+        for arm in self.arms:
             if networks.arm(arm)[0] not in networks.NORMS:
                 raise ValueError(f"arms: expected some of {networks.NORMS}, got {arm!r}")
         for name in ("rates", "budgets"):
             check_increasing(name, getattr(self, name))
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """All arms, each once."""
+        return tuple(dict.fromkeys((*self.centring, *self.scaling, *self.others)))
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
@@ -140,7 +151,7 @@ def run(config: Config = Config(), *, progress: bool = False) -> Result:
     Result
         In single precision: the last digits depend on the processor.
     """
-    cases = product(dict.fromkeys((*config.arms, *config.others)), config.activations)
+    cases = product(config.arms, config.activations)
     return Result(config, {case: _train(*case, config, progress) for case in cases})
 
 
@@ -157,8 +168,8 @@ def _train(arm: str, activation: str, config: Config, progress: bool) -> Accurac
     return curves(trained, config.checkpoints, progress=progress)
 
 
-def judge(result: Result) -> dict[str, Verdict]:
-    """Judge the claim that the scaling speeds up training more than the centring.
+def judge(result: Result) -> dict[tuple[str, str], Verdict]:
+    """Judge the claims that each half makes training faster, beside the other half.
 
     Parameters
     ----------
@@ -166,10 +177,26 @@ def judge(result: Result) -> dict[str, Verdict]:
 
     Returns
     -------
-    dict of str to Verdict
-        As `compare_speed` of the arms.
+    dict of (str, str) to Verdict
+        By the levels of `FACTORS`; as `compare_speed`.
     """
-    return compare_speed(result, *result.config.arms, claim=CLAIM)
+    return {
+        (half, activation): verdict
+        for half, claim in CLAIMS.items()
+        for activation, verdict in compare_speed(
+            result, *getattr(result.config, half), claim
+        ).items()
+    }
+
+
+def judge_centring(result: Result) -> dict[str, Verdict]:
+    """Judge as `judge` does, the centring alone, by the activation function."""
+    return compare_speed(result, *result.config.centring, CLAIMS["centring"])
+
+
+def judge_scaling(result: Result) -> dict[str, Verdict]:
+    """Judge as `judge` does, the scaling alone, by the activation function."""
+    return compare_speed(result, *result.config.scaling, CLAIMS["scaling"])
 
 
 def compare_speed(

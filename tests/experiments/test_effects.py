@@ -278,19 +278,20 @@ def halved_speed(d):
 
 
 def halved(d):
-    """The accuracy is the same at all times, and with scaling alone by d more."""
+    """The accuracy is the same at all times, and with both halves by d more."""
     result = halving(arms(0.8 + 0 * d, 0.8 + d)[:, :, None])
-    return halves.compare(result, *result.config.arms, 800)
+    return halves.compare(result, "scale", "batch", 800)
 
 
 def halving(accuracy):
-    """Make a result of the accuracies with centring and with scaling, (2, k, c), at one rate."""
+    """Make a result of the accuracies with one half and with both, (2, k, c), at one rate."""
     settings = {"activations": ("relu",), "rates": (0.1,), "budgets": (800,)}
     shape = 1, SEEDS, len(halves.Config(**settings).checkpoints)
     curves = {
         (arm, "relu"): halves.Accuracies(*[np.broadcast_to(each, shape)] * 2)
-        for arm, each in zip(("center", "scale"), accuracy, strict=True)
+        for arm, each in zip(("center", "batch"), accuracy, strict=True)
     }
+    curves["scale", "relu"] = curves["center", "relu"]
     return made(halves, settings, curves=curves)
 
 

@@ -6,7 +6,7 @@ import pytest
 from bnlib.experiments import halves as experiment
 
 SMALL = experiment.Config(
-    others=("none", "center again"),
+    others=("none", "batch again"),
     activations=("relu",),
     rates=(0.01, 0.1, 1000.0),
     budgets=(20, 40),
@@ -23,7 +23,8 @@ def small():
 
 def test_shapes(small):
     assert SMALL.checkpoints == (5, 10, 15, 20, 30, 40)
-    for arm in ("center", "scale", *SMALL.others):
+    assert SMALL.arms == ("scale", "batch", "center", "none", "batch again")
+    for arm in SMALL.arms:
         for accuracies in small.curves[arm, "relu"]:
             assert accuracies.shape == (3, 4, 6)
         assert small.accuracies(arm, "relu", 20).shape == (3, 4)
@@ -31,7 +32,7 @@ def test_shapes(small):
 
 
 def test_other_seeds_have_other_curves(small):
-    one, other = (small.curves[arm, "relu"].test for arm in ("center", "center again"))
+    one, other = (small.curves[arm, "relu"].test for arm in ("batch", "batch again"))
     assert (one != other).any()
 
 
@@ -58,18 +59,22 @@ def test_the_rate_is_chosen_on_the_validation_data_of_the_other_seeds():
     assert result.accuracy("scale", "relu", 10).tolist() == [0.7, 0.3]
 
 
-def test_the_effect_is_positive_if_scaling_is_there_first():
+def test_the_effect_is_positive_if_both_halves_are_there_before_one():
     early, late = [[[0.7, 0.9], [0.6, 0.9]]] * 2, [[[0.5, 0.8], [0.4, 0.75]]] * 2
-    result = fake(center=curves(late, late), scale=curves(early, early))
-    (verdict,) = experiment.judge(result).values()
-    assert verdict.low > 0
-    (verdict,) = experiment.compare(result, "center", "scale", 5).values()
+    one, both = curves(late, late), curves(early, early)
+    result = fake(scale=one, center=both, batch=both)
+    found = experiment.judge(result)
+    assert found["centring", "relu"].low > 0
+    assert found["scaling", "relu"].effect == 0
+    assert experiment.judge_centring(result)["relu"] == found["centring", "relu"]
+    assert experiment.judge_scaling(result)["relu"] == found["scaling", "relu"]
+    (verdict,) = experiment.compare(result, "scale", "batch", 5).values()
     assert verdict.effect == pytest.approx(0.2)
 
 
-def test_a_target_that_neither_half_reaches_tells_nothing():
+def test_a_target_that_no_arm_reaches_tells_nothing():
     never = curves(*[[[[0.5, 0.6]] * 2] * 2] * 2)
-    (verdict,) = experiment.judge(fake(center=never, scale=never)).values()
+    (verdict,) = experiment.judge_centring(fake(scale=never, batch=never)).values()
     assert verdict.answer == "cannot tell"
 
 
@@ -83,7 +88,8 @@ def test_arms_that_do_not_learn_tell_nothing():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"arms": ("center",)}, "arms: expected two arms"),
+        ({"centring": ("center",)}, "centring: expected two arms"),
+        ({"scaling": ("center", "none", "batch")}, "scaling: expected two arms"),
         ({"others": ("whitening",)}, "arms: expected some of"),
         ({"rates": (1.0, 0.1)}, "rates: expected increasing positive numbers"),
         ({"budgets": ()}, "budgets: expected increasing positive numbers"),

@@ -182,8 +182,8 @@ CASES = {
             "width": 12,
             "seeds": 4,
         },
-        control={"arms": ("center", "center again")},
-        swapped={"arms": ("scale", "center")},
+        control=dict.fromkeys(("centring", "scaling"), ("batch", "batch again")),
+        swapped={"centring": ("batch", "scale"), "scaling": ("batch", "center")},
     ),
     "placement": Case(
         {
