@@ -65,9 +65,9 @@ class MeanOnlyBatchNorm(_HalfBatchNorm):
 
     Notes
     -----
-    Section 3 of :cite:t:`salimans2016weight`. Theirs has no ``gamma``, because it follows a layer
-    with weight norm, which has a scale of its own. Of the running statistics, eval mode takes the
-    mean.
+    The mean-only batch norm of :cite:t:`salimans2016weight`. Theirs has no ``gamma``, because it
+    follows a layer with weight norm, which has a scale of its own. Of the running statistics, eval
+    mode takes the mean.
 
     Examples
     --------
@@ -123,8 +123,9 @@ class ScaleOnlyBatchNorm(_HalfBatchNorm):
 
     Notes
     -----
-    Of the running statistics, eval mode takes the variance, which is the average of the mean
-    squares. It needs no factor m / (m - 1), because no mean was estimated.
+    :cite:t:`shen2020powernorm` study it. Of the running statistics, eval mode takes the variance,
+    which is the average of the mean squares. It needs no factor m / (m - 1), because no mean was
+    estimated.
 
     Examples
     --------

@@ -434,12 +434,12 @@ def _ablated(multiverse: Multiverse, *keys: str, **base: Any) -> Multiverse:
 
 MATRIX = (
     _ablated(RATES, targets=(0.75,)),
-    _ablated(STARTS),
-    _ablated(DEPTHS),
     _ablated(GROWTH, cases=("ReLU, He",)),
-    _ablated(SATURATION),
-    _ablated(LANDSCAPE),
     _ablated(SHIFT),
+    _ablated(LANDSCAPE),
+    _ablated(SATURATION),
+    _ablated(STARTS, rates=(0.03, 0.3)),
+    _ablated(DEPTHS),
     _ablated(EARLY, "regularizes", others=()),
 )
 """The ablation of norms, each claim in the base setting of its multiverse.
