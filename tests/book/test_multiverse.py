@@ -132,6 +132,24 @@ def test_titles_are_plain_words(bnmultiverse):
     assert not [title for title in titles.values() if "`" in title or "{" in title]
 
 
+def test_what_centring_and_scaling_says_of_the_norms(bnmultiverse):
+    found = bnmultiverse.matrix(ROOT / MATRIX)
+    halves = "centring alone", "scaling alone"
+    others = "layer norm", "RMS norm", "dynamic tanh", "batch norm, detached"
+    explode = {norm: each.answer for norm, each in found["gradients-explode"].items()}
+    assert {norm for norm, answer in explode.items() if answer == "supported"} == {
+        "batch norm", "scaling alone", "batch norm, detached",
+    }  # fmt: skip
+    assert {explode[norm] for norm in ("centring alone", "layer norm", "RMS norm")} == {"refuted"}
+    faster = found["faster-convergence"]
+    assert {faster[norm].answer for norm in (*halves, "batch norm")} == {"supported"}
+    assert {faster[norm].answer for norm in others} == {"undecided", "cannot tell"}
+    rates = found["higher-learning-rates"]
+    assert {rates[norm].answer for norm in halves} == {"undecided"}
+    assert abs(rates[halves[0]].effect - rates[halves[1]].effect) < 0.1
+    assert rates["batch norm"].answer == "supported"
+
+
 def test_what_learning_rate_and_convergence_says_of_the_landscape():
     store = load(ROOT / FOLDER / "smoother-landscape.json")
     answers = [
