@@ -20,7 +20,7 @@ class _HalfBatchNorm(BatchNorm):
         axes = (first, *range(first + 2, x.ndim))
         x_hat, statistics = self._normalize(x, axes)
         gamma, beta = (None if p is None else np.expand_dims(p, axes) for p in self._affine)
-        y = x_hat.copy() if gamma is None else gamma * x_hat + beta
+        y = x_hat.copy() if gamma is None or beta is None else gamma * x_hat + beta
         return y.astype(x.dtype, copy=False), (x_hat, gamma, axes, statistics)
 
     def _backward(self, dy: Array, cache: tuple[Any, ...]) -> Array:
