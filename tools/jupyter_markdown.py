@@ -143,6 +143,8 @@ class Book:
             return f"*Proof.* {body}\n\n∎"
         if kind == "exercise-start":
             return f"### {number}: {title}"
+        if kind == "norm-matrix":
+            return self._matrix()
         if kind == "exercise-end":
             return ""
         if kind == "explorable":
@@ -152,6 +154,14 @@ class Book:
         if kind == "admonition":
             return f"**{title}.** {body}"
         raise ValueError(f"{page}: no form for the directive {kind!r}")
+
+    def _matrix(self):
+        """Return the ablation of norms as a table."""
+        titles = bnmultiverse.titles(self.root / "book" / "claims.yml")
+        head, *rows = bnmultiverse.matrix_rows(self.root / bnmultiverse.MATRIX, titles)
+        lines = [head, ["---"] * len(head)]
+        lines += [[name, *(f"{answer}, {found}" for answer, found in row)] for name, *row in rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def _figure(self, name):
         """Return a figure for a fold, which no cell can be in, or how to see it."""

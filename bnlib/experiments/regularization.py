@@ -55,11 +55,10 @@ CASES = tuple(product(("BN", "its noise"), READINGS))
 class Config:
     """Sizes of the experiment.
 
-    An arm is "none", "layer", "batch", "identity" (gamma and beta of BN without the norm),
-    "ghost-8" (BN over parts of 8 examples, or another divisor of `batch_size`), "population"
-    (statistics of 256 fixed training examples), "gamma decay" (the same with a decay of gamma),
-    "dropout" or "weight decay" (no norm, the best of `STRENGTHS`), or one of these with "again"
-    behind it: from other seeds.
+    An arm is a norm of :class:`bnlib.experiments.engine.networks.Config`, "ghost-8" (BN over parts
+    of 8 examples, or another divisor of `batch_size`), "population" (statistics of 256 fixed
+    training examples), "gamma decay" (the same with a decay of gamma), "dropout" or "weight decay"
+    (no norm, the best of `STRENGTHS`), or one of these with "again" behind it: from other seeds.
 
     Attributes
     ----------
@@ -117,10 +116,9 @@ class Config:
             kind, _, size = norm.partition("-")
             if kind == "ghost" and size.isdigit() and not self.batch_size % max(int(size), 1):
                 continue
-            if norm not in ("none", "layer", "batch", "identity", "population", *STRENGTHS):
+            if norm not in (known := (*networks.NORMS, "population", *STRENGTHS)):
                 raise ValueError(
-                    f"arms: expected none, layer, batch, identity, population, "
-                    f"{', '.join(STRENGTHS)} or ghost-n with a divisor n of "
+                    f"arms: expected {', '.join(known)} or ghost-n with a divisor n of "
                     f"batch_size={self.batch_size}, got {arm!r}"
                 )
 

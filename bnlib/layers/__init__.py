@@ -10,6 +10,7 @@ from bnlib.layers.dropout import Dropout
 from bnlib.layers.dynamic_tanh import DynamicTanh
 from bnlib.layers.ghost_batch_norm import GhostBatchNorm
 from bnlib.layers.group_norm import GroupNorm, InstanceNorm
+from bnlib.layers.half_batch_norms import MeanOnlyBatchNorm, ScaleOnlyBatchNorm
 from bnlib.layers.initializers import he, orthogonal, scaled, xavier
 from bnlib.layers.layer_norm import LayerNorm, RMSNorm
 from bnlib.layers.linear import Linear
@@ -35,10 +36,12 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "MaxPool2d",
+    "MeanOnlyBatchNorm",
     "RMSNorm",
     "RandomShift",
     "ReLU",
     "Residual",
+    "ScaleOnlyBatchNorm",
     "Sequential",
     "Sigmoid",
     "Tanh",

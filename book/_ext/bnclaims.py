@@ -287,6 +287,7 @@ def setup(app):
     app.add_node(PendingVerdict)
     app.add_directive("claims", Claims)
     app.add_directive("multiverse-plot", bnmultiverse.ForestPlot)
+    app.add_directive("norm-matrix", bnmultiverse.NormMatrix)
     app.add_role("verdict", VerdictRole())
     app.add_role("multiverse", bnmultiverse.MultiverseRole())
     app.add_role("multiverse-answer", MultiverseAnswer())

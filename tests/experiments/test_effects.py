@@ -25,6 +25,7 @@ from bnlib.experiments import (
     fine_tuning,
     gradient_accumulation,
     gradient_growth,
+    halves,
     inference,
     learning_rates,
     orthogonal_weights,
@@ -304,6 +305,31 @@ def placing(accuracy):
     return made(placement, settings, curves=curves)
 
 
+def halved_speed(d):
+    """The accuracy rises in a line with the logarithm of the steps, as in `placed_speed`."""
+    checkpoints = np.log10(halves.Config(budgets=(800,)).checkpoints)
+    middle = arms(1.8 + d, 1.8 + 0 * d)[:, :, None]
+    return halves.judge(halving(0.75 + 0.5 * (checkpoints - middle)))
+
+
+def halved(d):
+    """The accuracy is the same at all times, and with both halves by d more."""
+    result = halving(arms(0.8 + 0 * d, 0.8 + d)[:, :, None])
+    return halves.compare(result, "scale", "batch", 800)
+
+
+def halving(accuracy):
+    """Make a result of the accuracies with one half and with both, (2, k, c), at one rate."""
+    settings = {"activations": ("relu",), "rates": (0.1,), "budgets": (800,)}
+    shape = 1, SEEDS, len(halves.Config(**settings).checkpoints)
+    curves = {
+        (arm, "relu"): halves.Accuracies(*[np.broadcast_to(each, shape)] * 2)
+        for arm, each in zip(("center", "batch"), accuracy, strict=True)
+    }
+    curves["scale", "relu"] = curves["center", "relu"]
+    return made(halves, settings, curves=curves)
+
+
 def ranks(d):
     table = np.broadcast_to(arms(5 + 0 * d, 5 + d)[..., None], (2, SEEDS, 7))
     keys = [(rank, place) for rank in rank_collapse.RANKS for place in rank_collapse.PLACES]
@@ -484,6 +510,8 @@ INJECTIONS = (
     Injection(speeds, learning_rates, "SPEED_MARGIN"),
     Injection(shares, learning_rates, "SHARE_MARGIN"),
     Injection(spreads, learning_rates, "SHARE_MARGIN"),
+    Injection(halved, halves),
+    Injection(halved_speed, halves, "SPEED_MARGIN"),
     Injection(placed, placement),
     Injection(placed_speed, placement, "SPEED_MARGIN"),
     Injection(ranks, rank_collapse),
@@ -551,6 +579,9 @@ PINNED = {
     (learning_rates, "SHARE_MARGIN"): (0.1, "one network, or example, in ten"),
     (learning_rates, "TRAINED"): (0.75, "as in trainable_depth"),
     (learning_rates, "TARGETS"): ((0.5, 0.75, 0.9), "from half of what is learned to nearly all"),
+    (halves, "MARGIN"): (0.02, "as of placement"),
+    (halves, "SPEED_MARGIN"): (0.18, "decades, as of learning_rates"),
+    (halves, "LEARNED"): (0.2, "twice the accuracy of a guess among ten classes"),
     (placement, "MARGIN"): (0.02, "what was reported for one network; as of sigmoid_network"),
     (placement, "SPEED_MARGIN"): (0.18, "decades, as of learning_rates"),
     (placement, "LEARNED"): (0.2, "twice the accuracy of a guess among ten classes"),

@@ -193,6 +193,20 @@ CASES = {
         swapped={"weights": ("orthogonal", "normal")},
         absolute=True,
     ),
+    "halves": Case(
+        {
+            "others": (),
+            "activations": ("tanh",),
+            "rates": (0.1, 0.3),
+            "budgets": (20, 40),
+            "target": 0.6,
+            "depth": 2,
+            "width": 12,
+            "seeds": 4,
+        },
+        control=dict.fromkeys(("centring", "scaling"), ("batch", "batch again")),
+        swapped={"centring": ("batch", "scale"), "scaling": ("batch", "center")},
+    ),
     "placement": Case(
         {
             "others": (),

@@ -188,7 +188,7 @@ def test_variance_shift_hits_the_theory(kept, ratio):
     [
         (regularization, {"norms": ("none",)}, "norms: expected two arms"),
         (regularization, {"others": ("ghost-5",)}, "arms: expected .* got 'ghost-5'"),
-        (regularization, {"others": ("group",)}, "arms: expected .* got 'group'"),
+        (regularization, {"others": ("whitening",)}, "arms: expected .* got 'whitening'"),
         (variance_shift, {"places": ("here",)}, "places: expected some of"),
         (variance_shift, {"probabilities": (1.0,)}, "probabilities: expected numbers from 0"),
         (dropout, {"norms": ("none", "group")}, "norms: expected two of"),

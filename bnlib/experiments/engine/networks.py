@@ -30,8 +30,13 @@ Activation = Literal["relu", "sigmoid", "tanh"]
 ACTIVATIONS = {"relu": layers.ReLU, "sigmoid": layers.Sigmoid, "tanh": layers.Tanh}
 Optimizer = Literal["sgd", "adam"]
 Initialization = Literal["he", "xavier", "normal"]
-Norm = Literal["none", "batch", "layer", "group", "rms", "identity"]
+Norm = Literal[
+    "none", "batch", "center", "scale", "detached", "layer", "group", "rms", "tanh", "identity"
+]
 NORMS = get_args(Norm)
+NO_BIAS = ("batch", "center", "scale", "detached", "identity")
+"""Norms before which a linear layer has no bias: batch norm, and what differs from it in one part.
+Batch norm takes a bias away, and each of them has a shift behind it."""
 
 Arm = Literal[Norm, "none again", "batch again"]
 """A norm, or what a negative control needs: "identity" has the parameters of batch norm but does
@@ -62,8 +67,11 @@ class Config:
         Hidden layers, and units in each.
     activation : {"relu", "sigmoid", "tanh"}
         Activation function of the hidden layers.
-    norm : {"none", "batch", "layer", "group", "rms", "identity"}
-        Normalization between each hidden linear layer and its activation function.
+    norm : {"none", "batch", "center", "scale", "detached", "layer", "group", "rms", "tanh", \
+"identity"}
+        Normalization between each hidden linear layer and its activation function: "center" and
+        "scale" are the halves of batch norm, "detached" is batch norm whose backward pass takes the
+        statistics for constants, "tanh" is dynamic tanh, and "identity" scales and shifts alone.
     groups : int
         Groups of group norm; divides `width`.
     init : {"he", "xavier", "normal"}
@@ -221,8 +229,7 @@ def build(
         Number of a hidden linear layer, from 0 on -> the layers between it and the next. By default
         the norm and the activation function of the config.
     bias : bool, optional
-        Whether hidden linear layers have a bias. By default they have none before batch norm, which
-        would take it away, nor before the identity in its place.
+        Whether hidden linear layers have a bias. By default they have none before `NO_BIAS`.
 
     Returns
     -------
@@ -253,7 +260,7 @@ def build(
         return [*norm, ACTIVATIONS[config.activation]()]
 
     behind = behind or norm_and_activation
-    bias = config.norm not in ("batch", "identity") if bias is None else bias
+    bias = config.norm not in NO_BIAS if bias is None else bias
     blocks: list[layers.Layer] = []
     fan_in = data.x_train.shape[1]
     for i in range(config.depth):

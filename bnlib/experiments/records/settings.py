@@ -477,6 +477,49 @@ FINE_TUNED = Multiverse(
     combinations=6,
 )
 
+ABLATED: Axis = {"no norm": {}} | {
+    name: {"norms": ("none", norm)}
+    for name, norm in {
+        "gamma and beta alone": "identity",
+        "batch norm": "batch",
+        "centring alone": "center",
+        "scaling alone": "scale",
+        "batch norm, detached": "detached",
+        "layer norm": "layer",
+        "RMS norm": "rms",
+        "dynamic tanh": "tanh",
+    }.items()
+}
+"""The norms of the matrix, each against none. The first is the negative control: none again."""
+
+
+def _ablated(multiverse: Multiverse, *keys: str, **base: Any) -> Multiverse:
+    """Judge claims of a multiverse for each norm of `ABLATED`, in its base setting."""
+    claims = {key: multiverse.claims[key] for key in keys or multiverse.claims}
+    base = {**multiverse.base, "norms": ("none", "none again"), **base}
+    return Multiverse(multiverse.experiment, claims, base, {"the norm": ABLATED}, combinations=0)
+
+
+MATRIX = (
+    _ablated(RATES, targets=(0.75,)),
+    _ablated(GROWTH, cases=("ReLU, He",)),
+    _ablated(SHIFT),
+)
+"""The ablation of norms, each claim in the base setting of its multiverse.
+
+:meta hide-value:
+"""
+
+SHOWN: Mapping[str, tuple[str, ...]] = {
+    "higher-learning-rates": (),
+    "faster-convergence": ("75 %",),
+    "gradients-neither-vanish-nor-explode": ("ReLU, He",),
+    "gradients-explode": ("ReLU, He",),
+    "reduces-covariate-shift": ("moments",),
+}
+"""The case of each claim that the table of the ablation shows, chosen before its full run; the
+stores hold the others."""
+
 ALL = (
     RATES,
     STARTS,

@@ -5,6 +5,7 @@ import pytest
 
 from bnlib import layers
 from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.probe_layers import DetachedBatchNorm
 from bnlib.experiments.engine.training import (
     Config,
     build,
@@ -176,6 +177,10 @@ def test_records_are_taken_at_the_steps_that_were_asked_for():
     ("norm", "kind"),
     [
         ("batch", layers.BatchNorm),
+        ("center", layers.MeanOnlyBatchNorm),
+        ("scale", layers.ScaleOnlyBatchNorm),
+        ("detached", DetachedBatchNorm),
+        ("tanh", layers.DynamicTanh),
         ("layer", layers.LayerNorm),
         ("group", layers.GroupNorm),
         ("rms", layers.RMSNorm),

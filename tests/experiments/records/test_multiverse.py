@@ -12,11 +12,11 @@ import yaml
 from bnlib.experiments import conditioning
 from bnlib.experiments.records import multiverse, settings
 from bnlib.experiments.records.multiverse import Judged, Multiverse, run
-from bnlib.experiments.records.store import FOLDER, Cell, Store, load, save
+from bnlib.experiments.records.store import FOLDER, MATRIX, Cell, Store, load, save
 from bnlib.experiments.records.verdict import Between, paired_verdict
 
 ROOT = Path(__file__).parents[3]
-STORES = ROOT / FOLDER
+STORES, TABLE = ROOT / FOLDER, ROOT / MATRIX
 SMALL = Multiverse(
     "conditioning",
     {"ratio": Judged("judge")},
@@ -239,19 +239,48 @@ def test_stores_are_those_of_the_declaration():
         assert [cell[:2] for cell in cells] == list(zip(each.settings(), fields, strict=True)), key
 
 
-def cheapest(each):
+def test_the_matrix_has_the_stores_of_its_declaration():
+    declared = {key: each for each in settings.MATRIX for key in each.claims}
+    assert {path.stem for path in TABLE.glob("*.json")} == declared.keys()
+    for key, each in declared.items():
+        cells = load(TABLE / f"{key}.json").cells
+        fields = [multiverse._changed(config) for config in each.configs()]
+        assert [cell[:2] for cell in cells] == list(zip(each.settings(), fields, strict=True)), key
+        assert all(settings.SHOWN[key] in cell.verdicts for cell in cells), key
+
+
+@pytest.mark.parametrize("each", settings.MATRIX, ids=ids(settings.MATRIX))
+def test_the_matrix_has_one_row_a_norm_and_its_control_first(each):
+    configs = each.configs()
+    assert [config.seeds for config in configs] == [16] + [8] * (len(settings.ABLATED) - 1)
+    assert {config.norms[0] for config in configs} == {"none"}
+    treatments = [config.norms[1] for config in configs]
+    assert treatments[:2] == ["none again", "identity"]
+    assert len({*treatments}) == len(settings.ABLATED)
+
+
+@pytest.mark.parametrize("each", settings.MATRIX, ids=ids(settings.MATRIX))
+def test_a_norm_of_the_matrix_computed_again_agrees_with_the_store(each):
+    agrees_with_the_store(each, TABLE)
+
+
+def cheapest(each, folder=STORES):
     """Return the number of the setting that took the least time and could be judged."""
-    store = load(STORES / f"{next(iter(each.claims))}.json")
+    store = load(folder / f"{next(iter(each.claims))}.json")
     judged = [i for i, cell in enumerate(store.cells) if cell.verdicts]
     return min(judged, key=lambda i: store.cells[i].made["seconds"])
 
 
 @pytest.mark.parametrize("each", settings.ALL, ids=ids(settings.ALL))
 def test_a_setting_computed_again_agrees_with_the_store(each):
-    index = cheapest(each)
+    agrees_with_the_store(each, STORES)
+
+
+def agrees_with_the_store(each, folder):
+    index = cheapest(each, folder)
     _, cells = multiverse.measure(each, index)
     for key, cell in cells.items():
-        stored = load(STORES / f"{key}.json").cells[index].verdicts
+        stored = load(folder / f"{key}.json").cells[index].verdicts
         assert stored.keys() == cell.verdicts.keys()
         for case, new in cell.verdicts.items():
             assert_agree(stored[case], new)
