@@ -504,6 +504,11 @@ MATRIX = (
     _ablated(RATES, targets=(0.75,)),
     _ablated(GROWTH, cases=("ReLU, He",)),
     _ablated(SHIFT),
+    _ablated(LANDSCAPE),
+    _ablated(SATURATION),
+    _ablated(STARTS, rates=(0.03, 0.3)),
+    _ablated(DEPTHS),
+    _ablated(EARLY, "regularizes", others=()),
 )
 """The ablation of norms, each claim in the base setting of its multiverse.
 
@@ -513,9 +518,15 @@ MATRIX = (
 SHOWN: Mapping[str, tuple[str, ...]] = {
     "higher-learning-rates": (),
     "faster-convergence": ("75 %",),
+    "initialization-matters-less": ("share of scales and rates that train",),
+    "deeper-networks": (),
     "gradients-neither-vanish-nor-explode": ("ReLU, He",),
     "gradients-explode": ("ReLU, He",),
+    "healthy-activations": ("sigmoid", "after 100 steps"),
+    "saturating-units-become-trainable": ("sigmoid",),
+    "smoother-landscape": ("loss range", "at equal loss"),
     "reduces-covariate-shift": ("moments",),
+    "regularizes": (),
 }
 """The case of each claim that the table of the ablation shows, chosen before its full run; the
 stores hold the others."""
