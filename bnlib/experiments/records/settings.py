@@ -423,6 +423,33 @@ PLACEMENT = Multiverse(
     combinations=7,
 )
 
+HALVES = Multiverse(
+    "halves",
+    {
+        "centring-speeds-up": Judged("judge_centring"),
+        "scaling-speeds-up": Judged("judge_scaling"),
+    },
+    {"others": (), "activations": ("relu",), "budgets": (200,)},
+    {
+        "the data set": _data({"n_train": 3000}, {"n_train": 3000, "target": LOW["trained"]}),
+        "the optimizer": _optimizer(
+            (0.0056, 0.01, 0.018, 0.032, 0.056, 0.1, 0.18),
+            (0.001, 0.0018, 0.0032, 0.0056, 0.01, 0.018, 0.032, 0.056),
+        ),
+        "the mini-batch": _numbers("batch_size", 32, 8, 16, 64, 128),
+        "the depth": _numbers("depth", 4, 2, 8),
+        "the width": _numbers("width", 32, 16, 64),
+        "the activation": {
+            "ReLU": {},
+            "tanh": {"activations": ("tanh",)},
+            "sigmoid": {"activations": ("sigmoid",)},
+        },
+        "the number of steps": _steps("budgets", 200),
+        "the seeds": SEEDS,
+    },
+    combinations=5,
+)
+
 RESHUFFLED = Multiverse(
     "reshuffling",
     {"reshuffle-every-epoch": Judged("judge_batch_norm", {"the mini-batches": 1})},
@@ -549,6 +576,7 @@ ALL = (
     DROPOUT,
     REPAIRED,
     PLACEMENT,
+    HALVES,
     RESHUFFLED,
     FINE_TUNED,
 )
