@@ -55,8 +55,6 @@ class Case:
 
     Attributes
     ----------
-    model : torch.nn.Module or None
-        The model itself, not to be changed; None if only a state dict is known.
     state : mapping of str to Tensor
         Its state dict.
     norms : dict of str to Norm
@@ -65,9 +63,10 @@ class Case:
         The first mini-batches, as the loader gave them; empty if there are none.
     last_batch : tuple of int or None
         Examples in the last mini-batch of the loader, and in the others.
-    optimizer : torch.optim.Optimizer or None
     record : Record or None
         Of a watched loop.
+    has : set of str
+        What of `NEEDS` there is.
     """
 
     def __init__(
@@ -82,19 +81,33 @@ class Case:
         last_batch: tuple[int, int] | None = None,
     ) -> None:
         is_module = isinstance(model, nn.Module)
-        self.model = model if isinstance(model, nn.Module) else None
+        self._model = model if isinstance(model, nn.Module) else None
         self.state = model.state_dict() if isinstance(model, nn.Module) else model
         self.norms: dict[str, Norm] = (
             norms_of(model) if isinstance(model, nn.Module) else norms_of_state(model)
         )
         self.batches, self.last_batch = list(batches), last_batch
-        self.optimizer, self.record = optimizer, record
+        self._optimizer, self.record = optimizer, record
         self._show, self._loss = show, loss
         self._passes: dict[tuple, Pass] = {}
         self.has = {"state"} | ({"structure"} if is_module else set())
         self.has |= {"forward", "backward"} if self.batches else set()
         self.has |= {"optimizer"} if optimizer is not None else set()
         self.has |= {"watch"} if record is not None else set()
+
+    @property
+    def model(self) -> nn.Module:
+        """The model itself, not to be changed."""
+        if self._model is None:
+            raise NotPossibleError(NEEDS["structure"])
+        return self._model
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of the training, not to be changed."""
+        if self._optimizer is None:
+            raise NotPossibleError(NEEDS["optimizer"])
+        return self._optimizer
 
     def forward(self, *, training: bool, dropout: bool = True) -> Pass:
         """Return what happened in a forward pass over `batches`, made on a copy, and kept.
@@ -132,7 +145,7 @@ class Case:
         return observe.run(scratch, batches, self._shown, **options)
 
     def _prepared(self, **options: Any) -> nn.Module:
-        if self.model is None or not self.batches:
+        if not self.batches:
             raise NotPossibleError(NEEDS["forward"])
         return observe.prepared(self.model, **options)
 

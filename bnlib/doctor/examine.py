@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sized
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -133,7 +133,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             model = model.module
         elif isinstance(vars(model).get("_modules", {}).get("_orig_mod"), nn.Module):
-            model = model._modules["_orig_mod"]
+            model = cast(nn.Module, model._modules["_orig_mod"])
         else:
             return model
 
@@ -176,7 +176,7 @@ def _last_batch(loader: Any) -> tuple[int, int] | None:
     if not isinstance(loader, torch.utils.data.DataLoader) or loader.batch_size is None:
         return None
     try:
-        left = len(loader.sampler) % loader.batch_size
+        left = len(cast(Sized, loader.sampler)) % loader.batch_size
     except TypeError:  # a stream
         return None
     size = loader.batch_size

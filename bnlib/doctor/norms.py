@@ -31,8 +31,9 @@ class Norm:
     family : str
         ``batch``, ``instance`` or ``frozen`` (a class that never looks at the mini-batch);
         ``batch`` in a state dict, which does not tell.
-    module : torch.nn.Module or None
-        None in a state dict; so are the next three.
+    owner : torch.nn.Module or None
+        The module, None in a state dict; so are the next three. With `structure` or a pass there is
+        one, and `module` is it.
     training, eps, momentum
         As they are; a momentum of None is also the cumulative average.
     tensors : dict of str to Tensor
@@ -42,11 +43,18 @@ class Norm:
     name: str
     kind: str
     family: str
-    module: nn.Module | None
+    owner: nn.Module | None
     training: bool | None
     eps: float | None
     momentum: float | None
     tensors: Mapping[str, Tensor]
+
+    @property
+    def module(self) -> nn.Module:
+        """The module, which a state dict does not have."""
+        if self.owner is None:
+            raise AttributeError(f"{self.name} is from a state dict and has no module")
+        return self.owner
 
     @property
     def mean(self) -> Tensor | None:
@@ -69,7 +77,7 @@ class Norm:
     @property
     def frozen(self) -> bool:
         """Whether ``train()`` leaves it in eval mode: by its class or by `surgery.freeze`."""
-        return self.family == "frozen" or (self.module is not None and is_frozen(self.module))
+        return self.family == "frozen" or (self.owner is not None and is_frozen(self.owner))
 
     @property
     def mode(self) -> str:

@@ -85,16 +85,16 @@ class Pass:
 @contextlib.contextmanager
 def same_random_state() -> Iterator[None]:
     """Seed torch, NumPy and Python within, and put their states back whatever happens."""
-    python, numpy = random.getstate(), np.random.get_state()
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - models may use it
     try:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             random.seed(0)
-            np.random.seed(0)
+            np.random.seed(0)  # noqa: NPY002
             yield
     finally:
         random.setstate(python)
-        np.random.set_state(numpy)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 @contextlib.contextmanager
@@ -120,7 +120,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
                     buffer.copy_(before)
             for parameter, gradient, value in gradients:
                 parameter.grad = gradient
-                if gradient is not None and not torch.equal(gradient, value):
+                if gradient is not None and value is not None:
                     gradient.copy_(value)
 
 
@@ -224,7 +224,7 @@ class _Watcher:
         handles = []
         for norm in norms.values():
             module = norm.module
-            if module is None or isinstance(module, torch.jit.ScriptModule):
+            if isinstance(module, torch.jit.ScriptModule):
                 continue  # it takes no hooks
             before, after = self._hooks(norm)
             handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
@@ -271,9 +271,14 @@ def _call(norm: Norm, batch: int, x: Tensor, mask: Tensor | None) -> Call:
         values_per_mean(norm.module, x, mask),
         tuple(x.shape),
         x.dtype,
-        x.dim() == 4
-        and not x.is_contiguous()
-        and x.is_contiguous(memory_format=torch.channels_last),
+        _is_channels_last(x),
         values.mean(1),
         values.var(1, correction=0),
     )
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    """Whether the channels of images or volumes are side by side; both may hold, and then not."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    wanted = formats.get(x.dim())
+    return bool(wanted and x.is_contiguous(memory_format=wanted) and not x.is_contiguous())

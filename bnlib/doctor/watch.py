@@ -20,7 +20,7 @@ from bnlib.doctor.report import Report, report_of
 from bnlib.nn._classes import is_paused
 
 EVERY = 50
-"""Calls of a norm between two looks at its running statistics, as each look waits for the device."""
+"""Calls of a norm between two looks at its running statistics: each waits for the device."""
 
 LONGEST = 64
 """Events of one step that are kept; a loop that makes more in a step repeats itself."""
@@ -182,7 +182,7 @@ def watch(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> I
     handles = [model.register_forward_pre_hook(_root_hook(record))]
     try:
         for norm in norms.values():
-            if norm.module is not None and not isinstance(norm.module, torch.jit.ScriptModule):
+            if not isinstance(norm.module, torch.jit.ScriptModule):
                 hook = _norm_hook(norm, record.norms[norm.name])
                 handles.append(norm.module.register_forward_pre_hook(hook, with_kwargs=True))
         if optimizer is not None:

@@ -6,9 +6,10 @@ added to is not, and which is not zero in eval mode. So neither the order of mod
 names matter.
 """
 
+import math
 from collections.abc import Iterator
 
-from bnlib.doctor.case import Case
+from bnlib.doctor.case import Case, Gradients
 from bnlib.doctor.finding import Hit, hit
 
 SEVERITY = "note"
@@ -29,19 +30,21 @@ def check(case: Case) -> Iterator[Hit]:
         module, _, last = name.rpartition(".")
         if gradient.dim() != 1 or "bias" not in last or module in case.norms:
             continue
-        ratios = []
-        for each in (train, test):
-            arrived = each.arriving.get(module, 0.0) / gradient.numel()
-            ratios.append(float(each.parameters[name].abs().max()) / arrived if arrived else None)
-        if None in ratios:
-            continue
-        limit = ROUNDING * train.eps
-        if ratios[0] <= limit < ratios[1]:
+        idle, otherwise = _relative(train, name, module), _relative(test, name, module)
+        if idle <= ROUNDING * train.eps < otherwise < math.inf:
             names.append(module)
-            largest = max(largest, ratios[0])
+            largest = max(largest, idle)
     if names:
         message = (
             f"{len(names)} biases have no gradient in train mode: at most {largest:.1g} of the sum "
             "of absolute values that it adds up."
         )
         yield hit(names, message, biases=len(names), largest_relative_gradient=largest)
+
+
+def _relative(gradients: Gradients, name: str, module: str) -> float:
+    """Return a bias's gradient relative to the absolute values that it adds up, per channel."""
+    gradient, arrived = gradients.parameters.get(name), gradients.arriving.get(module, 0.0)
+    if gradient is None or not arrived:
+        return math.inf
+    return float(gradient.abs().max()) * gradient.numel() / arrived

@@ -65,9 +65,11 @@ def _gap(norm: Norm, calls: list[Call]) -> float:
     means = torch.stack([call.mean for call in calls])
     mean = means.mean(0)
     var = torch.stack([call.var for call in calls]).mean(0) + means.var(0, correction=0)
-    eps = norm.eps or 0.0
-    spread = (norm.var.double() + eps).sqrt()
-    shift = (mean - norm.mean.double()) / spread
+    eps, running_mean, running_var = norm.eps or 0.0, norm.mean, norm.var
+    if running_mean is None or running_var is None:
+        return 0.0
+    spread = (running_var.double() + eps).sqrt()
+    shift = (mean - running_mean.double()) / spread
     scale = 1 - (var + eps).sqrt() / spread
     return float((shift**2 + scale**2).sqrt().median())
 
