@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_leaves, tree_map
 
 from bnlib.doctor import observe
@@ -28,6 +29,16 @@ NEEDS = {
     "watch": "a watched loop: with watch(model, optimizer) as record",
 }
 """What a rule may need, and how a reader gives it."""
+
+
+def either(need: str) -> list[str]:
+    """Return the alternatives of an entry of a rule's NEEDS, such as ``forward or watch``."""
+    return need.split(" or ")
+
+
+def needed(need: str) -> str:
+    """Say what an entry of a rule's NEEDS asks for."""
+    return ", or ".join(NEEDS[each] for each in either(need))
 
 
 @dataclass(frozen=True)
@@ -154,19 +165,23 @@ class Case:
 
     @functools.cached_property
     def backward(self) -> dict[bool, Gradients]:
-        """Gradients in train mode (key True) and in eval mode (False), without dropout.
+        """Gradients in train mode (key True) and with fixed statistics (False), without dropout.
 
-        In float64 where the model takes it. Without a `loss` the outputs get fixed random upstream
-        gradients.
+        Fixed statistics are those of eval mode, and (0, 1) in norms that have none. It is computed
+        in float64 where the model takes it. Without a `loss` the outputs get random gradients.
         """
         self.forward(training=True)  # raises what stands in the way of a whole pass
         try:
             return {mode: self._gradients(mode, double=True) for mode in (True, False)}
-        except (RuntimeError, TypeError):  # a model that insists on its own type
+        except NotPossibleError:
+            raise
+        except Exception:  # whatever a model raises that insists on its own type
             return {mode: self._gradients(mode, double=False) for mode in (True, False)}
 
     def _gradients(self, training: bool, *, double: bool) -> Gradients:
         scratch = self._prepared(training=training, dropout=False, double=double)
+        if not training:
+            _fix_statistics(scratch)
         arriving: dict[str, float] = {}
         handles = [
             module.register_forward_hook(_weigh(name, arriving))
@@ -209,7 +224,9 @@ class Case:
         first = tree_map(lambda x: x[:1] if isinstance(x, Tensor) and x.dim() else x, batch)
         try:
             outputs = [self._outputs(each, double=True) for each in (batch, first)]
-        except (RuntimeError, TypeError):
+        except NotPossibleError:
+            raise
+        except Exception:  # a model that insists on its own type
             outputs = [self._outputs(each, double=False) for each in (batch, first)]
         pairs = [
             (whole[:1], one)
@@ -238,6 +255,15 @@ class Case:
         for name, seen in self.record.norms.items() if self.record else ():
             found |= {name: min(seen.values)} if seen.values else {}
         return found
+
+
+def _fix_statistics(model: nn.Module) -> None:
+    for norm in norms_of(model).values():
+        if norm.mean is None and isinstance(norm.module, _NormBase):
+            like = next(model.parameters())
+            norm.module.track_running_stats = True
+            norm.module.running_mean = like.new_zeros(norm.module.num_features)
+            norm.module.running_var = like.new_ones(norm.module.num_features)
 
 
 def _weigh(name: str, arriving: dict[str, float]) -> Callable[..., None]:

@@ -82,7 +82,7 @@ def examine(
     if not isinstance(model, nn.Module):
         return report_of(Case(model), rules)
     model = unwrapped(model)
-    with untouched(model):
+    with torch.inference_mode(False), torch.enable_grad(), untouched(model):
         shown = [] if batches is None else _read(batches)
         case = Case(
             model,

@@ -82,6 +82,11 @@ class Finding:
     chapter: str
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 norm`` or ``20 norms``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def place(names: tuple[str, ...]) -> str:
     """Return ``bn1``, or ``bn1 and 19 more``; the root of a model has no name of its own."""
     first = names[0] or "the model"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils._pytree import tree_leaves, tree_map
 
 from bnlib.doctor.norms import Norm, norms_of, values_per_mean
@@ -104,9 +105,10 @@ def untouched(model: nn.Module) -> Iterator[None]:
     Passes run on copies. This is for a `forward` that runs the model itself, not what it is given.
     """
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [(b, b.detach().clone(), b._version) for b in model.buffers()]
+    buffers = [(b, b.detach().clone(), _version(b)) for b in model.buffers()]
     gradients = [
-        (p, p.grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()
+        (p, p.grad, None if p.grad is None else (p.grad.clone(), _version(p.grad)))
+        for p in model.parameters()
     ]
     try:
         with same_random_state():
@@ -116,12 +118,16 @@ def untouched(model: nn.Module) -> Iterator[None]:
             module.training = training
         with torch.no_grad():
             for buffer, before, version in buffers:
-                if buffer._version != version:
+                if _version(buffer) != version:
                     buffer.copy_(before)
-            for parameter, gradient, value in gradients:
+            for parameter, gradient, kept in gradients:
                 parameter.grad = gradient
-                if gradient is not None and value is not None:
-                    gradient.copy_(value)
+                if gradient is not None and kept and _version(gradient) != kept[1]:
+                    gradient.copy_(kept[0])
+
+
+def _version(x: Tensor) -> int:
+    return 0 if x.is_inference() else x._version
 
 
 def prepared(model: nn.Module, *, training: bool, dropout: bool, double: bool) -> nn.Module:
@@ -172,9 +178,8 @@ def run(
     """
     watcher = _Watcher(look)
     handles = watcher.attach(norms_of(scratch))
-    grad = contextlib.nullcontext() if each else torch.no_grad()
     try:
-        with same_random_state(), _uncompiled(), grad:
+        with same_random_state(), _uncompiled(), torch.set_grad_enabled(each is not None):
             for watcher.batch, batch in enumerate(batches):
                 output = show(scratch, copy.deepcopy(batch))
                 watcher.end(tensors_of(output))
@@ -240,8 +245,10 @@ class _Watcher:
             self.last = norm.name, call
 
         def after(module: nn.Module, args: tuple, kwargs: dict, y: Tensor) -> None:
+            if not isinstance(y, Tensor):
+                return
             number = len(self.result.calls[norm.name]) - 1
-            self._given.append((norm.name, number, weakref.ref(y), y._version))
+            self._given.append((norm.name, number, weakref.ref(y), _version(y)))
             if self.look:
                 x = args[0] if args else next(iter(kwargs.values()))
                 seen = self.look(norm, x.detach(), y.detach())
@@ -253,7 +260,7 @@ class _Watcher:
         """Keep the outputs of a mini-batch, and mark the norms that gave them."""
         for name, number, given, version in self._given:
             y = given()
-            if y is not None and y._version == version and any(y is out for out in outputs):
+            if y is not None and _version(y) == version and any(y is out for out in outputs):
                 calls = self.result.calls[name]
                 calls[number] = Call(**{**vars(calls[number]), "is_output": True})
         self._given.clear()
@@ -261,7 +268,7 @@ class _Watcher:
 
 
 def _call(norm: Norm, batch: int, x: Tensor, mask: Tensor | None) -> Call:
-    rows = x.unsqueeze(0) if x.dim() < 2 else x
+    rows = x.unsqueeze(0) if x.dim() == _unbatched_dim(norm) else x
     values = rows.movedim(1, -1)[mask].T if mask is not None else rows.transpose(0, 1).flatten(1)
     values = values.double()
     uses = norm.family != "frozen" and (norm.module.training or norm.mean is None)
@@ -275,6 +282,11 @@ def _call(norm: Norm, batch: int, x: Tensor, mask: Tensor | None) -> Call:
         values.mean(1),
         values.var(1, correction=0),
     )
+
+
+def _unbatched_dim(norm: Norm) -> int:
+    """Return the number of axes at which an instance norm takes its input for one example."""
+    return norm.module._get_no_batch_dim() if isinstance(norm.module, _InstanceNorm) else 0
 
 
 def _is_channels_last(x: Tensor) -> bool:

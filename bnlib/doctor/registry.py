@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import inspect
 import pkgutil
 import types
@@ -11,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 
-from bnlib.doctor.case import NEEDS, Case
+from bnlib.doctor.case import NEEDS, Case, either
 from bnlib.doctor.finding import SEVERITIES, Finding, Hit
 
 PARTS = ("SEVERITY", "NEEDS", "FIX", "CHAPTER", "check")
@@ -93,8 +94,13 @@ def rules() -> dict[str, Rule]:
     --------
     >>> from bnlib.doctor import rules
     >>> rules()["few-values"].needs
-    ('forward',)
+    ('forward or watch',)
     """
+    return dict(_found())
+
+
+@functools.cache
+def _found() -> dict[str, Rule]:
     package = import_module("bnlib.doctor.rules")
     names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
     found = [rule_of(import_module(f"{package.__name__}.{name}")) for name in names]
@@ -109,8 +115,11 @@ def rule_of(module: types.ModuleType) -> Rule:
         raise TypeError(f"rule {name}: no {', '.join(missing) or 'docstring'}")
     if module.SEVERITY not in SEVERITIES:
         raise TypeError(f"rule {name}: SEVERITY is one of {', '.join(SEVERITIES)}")
-    if not isinstance(module.NEEDS, tuple) or not module.NEEDS or set(module.NEEDS) - set(NEEDS):
-        raise TypeError(f"rule {name}: NEEDS is a tuple of some of {', '.join(NEEDS)}")
+    given = module.NEEDS if isinstance(module.NEEDS, tuple) else ("",)
+    if not given or {each for need in given for each in either(need)} - NEEDS.keys():
+        raise TypeError(
+            f"rule {name}: NEEDS is a tuple of some of {', '.join(NEEDS)}, or of one 'or' another"
+        )
     if list(inspect.signature(module.check).parameters) != ["case"]:
         raise TypeError(f"rule {name}: expected check(case), got {module.check!r}")
     text = inspect.cleandoc(module.__doc__)

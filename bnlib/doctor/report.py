@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bnlib.doctor import sarif
-from bnlib.doctor.case import NEEDS, Case
-from bnlib.doctor.finding import SEVERITIES, Finding, place
+from bnlib.doctor.case import Case, either, needed
+from bnlib.doctor.finding import SEVERITIES, Finding, counted, place
 from bnlib.doctor.observe import NotPossibleError
 from bnlib.doctor.registry import Rule
 
@@ -63,9 +63,9 @@ class Report:
 
     def _said(self) -> Iterable[str]:
         counts = [(s, sum(f.severity == s for f in self.findings)) for s in reversed(SEVERITIES)]
-        told = ", ".join(f"{n} {s}{'s' * (n > 1)}" for s, n in counts if n) or "nothing found"
-        norms = f"{len(self.norms)} norm{'s' * (len(self.norms) != 1)}"
-        yield f"{norms}, {len(self.checked)} rules checked: {told}"
+        told = ", ".join(counted(n, s) for s, n in counts if n) or "nothing found"
+        checked = counted(len(self.checked), "rule")
+        yield f"{counted(len(self.norms), 'norm')}, {checked} checked: {told}"
         for finding in self.findings:
             yield f"\n{finding.severity}: {finding.rule} at {place(finding.where)}"
             for text in (finding.message, f"What to do: {finding.fix}"):
@@ -92,14 +92,14 @@ class Report:
         for line in lines:
             yield "  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip()
         if left := len(self.norms) - len(shown):
-            yield f"and {left} more norms"
+            yield f"and {counted(left, 'more norm')}"
 
     def _left_out(self) -> Iterable[str]:
         if self.skipped:
             yield ""
-        for needed in dict.fromkeys(self.skipped.values()):
-            names = [name for name, need in self.skipped.items() if need == needed]
-            yield f"Not checked, for want of {needed}: {', '.join(names)}"
+        for want in dict.fromkeys(self.skipped.values()):
+            names = [name for name, need in self.skipped.items() if need == want]
+            yield f"Not checked, for want of {want}: {', '.join(names)}"
 
     def to_json(self) -> str:
         """Return the report as JSON; numbers that are not finite are strings.
@@ -157,7 +157,7 @@ def report_of(case: Case, chosen: dict[str, Rule]) -> Report:
     findings: list[Finding] = []
     skipped: dict[str, str] = {}
     for name, rule in chosen.items():
-        missing = [NEEDS[need] for need in rule.needs if need not in case.has]
+        missing = [needed(need) for need in rule.needs if not case.has.intersection(either(need))]
         if missing:
             skipped[name] = missing[0]
             continue

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from torch import nn
 
 from bnlib.doctor.case import Case
-from bnlib.doctor.finding import Hit, hit
+from bnlib.doctor.finding import Hit, counted, hit
 from bnlib.surgery._family import NORMS
 
 SEVERITY = "note"
 NEEDS = ("structure", "optimizer")
 FIX = "torch.optim.SGD(surgery.parameter_groups(model, weight_decay=...), lr=...)"
-CHAPTER = "regularization"
+CHAPTER = "learning_rate_and_convergence"
 
 
 def check(case: Case) -> Iterator[Hit]:
@@ -34,7 +34,7 @@ def check(case: Case) -> Iterator[Hit]:
                 found[name] = float(max(own))
     if found:
         largest = max(found.values())
-        message = f"The optimizer decays the parameters of {len(found)} norms, by {largest:g}."
+        message = f"The weight decay of {counted(len(found), 'norm')} is {largest:g}."
         yield hit(found, message, norms=len(found), weight_decay=largest)
 
 

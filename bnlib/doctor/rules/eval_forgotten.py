@@ -9,7 +9,7 @@ one between two steps is no sign of it, as a GAN makes one for its discriminator
 from collections.abc import Iterator
 
 from bnlib.doctor.case import Case
-from bnlib.doctor.finding import Hit, hit
+from bnlib.doctor.finding import Hit, counted, hit
 
 SEVERITY = "warning"
 NEEDS = ("structure",)
@@ -24,7 +24,9 @@ def check(case: Case) -> Iterator[Hit]:
     """Yield the norms in train mode of a model in eval mode, and a watched evaluation."""
     inside = [n.name for n in case.norms.values() if n.mode == "train" and n.mean is not None]
     if not case.model.training and inside:
-        message = f"The model is in eval mode, but {len(inside)} of its norms are in train mode."
+        message = (
+            f"The model is in eval mode, with {counted(len(inside), 'norm')} in train mode in it."
+        )
         yield hit(inside, message, norms=len(inside))
     if case.record is None:
         return

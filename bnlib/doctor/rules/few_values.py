@@ -7,13 +7,18 @@ for each mean, examples times positions: two images of 32 x 32 pixels have 2,048
 mini-batch of an epoch and feature maps of 1 x 1 are where few come from.
 """
 
+import sys
 from collections.abc import Iterator
 
+import torch
+
 from bnlib.doctor.case import Case
-from bnlib.doctor.finding import Hit, hit
+from bnlib.doctor.finding import Hit, counted, hit
+from bnlib.doctor.norms import values_per_mean
+from bnlib.doctor.observe import Call
 
 SEVERITY = "warning"
-NEEDS = ("forward",)
+NEEDS = ("forward or watch",)
 FIX = (
     "drop_last=True if it is the last mini-batch; else larger mini-batches, SyncBatchNorm over the "
     "processes, or surgery.replace by group norms"
@@ -30,22 +35,27 @@ HOPELESS = 2
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms with few values, those with equally few in one hit."""
     found: dict[tuple[int, bool], list[str]] = {}
-    for name, calls in case.attempt(training=True).calls.items():
-        used = [call.values for call in calls if call.uses_batch]
-        if not used:
-            continue
-        fewest, last = min(used), False
-        if case.last_batch and case.last_batch[0] < case.last_batch[1]:
-            in_last = max(used) * case.last_batch[0] // case.last_batch[1]
-            fewest, last = min(fewest, in_last), in_last < fewest
-        if fewest < FEWEST:
-            found.setdefault((fewest, last), []).append(name)
+    calls = case.attempt(training=True).calls if case.batches else {}
+    for name, fewest in case.values().items():
+        in_last = _in_last_batch(case, name, calls.get(name, []))
+        if min(fewest, in_last) < FEWEST:
+            found.setdefault((min(fewest, in_last), in_last < fewest), []).append(name)
     for (fewest, last), names in sorted(found.items()):
         where = " in the last mini-batch of the loader" if last else ""
         yield hit(
             names,
-            f"A mean is taken over {fewest} value{'s' * (fewest != 1)}{where}.",
+            f"A mean is taken over {counted(fewest, 'value')}{where}.",
             severity="error" if fewest <= HOPELESS else None,
             values=fewest,
             last_batch=last,
         )
+
+
+def _in_last_batch(case: Case, name: str, calls: list[Call]) -> int:
+    """Return the values per mean in a smaller last mini-batch of the data loader."""
+    used = [call for call in calls if call.uses_batch]
+    if not used or case.last_batch is None or case.last_batch[0] == case.last_batch[1]:
+        return sys.maxsize
+    examples, *others = max(used, key=lambda call: call.values).shape
+    last = examples * case.last_batch[0] // case.last_batch[1]
+    return values_per_mean(case.norms[name].module, torch.empty((last, *others), device="meta"))
