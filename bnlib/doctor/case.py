@@ -43,7 +43,7 @@ def needed(need: str) -> str:
 
 @dataclass(frozen=True)
 class Gradients:
-    """What a backward pass left, summed over the mini-batches.
+    """What a backward pass left, on the first mini-batch.
 
     Attributes
     ----------
@@ -189,9 +189,9 @@ class Case:
             if next(module.parameters(recurse=False), None) is not None
             and not isinstance(module, torch.jit.ScriptModule)
         ]
-        batches = observe.as_double(self.batches) if double else self.batches
+        batch = observe.as_double(self.batches[0]) if double else self.batches[0]
         try:
-            observe.run(scratch, batches, self._shown, each=self._pull)
+            observe.run(scratch, [batch], self._shown, each=self._pull)
         finally:
             for handle in handles:
                 handle.remove()
