@@ -17,6 +17,12 @@ from bnlib.surgery._family import SYNCHRONIZED, holds_running_mean
 from bnlib.surgery._modules import BATCH_NORMS
 from bnlib.surgery.freeze import is_frozen
 
+LEFT = 0.05
+"""Share of the initial values in a running average above which it has not arrived yet."""
+
+LEAST_EPS = 1e-12
+"""What stands for the eps of a norm that has none, or zero."""
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -90,6 +96,21 @@ class Norm:
     def uses_batch(self) -> bool:
         """Whether it normalizes by the statistics of its input, in the mode that it is in."""
         return not self.frozen and (self.training is True or self.mean is None)
+
+
+def left_of_initial(norm: Norm) -> float:
+    """Return the share of the initial 0 and 1 in the running statistics, 0 where it is not known.
+
+    After n updates of an exponential average it is (1 - momentum)^n.
+    """
+    if norm.updates is None or norm.momentum is None:
+        return float(norm.updates == 0)
+    return (1 - norm.momentum) ** norm.updates
+
+
+def arrived(norm: Norm) -> bool:
+    """Whether the running statistics are those of data, and no longer the initial ones."""
+    return norm.mean is not None and norm.var is not None and left_of_initial(norm) <= LEFT
 
 
 def norms_of(model: nn.Module) -> dict[str, Norm]:

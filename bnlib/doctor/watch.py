@@ -38,6 +38,8 @@ class Watched:
         Calls that moved the running statistics while gradients were disabled.
     in_backward : int
         Calls within a backward pass, as checkpointing makes them.
+    thawed : int
+        Calls in train mode after the norm was in eval mode within a model in train mode.
     values : Counter of int
         Calls in train mode by values per mean.
     last_values : int or None
@@ -56,6 +58,7 @@ class Watched:
     modes: Counter[str] = field(default_factory=Counter)
     moved_without_gradient: int = 0
     in_backward: int = 0
+    thawed: int = 0
     values: Counter[int] = field(default_factory=Counter)
     last_values: int | None = None
     per_step: Counter[int] = field(default_factory=Counter)
@@ -64,6 +67,15 @@ class Watched:
     after: dict[str, Tensor] = field(default_factory=dict)
     nonfinite_call: int | None = None
     _since_step: int = 0
+    _held: bool = False
+
+    @property
+    def repeated(self) -> int:
+        """Updates of the running statistics beyond one per forward pass."""
+        before, after = self.updates
+        if before is None or after is None:
+            return self.in_backward
+        return min(self.in_backward, after - before - self.modes["train"] + self.in_backward)
 
 
 class Record:
@@ -112,6 +124,11 @@ class Record:
         rules = chosen(select, ignore)
         with untouched(self.model):
             return report_of(Case(self.model, optimizer=self.optimizer, record=self), rules)
+
+    @property
+    def ran_without_gradients(self) -> bool:
+        """Whether the whole model ran in train mode with gradients disabled."""
+        return "n" in self.longest
 
     def _event(self, kind: str) -> None:
         if len(self.rest) < LONGEST:
@@ -179,11 +196,12 @@ def watch(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> I
     record, norms = Record(model, optimizer), norms_of(model)
     for name, norm in norms.items():
         record.norms[name].before = _copied(norm)
+        record.norms[name]._held = model.training and norm.mode == "eval"
     handles = [model.register_forward_pre_hook(_root_hook(record))]
     try:
         for norm in norms.values():
             if not isinstance(norm.module, torch.jit.ScriptModule):
-                hook = _norm_hook(norm, record.norms[norm.name])
+                hook = _norm_hook(norm, record.norms[norm.name], model)
                 handles.append(norm.module.register_forward_pre_hook(hook, with_kwargs=True))
         if optimizer is not None:
             handles.append(optimizer.register_step_post_hook(record._step))
@@ -229,13 +247,15 @@ def _root_hook(record: Record) -> Callable[..., None]:
     return hook
 
 
-def _norm_hook(norm: Norm, seen: Watched) -> Callable[..., None]:
+def _norm_hook(norm: Norm, seen: Watched, model: nn.Module) -> Callable[..., None]:
     always = norm.family != "frozen" and norm.mean is None
 
     def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
         if norm.family == "frozen" or not (module.training or always):
             seen.modes["eval"] += 1
+            seen._held |= model.training and not norm.frozen
             return
+        seen.thawed += seen._held
         x = args[0] if args else next(iter(kwargs.values()))
         mask = kwargs.get("mask")
         if mask is None:  # to count a mask would wait for the device
