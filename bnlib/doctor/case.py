@@ -167,7 +167,7 @@ class Case:
     def backward(self) -> dict[bool, Gradients]:
         """Gradients in train mode (key True) and with fixed statistics (False), without dropout.
 
-        Fixed statistics are those of eval mode, and (0, 1) in norms that have none. It is computed
+        Fixed statistics are those of eval mode, and (0, 1) in norms that have none of use. It is computed
         in float64 where the model takes it. Without a `loss` the outputs get random gradients.
         """
         self.forward(training=True)  # raises what stands in the way of a whole pass
@@ -259,7 +259,9 @@ class Case:
 
 def _fix_statistics(model: nn.Module) -> None:
     for norm in norms_of(model).values():
-        if norm.mean is None and isinstance(norm.module, _NormBase):
+        mean, var = norm.mean, norm.var
+        usable = mean is not None and var is not None and bool((mean.isfinite() & (var >= 0)).all())
+        if not usable and isinstance(norm.module, _NormBase) and "running_cov" not in norm.tensors:
             like = next(model.parameters())
             norm.module.track_running_stats = True
             norm.module.running_mean = like.new_zeros(norm.module.num_features)

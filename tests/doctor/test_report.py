@@ -8,7 +8,7 @@ import torch
 from doctor.planted import features, mlp
 from torch import nn
 
-from bnlib.doctor import Report, examine, rules
+from bnlib.doctor import Report, all_rules, examine
 from bnlib.doctor.finding import hit
 
 
@@ -59,7 +59,7 @@ def test_sarif():
     assert log["version"] == "2.1.0"
     [run] = log["runs"]
     described = run["tool"]["driver"]["rules"]
-    assert [rule["id"] for rule in described] == list(rules())
+    assert [rule["id"] for rule in described] == list(all_rules())
     assert all(rule["help"]["text"] and rule["shortDescription"]["text"] for rule in described)
     assert len(run["results"]) == len(report.findings)
     for result, finding in zip(run["results"], report.findings, strict=True):

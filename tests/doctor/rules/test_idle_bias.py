@@ -93,7 +93,7 @@ def test_models_that_insist_on_float32():
     assert found(rule, Single(*mlp()), features()) == []
 
 
-@pytest.mark.parametrize(("limit", "is_found"), [(1e-25, False), (1.0, False)])
+@pytest.mark.parametrize(("limit", "is_found"), [(1e-25, False), (1e3, False), (1e-3, True)])
 def test_threshold(limit, is_found, monkeypatch):
     monkeypatch.setattr(rule, "ROUNDING", 0)
     assert found(rule, mlp(bias=True), features())

@@ -19,7 +19,7 @@ def test_other_data_are_found_and_recalibration_is_the_cure(make, data, first):
     assert found(rule, model, data()) == []
     [(where, evidence)] = found(rule, model, shifted(data()))
     assert first in where
-    assert evidence["gap"] > 1
+    assert evidence["gap"] > 0.6
     recalibrate(model, shifted(data()))
     assert found(rule, model, shifted(data())) == []
 
