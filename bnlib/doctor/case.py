@@ -167,8 +167,8 @@ class Case:
     def backward(self) -> dict[bool, Gradients]:
         """Gradients in train mode (key True) and with fixed statistics (False), without dropout.
 
-        Fixed statistics are those of eval mode, and (0, 1) in norms that have none of use. It is computed
-        in float64 where the model takes it. Without a `loss` the outputs get random gradients.
+        Fixed statistics are those of eval mode, and (0, 1) in norms that have none of use. It is
+        computed in float64 where the model takes it. Without `loss` outputs get random gradients.
         """
         self.forward(training=True)  # raises what stands in the way of a whole pass
         try:

@@ -105,10 +105,9 @@ def untouched(model: nn.Module) -> Iterator[None]:
     Passes run on copies. This is for a `forward` that runs the model itself, not what it is given.
     """
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [(b, b.detach().clone(), _version(b)) for b in model.buffers()]
+    buffers = [(b, b.detach().clone()) for b in model.buffers()]
     gradients = [
-        (p, p.grad, None if p.grad is None else (p.grad.clone(), _version(p.grad)))
-        for p in model.parameters()
+        (p, p.grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()
     ]
     try:
         with same_random_state():
@@ -117,13 +116,13 @@ def untouched(model: nn.Module) -> Iterator[None]:
         for module, training in modes:
             module.training = training
         with torch.no_grad():
-            for buffer, before, version in buffers:
-                if _version(buffer) != version:
+            for buffer, before in buffers:  # a batch norm does not count its versions up
+                if not torch.equal(buffer, before):
                     buffer.copy_(before)
             for parameter, gradient, kept in gradients:
                 parameter.grad = gradient
-                if gradient is not None and kept and _version(gradient) != kept[1]:
-                    gradient.copy_(kept[0])
+                if gradient is not None and kept is not None and not torch.equal(gradient, kept):
+                    gradient.copy_(kept)
 
 
 def _version(x: Tensor) -> int:

@@ -111,8 +111,9 @@ def test_a_loss_that_fills_the_gradients_of_the_model_itself_changes_nothing():
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 def test_gradients_are_made_where_the_caller_has_turned_them_off(context):
+    model, data = mlp(bias=True), features()
     with context():
-        report = examine(mlp(bias=True), features())
+        report = examine(model, data)
     assert "idle-bias" in [finding.rule for finding in report.findings]
 
 
@@ -140,6 +141,7 @@ def test_state_dict_alone():
     assert report.skipped["idle-bias"] == "a model, not only its state dict"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # within torch.compile
 def test_wrappers_are_looked_through():
     model = mlp()
     model[1].momentum = 0.99
