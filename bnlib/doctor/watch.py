@@ -288,16 +288,14 @@ def _norm_hook(norm: Norm, record: Record, model: nn.Module) -> Callable[..., No
         if mask is None:  # to count a mask would wait for the device
             seen.last_values = values_per_mean(module, x)
             seen.values[seen.last_values] += 1
+        updates = not always and module.training and not is_paused(module)
         if torch._C._current_graph_task_id() != -1:
             seen.in_backward += 1
         elif torch.is_grad_enabled():
             seen._since_step += 1
-            seen.again += record._again and not always and not is_paused(module)
-        if (
-            not torch.is_grad_enabled() and not always and not is_paused(module)
-        ):  # None is update_bn
-            moves = module.training and bool(getattr(module, "momentum", None))
-            seen.moved_without_gradient += moves
+            seen.again += updates and record._again
+        if not torch.is_grad_enabled() and updates:  # with a momentum of None it is update_bn
+            seen.moved_without_gradient += bool(getattr(module, "momentum", None))
         if seen.modes["train"] % EVERY == 0 and seen.nonfinite_call is None and not _finite(norm):
             seen.nonfinite_call = seen.modes["train"]
         seen.modes["train"] += 1

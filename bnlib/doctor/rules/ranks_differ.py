@@ -16,7 +16,7 @@ from bnlib.doctor.observe import NotPossibleError
 
 SEVERITY = "warning"
 NEEDS = ("state",)
-FIX = "bnlib.nn.convert_sync_batchnorm(model) before wrapping, or surgery.recalibrate in each process"
+FIX = "bnlib.nn.convert_sync_batchnorm(model) before wrapping, or surgery.recalibrate in every one"
 CHAPTER = "beyond_one_machine"
 
 GAP = 0.1

@@ -31,7 +31,7 @@ def check(case: Case) -> Iterator[Hit]:
     gaps = {
         name: gap(case.norms[name], calls)
         for name, calls in train.items()
-        if case.norms[name].mean is not None and all(call.uses_batch for call in calls)
+        if case.norms[name].family == "batch" and all(call.uses_batch for call in calls)
     }
     examples = sum(call.shape[0] for call in next(iter(train.values())))
     limit = max(GAP, NOISE / examples**0.5)

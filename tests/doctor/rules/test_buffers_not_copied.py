@@ -51,7 +51,9 @@ def test_a_target_made_of_parameters_is_found_and_its_cure_is_quiet(make, data, 
 
 
 def test_other_networks_and_followers_in_train_mode_are_healthy():
-    assert found(rule, nn.ModuleList([trained(mlp(), features()), trained(mlp(), features())])) == []
+    assert (
+        found(rule, nn.ModuleList([trained(mlp(), features()), trained(mlp(), features())])) == []
+    )
     agent = Agent(mlp())
     for batch in features(40):
         trained(agent, [batch], 1)
