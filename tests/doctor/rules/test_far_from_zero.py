@@ -63,7 +63,7 @@ def test_half_precision_has_a_nearer_limit():
 
 def test_threshold(monkeypatch):
     model, data = CASES[0][0](), moved(features(), 3000.0)
-    monkeypatch.setattr(rule, "ROUNDING", 2.0)
+    monkeypatch.setattr(rule, "ROUNDING", 20.0)
     assert found(rule, model, data) == []
     monkeypatch.setattr(rule, "ROUNDING", 1e-8)
     assert found(rule, model, features())
