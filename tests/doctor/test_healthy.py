@@ -101,7 +101,7 @@ def frozen_backbones():
 def a_new_head_on_a_trained_backbone():
     model = trained(mlp(), features())
     head = [nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.Linear(8, 4)]
-    return [looked_at(nn.Sequential(model, *head), features())]
+    return [looked_at(nn.Sequential(model, nn.ReLU(), *head), features())]
 
 
 @healthy
@@ -199,4 +199,4 @@ def test_nothing_is_found(name):
     torch.manual_seed(0)
     for report in HEALTHY[name]():
         assert report.findings == (), str(report)
-        assert len(report.checked) > 5
+        assert len(report.checked) >= 5
