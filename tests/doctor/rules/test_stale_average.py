@@ -27,11 +27,11 @@ def average_of(make, data, **options):
 @pytest.mark.parametrize(("make", "data", "name"), CASES)
 @pytest.mark.parametrize("cure", [recalibrate, lambda average, data: update_bn(data, average)])
 def test_statistics_of_the_last_model_are_found_and_both_cures_work(make, data, name, cure):
-    average, now = average_of(make, data), shifted(data())
+    average, now = average_of(make, data), shifted(data(16))
     [(where, evidence)] = found(rule, average, now)
     assert name in where
     assert evidence["gap"] > rule.GAP
-    assert evidence["examples"] == 64
+    assert evidence["examples"] == 256
     cure(average, now)
     assert found(rule, average, now) == []
 
