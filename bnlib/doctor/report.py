@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -126,6 +126,44 @@ class Report:
         """
         return json.dumps(_finite(sarif.log(self.findings)), indent=1, allow_nan=False)
 
+    def at_least(self, severity: str) -> tuple[Finding, ...]:
+        """Return the findings of a severity and of worse ones.
+
+        Parameters
+        ----------
+        severity : str
+            ``error``, ``warning`` or ``note``.
+
+        Returns
+        -------
+        tuple of Finding
+
+        Raises
+        ------
+        ValueError
+            If `severity` is another word.
+        """
+        if severity not in SEVERITIES:
+            raise ValueError(f"severity: expected one of {', '.join(SEVERITIES)}, got {severity!r}")
+        worse = SEVERITIES[SEVERITIES.index(severity) :]
+        return tuple(finding for finding in self.findings if finding.severity in worse)
+
+    def without(self, known: Collection[tuple[str, tuple[str, ...]]]) -> Report:
+        """Return the report without findings that are known.
+
+        Parameters
+        ----------
+        known : collection of tuple
+            Pairs of the name of a rule and the names of the modules, as in `Finding`.
+
+        Returns
+        -------
+        Report
+        """
+        new = tuple(f for f in self.findings if (f.rule, f.where) not in known)
+        rows = tuple(row._replace(rules=_rules_at(row.name, new)) for row in self.norms)
+        return dataclasses.replace(self, findings=new, norms=rows)
+
     def raise_if(self, severity: str = "error") -> None:
         """Raise if there is a finding at least so severe.
 
@@ -141,10 +179,7 @@ class Report:
         ValueError
             If `severity` is another word.
         """
-        if severity not in SEVERITIES:
-            raise ValueError(f"severity: expected one of {', '.join(SEVERITIES)}, got {severity!r}")
-        limit = SEVERITIES.index(severity)
-        if any(SEVERITIES.index(finding.severity) >= limit for finding in self.findings):
+        if self.at_least(severity):
             raise AssertionError(str(self))
 
 
@@ -182,10 +217,14 @@ def _rows(case: Case, findings: list[Finding]) -> tuple[NormRow, ...]:
             norm.kind,
             norm.mode,
             values.get(name),
-            tuple(dict.fromkeys(f.rule for f in findings if name in f.where)),
+            _rules_at(name, findings),
         )
         for name, norm in case.norms.items()
     )
+
+
+def _rules_at(name: str, findings: Iterable[Finding]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f.rule for f in findings if name in f.where))
 
 
 def _finite(value: Any) -> Any:
