@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ class MeanOnlyBatchNorm(_HalfBatchNorm):
     def _normalize(self, x: Array, axes: tuple[int, ...]) -> tuple[Array, bool]:
         if not self.training:
             return x - np.expand_dims(self.running.mean, axes), False
-        count = x.size // self.running.mean.size
+        count = math.prod(x.shape[axis] for axis in axes)
         if count == 1:
             raise ValueError(
                 f"{self._label}: x: expected more than one value per channel, got {x.shape}"

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from bnlib import layers
+from bnlib.experiments.engine.statistics_modes import recalibrate
 from bnlib.layers import BatchNorm, MeanOnlyBatchNorm, ScaleOnlyBatchNorm
 
 EPS = 1e-2
@@ -138,3 +140,11 @@ def test_one_value_has_no_deviation_from_its_mean_but_a_scale():
 def test_repr():
     assert repr(MeanOnlyBatchNorm(3, momentum=0.2)) == "MeanOnlyBatchNorm(3, momentum=0.2)"
     assert repr(ScaleOnlyBatchNorm(3, seeds=2)) == "ScaleOnlyBatchNorm(3, seeds=2)"
+
+
+@pytest.mark.parametrize("norm", [MeanOnlyBatchNorm, ScaleOnlyBatchNorm])
+def test_statistics_of_several_momenta_can_take_the_place_of_its_own(norm):
+    """As the experiments do that recalibrate a network."""
+    network = layers.Sequential(norm(3))
+    recalibrated = recalibrate(network, [np.ones((4, 3)), 3 * np.ones((4, 3))])
+    assert np.isfinite(recalibrated(np.zeros((2, 3)))).all()
