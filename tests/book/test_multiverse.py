@@ -148,6 +148,9 @@ def test_what_centring_and_scaling_says_of_the_norms(bnmultiverse):
     assert {rates[norm].answer for norm in halves} == {"undecided"}
     assert abs(rates[halves[0]].effect - rates[halves[1]].effect) < 0.1
     assert rates["batch norm"].answer == "supported"
+    saturated = found["saturating-units-become-trainable"]  # of sigmoids
+    assert {saturated[norm].answer for norm in (*halves, "batch norm")} == {"supported"}
+    assert 0 < saturated["batch norm"].effect - saturated["centring alone"].effect < 0.1
 
 
 def test_what_learning_rate_and_convergence_says_of_the_landscape():
