@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book serve lab exercises test unit notebooks quick lint format check bench cpus wheel \
+.PHONY: help install book pdf serve lab exercises test unit notebooks quick lint format check bench cpus wheel \
 	lowest architectures browser clean
 
 help:  ## show this list
@@ -38,6 +38,9 @@ book: $(INSTALLED)  ## execute the notebooks on all cores and build the book
 	@echo
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 	@echo "or, with search and everything, \`make serve\`."
+
+pdf: $(INSTALLED)  ## print the built book as one PDF (Chromium; Poppler for the page numbers)
+	$(BIN)/python tools/pdf.py
 
 serve: $(INSTALLED)  ## open the built book in the browser
 	$(BIN)/python tools/serve.py

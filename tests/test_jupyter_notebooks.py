@@ -239,6 +239,13 @@ def test_text_has_the_numbers_and_links_of_the_page(folder):
     assert made.cells[0].source == PLAIN
 
 
+def test_folded_cell_is_folded_with_its_output(folder):
+    path = folder / "book" / "one.ipynb"
+    path.write_text(path.read_text("utf8").replace("hide-input", "hide-cell"), "utf8")
+    (cell,) = (c for c in derive(Book(folder), "one", "plain").cells if "show(" in c.source)
+    assert cell.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True}
+
+
 def test_numbers_are_set_as_on_the_page():
     assert printed("3.0e-11") == "$3.0 \\times 10^{\N{MINUS SIGN}11}$"
     assert printed("-2.6 of a-1") == "\N{MINUS SIGN}2.6 of a-1"

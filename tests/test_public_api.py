@@ -160,6 +160,33 @@ def test_layer_that_torch_has_not_is_in_the_table_of_its_page(name):
     assert re.search(rf"^\| .*{{py:class}}`[^`]*<bnlib\.nn\.{name}>`", page, re.MULTILINE)
 
 
+def linked_in_tables(page):
+    """Find the full names of what the rows of the tables of a page link."""
+    rows = re.findall(r"^\| .*", (BOOK / "api" / f"{page}.md").read_text("utf8"), re.MULTILINE)
+    return set(re.findall(r"{py:\w+}`(?:~|[^`<]*<)(bnlib[\w.]+)>?`", "\n".join(rows)))
+
+
+@pytest.mark.parametrize(
+    "page", ["functional", "layers", "datasets", "exercises", "plots", "surgery", "nn"]
+)
+def test_tables_of_a_page_have_every_function_and_class(page):
+    module = importlib.import_module(f"bnlib.{page}")
+    named = {f"bnlib.{page}.{name}" for name in module.__all__ if callable(getattr(module, name))}
+    assert named - {"bnlib.layers.Layer"} <= linked_in_tables(page)  # the text below its table
+
+
+def test_every_experiment_is_in_the_table_of_its_page():
+    folder = BOOK.parent / "bnlib" / "experiments"
+    named = {f"bnlib.experiments.{path.stem}" for path in folder.glob("[!_]*.py")}
+    assert named <= linked_in_tables("experiments")
+
+
+@pytest.mark.parametrize("page", sorted((BOOK / "api").glob("[!i]*.md")), ids=lambda p: p.stem)
+def test_every_api_page_links_a_chapter(page):
+    chapters = {path.stem.replace("_", "-") for path in BOOK.glob("*.ipynb")}
+    assert chapters & set(re.findall(r"{ref}`ch-([\w-]+)`", page.read_text("utf8")))
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_all_is_sorted_out(package):
     module = importlib.import_module(package)

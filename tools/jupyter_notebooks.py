@@ -125,10 +125,10 @@ def code_cell(cell: NotebookNode, folded: str, ran: NotebookNode | None) -> Note
     """Return a cell that hides what the page hides, without the figures that are in a fold."""
     tags = cell.metadata.get("tags", [])
     metadata, hidden = {"tags": tags}, {}
-    if "hide-input" in tags:
+    if {"hide-input", "hide-cell"} & {*tags}:
         metadata["cellView"] = "form"  # on Colab
         hidden["source_hidden"] = True
-    if "hide-output" in tags:
+    if {"hide-output", "hide-cell"} & {*tags}:
         hidden["outputs_hidden"] = True
     made = new_code_cell(cell.source, id=cell.id, metadata={**metadata, "jupyter": hidden})
     figures = re.findall(r'\bshow\(\s*\w+,\s*"([\w-]+)"', cell.source)

@@ -3,7 +3,8 @@
 * The package is importable for autodoc, installed or not.
 * Outputs of notebooks come from a cache that is never older than the library.
 * A build with a warning leaves nothing behind that would hide the warning next time.
-* Links to the repository appear when the environment names it (the workflow that publishes does).
+* Links to the repository and to the book as one PDF appear when the environment names them (the
+  workflow that publishes does).
 """
 
 import os
@@ -35,6 +36,23 @@ def _set_links(app, config):
         config.html_baseurl = config.ogp_site_url = f"{site.rstrip('/')}/"
 
 
+def _link_pdf(app, pagename, templatename, context, doctree):
+    """Put the PDF, which `tools/pdf.py` prints after the build, beside the button that prints."""
+    if not (name := os.environ.get("BOOK_PDF")):
+        return
+    link = {
+        "type": "link",
+        "text": "The book as PDF",
+        "tooltip": "Download the book as PDF",
+        "url": context["pathto"](name, 1),
+        "icon": "fas fa-book",
+        "label": "download-book-button",
+    }
+    for group in context.get("header_buttons", []):
+        if group["label"] == "download-buttons":
+            group["buttons"].append(link)
+
+
 def _forget_failure(app, exception):
     # Pages with warnings would count as done, and the next build would succeed without a word.
     if exception is not None or app._warncount:
@@ -54,5 +72,6 @@ def setup(app):
     app.connect("autodoc-skip-member", _skip_bare_fields)
     app.connect("config-inited", _set_state)
     app.connect("config-inited", _set_links)
+    app.connect("html-page-context", _link_pdf, priority=900)
     app.connect("build-finished", _forget_failure)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

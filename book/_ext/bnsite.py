@@ -1,7 +1,6 @@
 """The site around the pages: its root, a page for wrong addresses, a map, light icons, search."""
 
 import html
-import logging
 import re
 from datetime import UTC, datetime
 from importlib import metadata
@@ -9,8 +8,7 @@ from pathlib import Path
 
 import pydata_sphinx_theme
 from bnbook import ROOT
-from fontTools import subset
-from fontTools.ttLib import TTFont
+from bnlight import lighten, subset_font
 from jupyter_notebooks import commit_of
 
 SEARCH = re.compile(
@@ -45,11 +43,12 @@ def _finish(app, exception):
         if after != before and page.name != "search.html":
             page.write_text(after, "utf8")
     _mend_excerpts(out / "_static" / "searchtools.js")
+    _subset_icons(out, pages)
+    lighten(out, pages)
     # The address that people share is a page, not a redirect; and a server shows the page for a
     # wrong address at any depth, so that its links start at the root.
     _copy(out / "book" / "index.html", out / "index.html", base="book/index.html")
     _copy(out / "404.html", out / "404.html", base=site or "/")
-    _subset_icons(out, pages)
     if site:
         names = (page.relative_to(out).as_posix() for page in pages)
         found = (name for name in names if not name.startswith(("_", "404", "search")))
@@ -79,9 +78,9 @@ def _copy(page: Path, target: Path, base: str) -> None:
 
 
 def _subset_icons(out: Path, pages: list[Path]) -> None:
-    # The font has two thousand icons, the book uses some twenty.
+    # The fonts have two thousand icons, the book uses some twenty.
     fonts = Path("static", "vendor", "fontawesome", "webfonts")
-    font = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / fonts
+    source = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / fonts
     styles = "".join(file.read_text("utf8") for file in out.rglob("*.css"))
     scripts = "".join(file.read_text("utf8") for file in (out / "_static").glob("*.js"))
     names = {name for page in pages for name in ICON.findall(page.read_text("utf8"))}
@@ -96,13 +95,9 @@ def _subset_icons(out: Path, pages: list[Path]) -> None:
     drawn |= {ord(icon) for icon in re.findall("[\ue000-\uf8ff]", styles)}
     rest = GLYPH.sub("", styles)
     drawn |= {int(icon, 16) for icon in re.findall(r'content:"\\([ef][0-9a-f]{3})"', rest)}
-    logging.getLogger("fontTools").setLevel(logging.WARNING)  # a line for each table otherwise
-    wanted = subset.Subsetter()
-    wanted.populate(unicodes=drawn)
-    icons = TTFont(font / "fa-solid-900.ttf")
-    wanted.subset(icons)
-    icons.flavor = "woff2"
-    icons.save(out / "_static" / Path(*fonts.parts[1:]) / "fa-solid-900.woff2")
+    for font in source.glob("*.ttf"):
+        target = out / "_static" / Path(*fonts.parts[1:]) / f"{font.stem}.woff2"
+        subset_font(font, target, drawn)
 
 
 def setup(app):

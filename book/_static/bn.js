@@ -1,9 +1,20 @@
-// Formulas that scroll sideways are within reach of the keyboard, and only those.
+// What scrolls sideways is within reach of the keyboard, and only that. A box is measured when it
+// comes near the window: to measure all at once would lay out the whole page before it can be used.
+const BOXES = `.katex-display, div.math > math, pre, .cell_output > .output, figure > .output,
+  .pst-scrollable-table-container`;
+const nearby = new IntersectionObserver(
+  (entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) continue;
+      if (target.scrollWidth > target.clientWidth + 1) target.setAttribute("tabindex", "0");
+      else target.removeAttribute("tabindex");
+    }
+  },
+  { rootMargin: "300px" },
+);
 function markScrollable() {
-  for (const box of document.querySelectorAll(".katex-display, div.math > math")) {
-    if (box.scrollWidth > box.clientWidth + 1) box.setAttribute("tabindex", "0");
-    else box.removeAttribute("tabindex");
-  }
+  nearby.disconnect();
+  for (const box of document.querySelectorAll(BOXES)) nearby.observe(box);
 }
 window.addEventListener("load", markScrollable);
 window.addEventListener("resize", markScrollable);

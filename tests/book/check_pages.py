@@ -4,27 +4,33 @@ Run by ``make browser`` after ``make book``; not collected by the other tests. S
 ``_build/screenshots``. The browser is the installed one (``CHROMIUM`` names another).
 """
 
+import gzip
 import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tools"))
 
+import pdf  # noqa: E402
 from jupyter_markdown import Book  # noqa: E402
 
 BOOK = Book(ROOT)
 HTML = ROOT / "_build" / "html"
 SCREENSHOTS = ROOT / "_build" / "screenshots"
+BUDGET = 400_000  # bytes of a chapter and all that it loads, compressed as a server does
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 CHROMIUM = (
     os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -45,6 +51,12 @@ VIEWS = {
     "narrow": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
 }
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+READ_ON = """async () => {
+  for (let y = 0; y < document.documentElement.scrollHeight; y += innerHeight) {
+    scrollTo({top: y, behavior: 'instant'});
+    await new Promise(done => requestAnimationFrame(() => setTimeout(done, 0)));
+  }
+}"""
 AUDIT = "tags => axe.run(document, {runOnly: tags, resultTypes: ['violations']})"
 GENERATED = ("index.html", "_modules", "_static", "reports")  # a copy; listings of the source
 
@@ -100,7 +112,8 @@ def visit(browser, address):
                 or faults.append(f"other host: {r.url}")
             ),
         )
-        tab.goto(f"{address}/{name}", wait_until="networkidle")
+        tab.goto(f"{address}/{name}")  # a slow page may be silent before it is complete
+        tab.wait_for_load_state("networkidle")
         return tab, faults
 
     yield open_page
@@ -143,6 +156,10 @@ def test_page(visit, name, view):
     )
     faults += [f"markup that was not understood: {text}" for text in raw]
 
+    # Sections are laid out, and boxes that scroll are marked, when they come near the window.
+    tab.add_style_tag(content="section { content-visibility: visible !important }")
+    tab.evaluate("dispatchEvent(new Event('resize'))")
+    tab.evaluate(READ_ON)
     # Two thirds of the elements are inside formulas, and axe has no rule for MathML.
     tab.evaluate("document.querySelectorAll('.katex').forEach(f => { f.textContent = 'x' })")
     tab.add_script_tag(path=AXE)
@@ -235,3 +252,169 @@ def test_a_solution_opens_by_its_title_and_by_a_link_to_it(visit):
     tab.wait_for_function(
         "id => !document.getElementById(id).classList.contains('toggle-hidden')", arg=name
     )
+
+
+PREVIEWS = {  # the start of a link's address, and what the preview of it holds
+    "#equation-": ".katex",
+    "forward_pass.html#thm-": ".proof .katex",
+    "glossary.html#term-": "p",
+    "bibliography.html#": None,
+}
+
+
+@pytest.mark.parametrize("place", PREVIEWS)
+def test_link_shows_what_it_leads_to(visit, place):
+    tab, faults = visit("book/backward_pass.html", "light")
+    link = tab.locator(f"article a.reference[href^='{place}']:visible").first
+    preview = tab.locator("[role=tooltip]")
+    link.hover()
+    preview.wait_for()
+    assert link.get_attribute("aria-describedby") == preview.get_attribute("id")
+    assert len(preview.inner_text().strip()) > 10
+    assert PREVIEWS[place] is None or preview.locator(PREVIEWS[place]).count()
+    assert preview.locator("a, button, [id], [tabindex]").count() == 0
+    inside = preview.bounding_box()
+    assert inside["x"] >= 0
+    assert inside["x"] + inside["width"] <= VIEWS["light"]["viewport"]["width"]
+    tab.evaluate("document.querySelectorAll('.katex').forEach(f => { f.textContent = 'x' })")
+    tab.add_script_tag(path=AXE)
+    found = tab.evaluate("tags => axe.run('[role=tooltip]', {runOnly: tags})", TAGS)
+    faults += [violation["id"] for violation in found["violations"]]
+    preview.hover()  # it stays while it is read
+    tab.wait_for_timeout(500)
+    assert preview.is_visible()
+    tab.emulate_media(media="print")
+    assert not preview.is_visible()
+    tab.emulate_media(media="screen")
+    tab.mouse.move(1, 1)
+    preview.wait_for(state="detached")
+    assert link.get_attribute("aria-describedby") is None
+
+    tab.keyboard.press("Tab")
+    link.focus()
+    preview.wait_for()
+    tab.keyboard.press("Escape")
+    preview.wait_for(state="detached")
+    assert not faults, "\n".join(faults)
+
+
+def test_finger_follows_a_link_at_once(browser, address):
+    context = browser.new_context(has_touch=True, **VIEWS["narrow"])
+    tab = context.new_page()
+    tab.goto(f"{address}/book/backward_pass.html", wait_until="networkidle")
+    link = tab.locator("article a.reference[href^='#equation-']:visible").first
+    link.tap()
+    tab.wait_for_url(f"**/backward_pass.html{link.get_attribute('href')}")
+    tab.wait_for_timeout(500)
+    assert tab.locator("[role=tooltip]").count() == 0
+    context.close()
+
+
+@pytest.mark.skipif(not shutil.which("pdftoppm"), reason="needs Poppler")
+def test_two_pages_as_one_pdf(browser, tmp_path):
+    out = tmp_path / "book.pdf"
+    pdf.print_pages(browser, ["book/how_we_measure", "book/placement"], HTML, out)
+
+    def poppler(*command):
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    sheets = poppler("pdftotext", "-layout", out, "-").split("\f")[:-1]
+    title = pdf.title_of("book/placement", HTML)
+    begins = next(i for i, sheet in enumerate(sheets, 1) if i > 2 and title in sheet)
+    assert 10 < len(sheets) < 40
+    assert re.search(rf"{title} +(\d+)", sheets[1])[1] == str(begins)
+    assert all(sheet.strip().endswith(str(i)) for i, sheet in enumerate(sheets[1:], 2))
+    text = " ".join("".join(sheets).split())
+    assert "Show the answer" in text
+    assert "Solution" in text
+    assert not [name for name in ("Code of the figure", "Search", "Click to show") if name in text]
+
+    poppler("pdftoppm", "-r", "30", "-gray", out, tmp_path / "sheet")
+    pictures = [np.asarray(Image.open(path)) for path in sorted(tmp_path.glob("sheet-*"))]
+    assert len(pictures) == len(sheets)
+    margin = 20  # pixels; 18 mm are 21
+    for picture in pictures:
+        assert picture.mean() > 200
+        assert (picture[:, :margin] == 255).all()
+        assert (picture[:, -margin:] == 255).all()
+
+
+@pytest.mark.parametrize("chapter", list(BOOK.notebooks))
+def test_a_chapter_is_light_and_no_script_holds_it_up(browser, address, chapter):
+    context = browser.new_context(**VIEWS["narrow"])
+    tab, sizes = context.new_page(), {}
+
+    def weigh(response):
+        if response.url.startswith(address):
+            kind, body = response.headers.get("content-type", ""), response.body()
+            packed = "font" in kind or "image/png" in kind
+            sizes[response.url] = len(body if packed else gzip.compress(body, 6))
+
+    tab.on("response", weigh)
+    tab.goto(f"{address}/book/{chapter}.html", wait_until="networkidle")
+    blocking = tab.evaluate(
+        """() => performance.getEntriesByType('resource')
+            .filter(r => r.renderBlockingStatus === 'blocking').map(r => r.name)"""
+    )
+    context.close()
+    assert [url.partition("?")[0] for url in blocking] == [f"{address}/_static/book.css"]
+    assert sum(sizes.values()) < BUDGET, sizes
+
+
+def test_a_link_far_down_arrives_where_it_points(visit):
+    tab, faults = visit("book/backward_pass.html#summary", "narrow")
+    tab.wait_for_timeout(1000)
+    top = tab.evaluate("document.getElementById('summary').getBoundingClientRect().top")
+    assert 0 <= top < 120
+    assert not faults, "\n".join(faults)
+
+
+def test_figures_share_letters_and_show_them(visit):
+    tab, _ = visit("book/backward_pass.html", "light")
+    lost = """() => [...document.querySelectorAll('svg.bn-figure use')]
+        .filter(use => !document.querySelector(use.getAttribute('href')))
+        .map(use => use.outerHTML)"""
+    assert tab.evaluate(lost) == []
+    letter = tab.locator("svg.bn-figure use[href^='#g']").first
+    letter.scroll_into_view_if_needed()
+    assert 2 < letter.bounding_box()["height"] < 20
+
+
+def test_what_scrolls_is_in_reach_of_the_keyboard(visit):
+    tab, _ = visit("book/backward_pass.html", "narrow")
+    box = tab.locator("figure > .output:has(svg.bn-figure)").first
+    box.scroll_into_view_if_needed()
+    tab.wait_for_function("box => box.tabIndex === 0", arg=box.element_handle())
+    assert box.evaluate("box => box.scrollWidth > box.clientWidth")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "title"),
+    [
+        ("index", "Book", "Batch Normalization: derived, measured, tested"),
+        ("backward_pass", "Chapter", "The backward pass"),
+    ],
+)
+def test_head_says_what_is_cited(name, kind, title):
+    page = (HTML / "book" / f"{name}.html").read_text("utf8")
+    (data,) = re.findall(r'<script type="application/ld\+json">(.*?)</script>', page)
+    described = json.loads(data)
+    assert (described["@type"], described["name"]) == (kind, title)
+    assert described["author"]
+    assert f'<meta name="citation_title" content="{title}" />' in page
+    assert 'content="book/' not in page  # an address that begins nowhere
+    assert page.count('name="viewport"') == 1
+
+
+def test_landing_page_says_how_to_cite(visit):
+    tab, _ = visit("book/index.html", "light")
+    shown = tab.locator("section#cite-this-book").inner_text()
+    assert "@book{" in shown
+    assert "derived, measured, tested" in shown
+
+
+def test_changelog_is_a_page(visit):
+    tab, faults = visit("book/changelog.html", "light")
+    assert tab.locator("main h1:visible").inner_text().startswith("Changelog")
+    assert tab.locator("main h2").count() >= 2
+    assert not faults, "\n".join(faults)

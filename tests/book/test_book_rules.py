@@ -44,6 +44,7 @@ def toc_entries():
     return list(walk(yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))))
 
 
+FOLD = r"^```+\{admonition\} Show the answer\n:class: dropdown"
 CHAPTERS = [e for e in toc_entries() if (ROOT / f"{e}.ipynb").exists()]
 
 
@@ -219,6 +220,29 @@ def describes_every_figure(chapter, name):
     yield from (f"alternative text: {image}" for image in re.findall(r"!\[\s*\]\([^)]*\)", text))
 
 
+def gates_every_prediction(chapter, name):
+    """Between a prediction and the fold with its answer, the page shows no number and no figure."""
+    asked = None
+    for cell in chapter.cells:
+        if cell.cell_type == "code":
+            shows = re.search(r"print\w*\(|show\(", cell.source)
+            tags = {*cell.metadata.get("tags", [])}
+            if asked and shows and not tags & {"hide-cell", "hide-output", "remove-output"}:
+                yield f"a hidden output (tag hide-output) behind {asked!r}: {cell.source[:40]!r}"
+            continue
+        for part in re.split(rf"({FOLD}|^#+ .*|\*\*Predict.*)", cell.source, flags=re.MULTILINE):
+            if part.startswith("**Predict"):
+                asked = part
+            elif asked and part.startswith("#"):
+                yield f"a fold 'Show the answer' for {asked!r}"
+            elif asked and re.search(r"\{(glue:\w+|verdict|multiverse)\}", part):
+                yield f"the answer to {asked!r} stands in a fold: {part[:60]!r}"
+            if re.match(rf"#+ |{FOLD}", part):
+                asked = None
+    if asked:
+        yield f"a fold 'Show the answer' for {asked!r}"
+
+
 def loads_nothing_from_other_hosts(chapter, name):
     pattern = r"<(?:img|script|iframe|link)[^>]*https?://[^>]*>|!\[[^]]*\]\(https?://[^)]*\)"
     yield from (
@@ -240,6 +264,7 @@ RULES = [
     leaves_the_style_alone,
     has_no_global_seed,
     describes_every_figure,
+    gates_every_prediction,
     loads_nothing_from_other_hosts,
 ]
 every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -275,6 +300,7 @@ It is two.
 ```
 """
 CAPTION = "```{glue:figure} fig-small-one\n:name: fig-small-one\nThe finding.\n```"
+ANSWER = f"````{{admonition}} Show the answer\n:class: dropdown\n\n{CAPTION}\n````"
 
 
 def faultless():
@@ -285,11 +311,13 @@ def faultless():
         new_code_cell(
             "rng = np.random.default_rng(0)\nnetwork = init(torch.Generator().manual_seed(0))"
         ),
+        new_markdown_cell("**Predict:** how many?"),
+        new_code_cell("print(2)", metadata={"tags": ["hide-output"]}),
         new_code_cell(
             'show(fig, "fig-small-one", alt="A line.")',
             metadata={"tags": ["hide-input", "remove-output"]},
         ),
-        new_markdown_cell(CAPTION),
+        new_markdown_cell(ANSWER),
         new_markdown_cell("word " * WORDS.start),
         new_markdown_cell("## What is known and what is not\n\nMuch.\n\n## Exercises\n"),
         *[new_markdown_cell(EXERCISE.format(i)) for i in range(EXERCISES)],
@@ -316,8 +344,12 @@ def added(code, *tags):
     return lambda chapter: chapter.cells.append(cell)
 
 
-def tagless(chapter):
-    code_cells(chapter)[1].metadata["tags"] = []
+def tagless(code):
+    def breaks(chapter):
+        (cell,) = (cell for cell in code_cells(chapter) if cell.source.startswith(code))
+        cell.metadata["tags"] = []
+
+    return breaks
 
 
 def executed(chapter):
@@ -368,8 +400,13 @@ BROKEN = [
     (describes_every_figure, replaced("A line.", " ")),
     (describes_every_figure, replaced("The finding.\n", "")),
     (describes_every_figure, replaced(CAPTION, "")),
-    (describes_every_figure, tagless),
+    (describes_every_figure, tagless("show")),
     (describes_every_figure, replaced("Much.", "![](figure.svg)")),
+    (gates_every_prediction, tagless("print")),
+    (gates_every_prediction, replaced(ANSWER, CAPTION)),
+    (gates_every_prediction, replaced(ANSWER, f"It is {{glue:text}}`small-one`.\n\n{ANSWER}")),
+    (gates_every_prediction, replaced(ANSWER, "Two.")),
+    (gates_every_prediction, replaced("A book.", "**Predict:** and then?")),
     (loads_nothing_from_other_hosts, replaced("Much.", '<img src="https://a.org/b.png" alt="b">')),
     (loads_nothing_from_other_hosts, replaced("Much.", "![b](https://a.org/b.png)")),
 ]

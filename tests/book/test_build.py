@@ -51,7 +51,7 @@ def set_library(folder, value):
 @pytest.fixture
 def book(tmp_path):
     folders = "tools", "book/_ext", "book/_static", "book/_templates"
-    copied = "_config.yml", "requirements.txt", *folders
+    copied = "_config.yml", "CITATION.cff", "requirements.txt", *folders
     for name in (*copied, "book/conftest.py"):
         source, target = ROOT / name, tmp_path / name
         target.parent.mkdir(exist_ok=True)
@@ -147,6 +147,12 @@ def test_site_lists_its_pages_and_leads_back_from_any_wrong_address(book, monkey
     assert {"https://a.org/b/book/index.html", "https://a.org/b/book/other.html"} <= {*urls}
     assert not [url for url in urls if "404" in url or "search" in url]
     assert (html / "robots.txt").read_text("utf8") == "Sitemap: https://a.org/b/sitemap.xml\n"
+    page = (html / "book" / "other.html").read_text("utf8")
+    assert '<meta property="og:image" content="https://a.org/b/_static/card.png" />' in page
+    assert (html / "_static" / "card.png").read_bytes().startswith(b"\x89PNG")
+    assert 'content="https://a.org/b/book/other.html"' in page
+    assert page.count('rel="stylesheet"') == 1
+    assert not re.findall(r"<script(?![^>]* defer)[^>]* src=", page)
     (font,) = html.rglob("fa-solid-900.woff2")
     note, menu, toggle, unused = 0xF05A, 0xF0C9, 0xF107, 0xF72F
     drawn = TTFont(font).getBestCmap()
