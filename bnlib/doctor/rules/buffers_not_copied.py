@@ -53,6 +53,7 @@ def _within(outer: str, inner: str) -> bool:
     return f"{inner}.".startswith(f"{outer}.")
 
 
+@torch.no_grad()
 def _distance(a: nn.Module, b: nn.Module) -> float:
     """Return the relative distance of the weights; inf if there are none, or of other shapes."""
     ours, theirs = ([p.double() for p in m.parameters() if p.dim() > 1] for m in (a, b))
