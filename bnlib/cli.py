@@ -71,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_multiverse(
         commands.add_parser("multiverse", help="judge claims over many settings, and store it")
     )
+    ablation = commands.add_parser("matrix", help="judge claims for each norm, and store it")
+    ablation.set_defaults(command=_matrix)
+    _add_stores(ablation, store.MATRIX)
     return parser
 
 
@@ -126,9 +129,13 @@ def _add_multiverse(over: argparse.ArgumentParser) -> None:
     which = over.add_mutually_exclusive_group(required=True)
     which.add_argument("names", nargs="*", default=[], metavar="NAME", help="keys of claims")
     which.add_argument("--all", action="store_true", help="all claims")
-    over.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="settings at a time")
-    over.add_argument(
-        "--folder", type=Path, default=store.FOLDER, metavar="FOLDER", help="of the stores"
+    _add_stores(over, store.FOLDER)
+
+
+def _add_stores(command: argparse.ArgumentParser, folder: Path) -> None:
+    command.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="settings at a time")
+    command.add_argument(
+        "--folder", type=Path, default=folder, metavar="FOLDER", help="of the stores"
     )
 
 
@@ -184,12 +191,21 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _multiverse(options: argparse.Namespace) -> int:
-    folder, named = options.folder, [*map(settings.find, options.names)]
+    named = [*map(settings.find, options.names)]
+    return _fill([each for each in settings.ALL if options.all or each in named], options)
+
+
+def _matrix(options: argparse.Namespace) -> int:
+    return _fill(settings.MATRIX, options)
+
+
+def _fill(chosen: Sequence[multiverse.Multiverse], options: argparse.Namespace) -> int:
+    """Run the settings that the stores lack, and print what each store holds."""
+    folder, progress = options.folder, sys.stderr.isatty()
     if not folder.parent.is_dir():
         raise ValueError(f"--folder: expected a folder in one that exists, got {folder}")
-    progress = sys.stderr.isatty()
-    for chosen in [each for each in settings.ALL if options.all or each in named]:
-        stores = multiverse.run(chosen, folder=folder, jobs=options.jobs, progress=progress)
+    for each in chosen:
+        stores = multiverse.run(each, folder=folder, jobs=options.jobs, progress=progress)
         for key, found in stores.items():
             counts = ", ".join(f"{answer} {n}" for answer, n in found.counts().items())
             print(f"{key}: {found.answer()}\n    {len(found.cells)} settings: {counts}", flush=True)

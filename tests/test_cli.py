@@ -215,6 +215,21 @@ def test_multiverse_stores_and_prints_what_was_found(main, monkeypatch, tmp_path
     assert capsys.readouterr().out == printed
 
 
+def test_matrix_fills_the_stores_of_the_norms(main, monkeypatch, tmp_path, capsys):
+    small = Multiverse(
+        "conditioning",
+        {"more-of-it": Judged("judge")},
+        {"m": 10, "tolerance": 0.1, "ratios": (1.0, 5.0)},
+        {"the noise": {"0.5": {}}},
+        combinations=0,
+    )
+    monkeypatch.setattr(settings, "MATRIX", (small,))
+    assert main("matrix", "--folder", str(tmp_path / "stores")) == 0
+    assert len(load(tmp_path / "stores" / "more-of-it.json").cells) == 1
+    assert capsys.readouterr().out.startswith("more-of-it: ")
+    assert main("matrix", "--folder", "no/such/folder") == 2
+
+
 def test_help_is_code_0(main, capsys):
     assert main("run", "--help") == 0
     assert "key=value" in capsys.readouterr().out

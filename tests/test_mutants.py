@@ -191,6 +191,28 @@ def check_layer_modes():
     same(layer.eval()(X), module.eval()(torch.tensor(X)).detach())
 
 
+def half(cls, function, **options):
+    layer = cls(4, **options)
+    layer.parameters["gamma"][...], layer.parameters["beta"][...] = GAMMA, BETA
+    results = layer(X), layer.backward(DY), *layer.gradients.values()
+
+    def reference(x, gamma, beta):
+        return gamma * function(x) + beta
+
+    expected = reference(*map(torch.tensor, (X, GAMMA, BETA)))
+    wanted = expected, *gradients(reference, X, GAMMA, BETA)
+    for result, value in zip(results, wanted, strict=True):
+        same(result, value)
+
+
+def check_mean_only():
+    half(layers.MeanOnlyBatchNorm, lambda x: x - x.mean(0))
+
+
+def check_scale_only():
+    half(layers.ScaleOnlyBatchNorm, lambda x: x / torch.sqrt((x**2).mean(0) + EPS), eps=EPS)
+
+
 def check_linear():
     layer = layers.Linear(4, 3, rng=np.random.default_rng(0))
     weight, bias = layer.parameters.values()

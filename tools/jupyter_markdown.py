@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "book" / "_ext"))
 
 import bnmultiverse  # noqa: E402
+import explorable_figures  # noqa: E402
 from bntext import MINUS, POWER  # noqa: E402
 
 FORMS = {
@@ -142,21 +143,31 @@ class Book:
             return f"*Proof.* {body}\n\n∎"
         if kind == "exercise-start":
             return f"### {number}: {title}"
+        if kind == "norm-matrix":
+            return self._matrix()
         if kind == "exercise-end":
             return ""
+        if kind == "explorable":
+            return f"{_picture(explorable_figures.svg(title))}{body}"
         if folds:
             return FORMS[form]["fold"].format(title=title, body=body)
         if kind == "admonition":
             return f"**{title}.** {body}"
         raise ValueError(f"{page}: no form for the directive {kind!r}")
 
+    def _matrix(self):
+        """Return the ablation of norms as a table."""
+        titles = bnmultiverse.titles(self.root / "book" / "claims.yml")
+        head, *rows = bnmultiverse.matrix_rows(self.root / bnmultiverse.MATRIX, titles)
+        lines = [head, ["---"] * len(head)]
+        lines += [[name, *(f"{answer}, {found}" for answer, found in row)] for name, *row in rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
     def _figure(self, name):
         """Return a figure for a fold, which no cell can be in, or how to see it."""
         if not (svg := self.glued.get(name)):
             return "", "(Run the cell above to see it.) "
-        alt = re.search(r'aria-label="([^"]*)"', svg)[1]
-        data = base64.b64encode(svg.encode()).decode()
-        return f'<img alt="{alt}" src="data:image/svg+xml;base64,{data}">\n\n', ""
+        return _picture(svg), ""
 
     def _role(self, page, kind, text):
         shown, _, target = " ".join(text.split()).removesuffix(">").partition(" <")
@@ -209,3 +220,9 @@ class Book:
         if self.site:
             return f"[{words}]({self.site}/book/{target}.html)"
         return f"[{words}]({target}.ipynb)" if target in self.notebooks else words
+
+
+def _picture(svg: str) -> str:
+    alt = re.search(r'aria-label="([^"]*)"', svg)[1]
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img alt="{alt}" src="data:image/svg+xml;base64,{data}">\n\n'

@@ -101,16 +101,29 @@ class Norm:
 def left_of_initial(norm: Norm) -> float:
     """Return the share of the initial 0 and 1 in the running statistics, 0 where it is not known.
 
-    After n updates of an exponential average it is (1 - momentum)^n.
+    After n updates of an exponential average it is (1 - momentum)^n. Statistics that were loaded or
+    recalibrated have no count of updates, and are told by not being 0 and 1.
     """
-    if norm.updates is None or norm.momentum is None:
-        return float(norm.updates == 0)
+    if not norm.updates or not norm.momentum:
+        return float(norm.updates == 0 and is_initial(norm))
     return (1 - norm.momentum) ** norm.updates
 
 
 def arrived(norm: Norm) -> bool:
-    """Whether the running statistics are those of data, and no longer the initial ones."""
-    return norm.mean is not None and norm.var is not None and left_of_initial(norm) <= LEFT
+    """Whether the running statistics are those of data, and no longer the initial ones.
+
+    What is left of the initial variance of 1 weighs more beside a small variance.
+    """
+    if norm.mean is None or norm.var is None or is_initial(norm):
+        return False
+    return left_of_initial(norm) <= LEFT * min(float(norm.var.median()), 1.0)
+
+
+def is_initial(norm: Norm) -> bool:
+    """Whether the running statistics are exactly 0 and 1, which no data leave behind."""
+    if norm.mean is None or norm.var is None:
+        return False
+    return bool((norm.mean == 0).all() and (norm.var == 1).all())
 
 
 def norms_of(model: nn.Module) -> dict[str, Norm]:

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from bnlib.doctor.norms import Norm, norms_of, values_per_mean
@@ -129,7 +131,7 @@ def _version(x: Tensor) -> int:
     return 0 if x.is_inference() else x._version
 
 
-def prepared(model: nn.Module, *, training: bool, dropout: bool, double: bool) -> nn.Module:
+def prepared(model: nn.Module, *, training: bool, double: bool) -> nn.Module:
     """Return a copy of a model for one pass.
 
     In train mode a model that is in train mode keeps the mode of each of its modules, since what
@@ -143,10 +145,6 @@ def prepared(model: nn.Module, *, training: bool, dropout: bool, double: bool) -
         scratch.eval()
     elif not scratch.training:
         scratch.train()
-    if not dropout:
-        for module in scratch.modules():
-            if isinstance(module, nn.modules.dropout._DropoutNd):
-                module.training = False
     for parameter in scratch.parameters():
         parameter.grad = None
     return as_double(scratch) if double else scratch
@@ -163,12 +161,32 @@ def _double(x: Tensor) -> Tensor:
     return x.double() if x.is_floating_point() else x
 
 
+DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout}
+DROPOUTS.add(F.feature_alpha_dropout)
+
+
+class _WithoutDropout(TorchFunctionMode):
+    """Dropout gives its input, that of modules and functions; its random numbers are drawn."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in DROPOUTS:
+            return func(*args, **kwargs)
+        bound = inspect.signature(func).bind(*args, **kwargs).arguments
+        func(**{**bound, "inplace": False})
+        return bound["input"]
+
+
 def run(
     scratch: nn.Module,
     batches: list[Any],
     show: Show,
     look: Look | None = None,
     each: Callable[[Any, Any], None] | None = None,
+    *,
+    dropout: bool = True,
 ) -> Pass:
     """Show a copy of a model the mini-batches, and write down what its norms see.
 
@@ -178,7 +196,12 @@ def run(
     watcher = _Watcher(look)
     handles = watcher.attach(norms_of(scratch))
     try:
-        with same_random_state(), _uncompiled(), torch.set_grad_enabled(each is not None):
+        with (
+            same_random_state(),
+            _uncompiled(),
+            torch.set_grad_enabled(each is not None),
+            contextlib.nullcontext() if dropout else _WithoutDropout(),
+        ):
             for watcher.batch, batch in enumerate(batches):
                 output = show(scratch, copy.deepcopy(batch))
                 watcher.end(tensors_of(output))

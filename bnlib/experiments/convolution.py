@@ -40,7 +40,7 @@ class Config:
 
     Attributes
     ----------
-    dataset : {"digits", "photos"}
+    dataset : {"mnist_subset", "photos"}
         The MNIST subset without its margin, 2 x 2 pixels averaged to one; or photo patches.
     arms : tuple of str
         Out of "none", "batch", "instance" and "control", which is "none" from other weights.
@@ -60,7 +60,7 @@ class Config:
         As in `bnlib.experiments.engine.networks.Config`.
     """
 
-    dataset: Literal["digits", "photos"] = "digits"
+    dataset: Literal["mnist_subset", "photos"] = "mnist_subset"
     arms: tuple[Literal["none", "batch", "instance", "control"], ...] = ARMS[:3]
     rates: tuple[float, ...] = (0.1, 0.3, 0.9, 2.7, 8.1)
     seeds: int = 16

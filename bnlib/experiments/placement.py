@@ -10,20 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnlib import layers
 from bnlib._validation import check_increasing
-from bnlib.experiments.engine import networks, training
+from bnlib.experiments.engine import networks
 from bnlib.experiments.engine.learning_curve import (
     SPEED_MARGIN,
     Accuracies,
     checkpoints_of,
+    curves,
     powerless,
-    steps_to,
+    steps_until,
 )
 from bnlib.experiments.engine.rates import at_rate, best_for_others
 from bnlib.experiments.engine.replicas import build_norm
@@ -97,9 +97,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_two_arms(self.arms, "arms")
-        for arm in (*self.arms, *self.others):
-            if networks.arm(arm)[0] not in PLACES:
-                raise ValueError(f"arms: expected some of {PLACES}, got {arm!r}")
+        networks.check_arms(PLACES, arms=self.arms, others=self.others)
         for name in ("rates", "budgets"):
             check_increasing(name, getattr(self, name))
 
@@ -142,11 +140,8 @@ class Result:
 
         At the rate at which the other seeds' validation accuracy is there first.
         """
-        curves, checkpoints = self.curves[arm, activation, depth], self.config.checkpoints
-        valid, test = (Between(*steps_to(checkpoints, each, self.config.target)) for each in curves)
-        cost = np.minimum(valid.high, np.log10(checkpoints[-1])) - 1e-6 * curves.valid[..., -1]
-        rate = best_for_others(cost)
-        return Between(*(at_rate(bound, rate) for bound in test))
+        measured = self.curves[arm, activation, depth]
+        return Between(*steps_until(measured, self.config.checkpoints, self.config.target))
 
     def _at(self, steps: int) -> int:
         return self.config.checkpoints.index(steps)
@@ -183,23 +178,7 @@ def _train(arm: str, activation: str, depth: int, config: Config, progress: bool
         first_seed=first,
         dtype="float32",
     )
-    every = gcd(*config.checkpoints)
-
-    def record(state: training.State) -> NDArray[np.floating]:
-        if state.step not in config.checkpoints:
-            return np.zeros((state.config.replicas, 2))
-        scores = training.record_validation_accuracy, training.record_test_accuracy
-        return np.stack([score(state) for score in scores], axis=-1)
-
-    made = training.train(
-        trained,
-        {"scores": record},
-        every=every,
-        progress=progress,
-        build=partial(build, place=place),
-    )
-    scores = made.records["scores"][:, [n // every for n in config.checkpoints]]
-    return Accuracies(*np.moveaxis(np.nan_to_num(made.by_rate(scores), nan=0.0), -1, 0))
+    return curves(trained, config.checkpoints, partial(build, place=place), progress=progress)
 
 
 def build(config: networks.Config, place: str) -> layers.Sequential:

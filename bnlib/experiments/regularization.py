@@ -55,11 +55,10 @@ CASES = tuple(product(("BN", "its noise"), READINGS))
 class Config:
     """Sizes of the experiment.
 
-    An arm is "none", "layer", "batch", "identity" (gamma and beta of BN without the norm),
-    "ghost-8" (BN over parts of 8 examples, or another divisor of `batch_size`), "population"
-    (statistics of 256 fixed training examples), "gamma decay" (the same with a decay of gamma),
-    "dropout" or "weight decay" (no norm, the best of `STRENGTHS`), or one of these with "again"
-    behind it: from other seeds.
+    An arm is a norm of :class:`bnlib.experiments.engine.networks.Config`, "ghost-8" (BN over parts
+    of 8 examples, or another divisor of `batch_size`), "population" (statistics of 256 fixed
+    training examples), "gamma decay" (the same with a decay of gamma), "dropout" or "weight decay"
+    (no norm, the best of `STRENGTHS`), or one of these with "again" behind it: from other seeds.
 
     Attributes
     ----------
@@ -117,10 +116,9 @@ class Config:
             kind, _, size = norm.partition("-")
             if kind == "ghost" and size.isdigit() and not self.batch_size % max(int(size), 1):
                 continue
-            if norm not in ("none", "layer", "batch", "identity", "population", *STRENGTHS):
+            if norm not in (known := (*networks.NORMS, "population", *STRENGTHS)):
                 raise ValueError(
-                    f"arms: expected none, layer, batch, identity, population, "
-                    f"{', '.join(STRENGTHS)} or ghost-n with a divisor n of "
+                    f"arms: expected {', '.join(known)} or ghost-n with a divisor n of "
                     f"batch_size={self.batch_size}, got {arm!r}"
                 )
 
@@ -292,14 +290,16 @@ def judge_ghosts(result: Result) -> dict[str, Verdict]:
     Returns
     -------
     dict of str to Verdict
-        By the ghost arms, those "again" compared with "batch again"; as `compare`.
+        By the parts, "parts of 8" for the arm "ghost-8", or "parts of 8 (other seeds)" for
+        "ghost-8 again", which is compared with "batch again"; as `compare`.
     """
-    arms = [arm for arm in result.curves if arm.startswith("ghost-")]
-    controls = [arm.replace(networks.arm(arm)[0], "batch") for arm in arms]
-    return {
-        arm: compare(result, control, arm, what="its noise")
-        for control, arm in zip(controls, arms, strict=True)
-    }
+    verdicts = {}
+    for arm in (arm for arm in result.curves if arm.startswith("ghost-")):
+        ghost, _ = networks.arm(arm)
+        parts = arm.replace("ghost-", "parts of ").replace("again", "(other seeds)")
+        control = arm.replace(ghost, "batch")
+        verdicts[parts] = compare(result, control, arm, what="its noise")
+    return verdicts
 
 
 def _loss(result: Result, arm: str, where: str) -> NDArray[np.floating]:

@@ -78,9 +78,8 @@ class Config:
     first_seed: int = 0
 
     def __post_init__(self) -> None:
-        for order in (*self.orders, *self.others):
-            if networks.arm(order)[0] not in ORDERS:
-                raise ValueError(f"orders: expected some of {ORDERS}, got {order!r}")
+        check_two_arms(self.orders, "orders")
+        networks.check_arms(ORDERS, orders=self.orders, others=self.others)
         if not set(self.norms) <= {*networks.NORMS}:
             raise ValueError(f"norms: expected some of {networks.NORMS}, got {self.norms}")
         for name in ("epochs", "rates"):
@@ -109,8 +108,9 @@ class Result:
 
 
 def check(config: Config) -> None:
-    """Raise ValueError unless there are a control and a treatment."""
-    check_two_arms(config.orders, "orders")
+    """Raise ValueError unless there is a norm; each is judged by itself."""
+    if not config.norms:
+        raise ValueError("norms: expected at least one, got ()")
 
 
 def run(config: Config = Config(), *, progress: bool = False) -> Result:
@@ -200,7 +200,6 @@ def judge(result: Result) -> dict[tuple[str, str, str], Verdict]:
         By the levels of `FACTORS`. The effect is the test accuracy with the treatment minus that
         with a control. "cannot tell" where neither is better than `LEARNED`.
     """
-    check(result.config)
     control, treatment = result.config.orders
     verdicts = {}
     for norm, other in product(result.config.norms, (control, *result.config.others)):

@@ -106,8 +106,9 @@ def build(
     config : Config
     scale : float
         One entry of `config.scales`, or any other factor.
-    norm : {"none", "batch", "layer", "group", "rms", "identity"}
-        Group norm has as many groups as in `bnlib.experiments.engine.networks.Config`.
+    norm : str
+        One of `bnlib.experiments.engine.networks.NORMS`. Group norm has as many groups as in
+        `bnlib.experiments.engine.networks.Config`.
     rngs : list of k numpy.random.Generator
         Sources of the weights.
 

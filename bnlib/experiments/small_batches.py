@@ -18,7 +18,7 @@ from bnlib.experiments.engine import networks, rates, training
 from bnlib.experiments.engine.probe_layers import StopGradient
 from bnlib.experiments.engine.replicas import build_norm, keep_apart
 from bnlib.experiments.records.verdict import Verdict, check_two_arms, paired_verdict
-from bnlib.layers import BatchRenorm, DynamicTanh, GhostBatchNorm
+from bnlib.layers import BatchRenorm, GhostBatchNorm
 
 CLAIM = "Small mini-batches break it"
 SOURCE = "Wu and He (2018)"
@@ -154,8 +154,6 @@ def build(
 def _norm(config: networks.Config, norm: str, momentum: float, eps: float) -> list[layers.Layer]:
     width, dtype = config.width, np.dtype(config.dtype)
     options = {"seeds": config.replicas, "dtype": dtype}
-    if norm == "tanh":
-        return [DynamicTanh(width, **options)]
     if not norm.startswith(_OF_THE_BATCH):
         return build_norm(norm, width, config.groups, config.replicas, dtype)
     options |= {"momentum": momentum, "eps": eps}

@@ -42,8 +42,10 @@ class Config:
         the dropout: it is the negative control.
     probabilities : tuple of float
         Probabilities of dropout; 0 is another negative control.
-    dataset, n_train, redraw, depth, width, batch_size, steps, momentum, seeds, first_seed
+    dataset, n_train, redraw, depth, width, batch_size, steps, optimizer, momentum
         As in :class:`bnlib.experiments.engine.networks.Config`.
+    seeds, first_seed : int
+        As there.
     rates : tuple of float
         Learning rates to choose from.
     """
@@ -58,6 +60,7 @@ class Config:
     batch_size: int = 64
     steps: int = 300
     rates: tuple[float, ...] = (0.03, 0.1)
+    optimizer: networks.Optimizer = "sgd"
     momentum: float = 0.9
     seeds: int = 16
     first_seed: int = 0

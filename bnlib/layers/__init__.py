@@ -10,7 +10,8 @@ from bnlib.layers.dropout import Dropout
 from bnlib.layers.dynamic_tanh import DynamicTanh
 from bnlib.layers.ghost_batch_norm import GhostBatchNorm
 from bnlib.layers.group_norm import GroupNorm, InstanceNorm
-from bnlib.layers.initializers import he, scaled, xavier
+from bnlib.layers.half_batch_norms import MeanOnlyBatchNorm, ScaleOnlyBatchNorm
+from bnlib.layers.initializers import he, orthogonal, scaled, xavier
 from bnlib.layers.layer_norm import LayerNorm, RMSNorm
 from bnlib.layers.linear import Linear
 from bnlib.layers.losses import mean_squared_error, softmax_cross_entropy
@@ -35,15 +36,18 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "MaxPool2d",
+    "MeanOnlyBatchNorm",
     "RMSNorm",
     "RandomShift",
     "ReLU",
     "Residual",
+    "ScaleOnlyBatchNorm",
     "Sequential",
     "Sigmoid",
     "Tanh",
     "he",
     "mean_squared_error",
+    "orthogonal",
     "scaled",
     "softmax_cross_entropy",
     "xavier",

@@ -78,6 +78,51 @@ def xavier(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_ou
     return rng.standard_normal(shape) * np.sqrt(2 / (fan_in + fan_out))
 
 
+def orthogonal(
+    rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int
+) -> Array:
+    r"""Draw an orthogonal matrix, all of them equally likely.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of the numbers.
+    shape : tuple of int
+        (n, p), the shape of the weights.
+    fan_in, fan_out : int
+        Not used.
+
+    Returns
+    -------
+    array, shape as given
+        Weights W in float64, with :math:`W^\top W = I` if n >= p, else :math:`W W^\top = I`.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not that of a matrix.
+
+    Notes
+    -----
+    :cite:t:`saxe2014exact`. The columns of a matrix of normal numbers, made orthonormal in turn. A
+    square W changes no length and no angle, forward or backward.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bnlib.layers import orthogonal
+    >>> w = orthogonal(np.random.default_rng(0), (5, 3), 5, 3)
+    >>> np.allclose(w.T @ w, np.eye(3))
+    True
+    """
+    if len(shape) != 2:
+        raise ValueError(f"shape: expected that of a matrix, (n, p), got {shape}")
+    n, p = max(shape), min(shape)
+    q, r = np.linalg.qr(rng.standard_normal((n, p)))
+    q *= np.sign(np.diagonal(r))  # else the signs would not be random
+    return q if shape[0] == n else q.T
+
+
 def scaled(std: float) -> Initializer:
     """Make an initializer that draws normal weights of a given standard deviation.
 

@@ -35,7 +35,7 @@ INF = float("inf")
 
 @dataclass(frozen=True)
 class Claim:
-    """An entry of the list. The texts are MyST; the last three belong to a tested claim."""
+    """An entry of the list. The texts are MyST; the last four belong to a tested claim."""
 
     claim: str
     source: str
@@ -43,6 +43,7 @@ class Claim:
     verdict: str = ""  # the key under which a chapter delivers it
     measured: str = ""  # of what the effect is a difference, and which way round
     percent: bool = False  # the effect is a share: show it times 100
+    proof: str = ""  # why the answer is that of all settings, if it is a theorem
 
     def __post_init__(self):
         if bool(self.verdict) != bool(self.measured):
@@ -61,10 +62,7 @@ def listing(claims, show="short", stored=()):
     and the interval of each case is drawn. Claims whose keys are `stored` have a multiverse.
     """
     if show == "tested":
-        cards = {True: CARD.replace(*OVER_SETTINGS), False: CARD}
-        return "\n".join(
-            cards[c.verdict in stored].format(c=c, numbers=_numbers(c)) for c in claims if c.verdict
-        )
+        return "\n".join(_card(c, c.verdict in stored) for c in claims if c.verdict)
     columns = {name: COLUMNS[name] for name in VIEWS[show]}
     rows = [columns, ["---"] * len(columns)]
     for claim in claims if show == "short" else [c for c in claims if not c.verdict]:
@@ -72,6 +70,12 @@ def listing(claims, show="short", stored=()):
         if claim.verdict in stored:
             rows[-1] = [cell.replace("{verdict}", "{multiverse-answer}") for cell in rows[-1]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _card(claim, stored):
+    card = CARD.replace(*OVER_SETTINGS) if stored else CARD
+    card = card.replace(*PROVED) if claim.proof else card
+    return card.format(c=claim, numbers=_numbers(claim))
 
 
 def _numbers(claim):
@@ -101,6 +105,8 @@ Over many settings: {{multiverse}}`{c.verdict}`.
 In the chapter's own setting: {{verdict}}`{c.verdict}`""",
 )
 """What the card of a claim with a multiverse has in the place of the chapter's verdict."""
+PROVED = ("\nWhere:", "\nA theorem for all settings: {c.proof}.\n\nWhere:")
+"""What the card of a claim that is proved has before the place where it is shown."""
 COLUMNS = {
     "The claim": lambda claim: claim.claim,
     "Who says so": lambda claim: claim.source,
@@ -281,6 +287,7 @@ def setup(app):
     app.add_node(PendingVerdict)
     app.add_directive("claims", Claims)
     app.add_directive("multiverse-plot", bnmultiverse.ForestPlot)
+    app.add_directive("norm-matrix", bnmultiverse.NormMatrix)
     app.add_role("verdict", VerdictRole())
     app.add_role("multiverse", bnmultiverse.MultiverseRole())
     app.add_role("multiverse-answer", MultiverseAnswer())

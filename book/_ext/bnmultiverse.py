@@ -3,9 +3,11 @@
 The stores of `bnlib.experiments.records.store` are files, so nothing here waits for a chapter.
 
 * ``{multiverse}`key` `` is a sentence: how many settings have which answer.
+* ```` ```{norm-matrix} ```` is the ablation of norms: a row a claim, a column a norm.
 * `bnclaims` puts `headline` and a ```{multiverse-plot} key``` on the card of a claim.
 """
 
+import re
 from html import escape
 from pathlib import Path
 
@@ -21,6 +23,7 @@ SIGNS = {
     "undecided": "open",
     "cannot tell": "open",
     "it depends": "depends",
+    "not ": "open",
 }
 """Beginning of an answer -> what the classes of the style sheet call it."""
 
@@ -199,3 +202,78 @@ class ForestPlot(SphinxDirective):
         """Read the store and draw it."""
         store = read(path_of(self.env, self.arguments[0]))
         return [nodes.raw("", drawing(store) + details(store), format="html")]
+
+
+MATRIX = FOLDER.with_name("matrix")
+
+
+def matrix(folder):
+    """Read the ablation of norms: claim -> norm -> the verdict that the table shows.
+
+    A norm whose cell could not be judged has the reason in the place of the verdict.
+    """
+    from bnlib.experiments.records.settings import SHOWN
+
+    return {
+        key: {
+            cell.setting["the norm"]: cell.verdicts.get(case, cell.reason) for cell in store.cells
+        }
+        for key, case in SHOWN.items()
+        if (store := read(Path(folder, f"{key}.json")))
+    }
+
+
+def matrix_rows(folder, titles):
+    """Return the table as text: a head and a row a claim; a cell is an answer and its numbers."""
+    from bnlib.experiments.records.settings import SHOWN
+
+    found = matrix(folder)
+    norms = list(dict.fromkeys(norm for verdicts in found.values() for norm in verdicts))
+    rows = [["The claim", *norms]]
+    for key, verdicts in found.items():
+        name = titles[key] + (f" ({', '.join(SHOWN[key])})" if SHOWN[key] else "")
+        cells = (verdicts.get(norm, "not run") for norm in norms)
+        rows.append([name, *(_cell(each) for each in cells)])
+    return rows
+
+
+def _cell(verdict):
+    if isinstance(verdict, str):
+        return "not judged", verdict
+    return verdict.answer, verdict.in_numbers()
+
+
+def titles(path):
+    """Read the texts of the claims, without roles, by their keys."""
+    import yaml
+
+    listed = yaml.safe_load(Path(path).read_text("utf8"))
+    plain = re.compile(r"\{[\w:]+\}`([^`<]+?)(?: <[^>]*>)?`|\*")
+    return {
+        each["verdict"]: plain.sub(lambda role: role[1] or "", each["claim"]).rstrip(".")
+        for each in listed
+        if "verdict" in each
+    }
+
+
+class NormMatrix(SphinxDirective):
+    """The ablation of norms as a table that scrolls sideways where the page is narrow."""
+
+    def run(self):
+        """Read the stores and write the table."""
+        folder, claims = (Path(self.env.srcdir, p) for p in (MATRIX, "book/claims.yml"))
+        for path in (claims, *sorted(folder.glob("*.json"))):
+            self.env.note_dependency(str(path))
+        head, *rows = matrix_rows(folder, titles(claims))
+        names = "".join(f'<th scope="col">{escape(each)}</th>' for each in head)
+        lines = [f"<tr>{names}</tr>"]
+        for name, *cells in rows:
+            columns = [
+                f'<td><strong class="verdict verdict-{sign(answer)}">{escape(answer)}</strong>'
+                f"<br/>{escape(numbers)}</td>"
+                for answer, numbers in cells
+            ]
+            lines.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(columns)}</tr>')
+        region = 'class="norm-matrix" tabindex="0" role="region" aria-label="Norms and claims"'
+        table = f"<div {region}><table>{''.join(lines)}</table></div>"
+        return [nodes.raw("", table, format="html")]

@@ -53,6 +53,16 @@ def test_tested_claim_says_what_was_measured(bnclaims, fields):
         bnclaims.Claim(claim="It works.", source="all", where="here", **fields)
 
 
+def test_card_of_a_theorem_says_where_it_is_proved(bnclaims):
+    fields = {"claim": "It works.", "source": "all", "where": "here", "verdict": "x"}
+    plain = bnclaims.Claim(**fields, measured="it")
+    proved = bnclaims.Claim(**fields, measured="it", proof="by Theorem 1")
+    for stored in ((), ("x",)):
+        card = bnclaims.listing([proved], "tested", stored)
+        assert "\n\nA theorem for all settings: by Theorem 1.\n\nWhere: here\n\n" in card
+        assert "theorem" not in bnclaims.listing([plain], "tested", stored)
+
+
 def test_numbers_of_one_verdict(bnclaims):
     one = record(**{"": verdict(0.072, 0.006, "supported")})
     assert [words for words, _ in bnclaims.numbers(one, percent=True)] == [

@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from bnlib.experiments.records.store import FOLDER, Cell, Store, load
+from bnlib.experiments.records.store import FOLDER, MATRIX, Cell, Store, load, save
 from bnlib.experiments.records.verdict import Answer, Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +36,7 @@ YES, NO, NONE = verdict(1.0, "supported"), verdict(-0.5, "refuted"), verdict(0.0
 
 def test_the_folder_is_that_of_the_library(bnmultiverse):
     assert bnmultiverse.FOLDER == FOLDER
+    assert bnmultiverse.MATRIX == MATRIX
 
 
 def test_sentence_counts_settings_and_names_the_axis(bnmultiverse):
@@ -103,6 +104,50 @@ def test_every_answer_has_a_sign(bnmultiverse, answer):
     style = (ROOT / "book" / "_static" / "bn.css").read_text("utf8")
     sign = bnmultiverse.sign(answer)
     assert sign == "none" or f".dot-{sign} " in style
+
+
+def test_the_matrix_has_a_row_a_claim_and_shows_the_declared_case(bnmultiverse, tmp_path):
+    def norm(name, verdicts, reason=""):
+        return Cell({"the norm": name}, {}, verdicts, reason, MADE)
+
+    cells = [
+        norm("no norm", {("50 %",): YES, ("75 %",): NONE}),
+        norm("batch norm", {("50 %",): NO, ("75 %",): YES}),
+        norm("layer norm", {}, "ValueError: no rate"),
+    ]
+    save(tmp_path / "faster-convergence.json", Store(("the target",), cells))
+    titles = bnmultiverse.titles(ROOT / "book" / "claims.yml")
+    head, row = bnmultiverse.matrix_rows(tmp_path, titles)
+    assert head == ["The claim", "no norm", "batch norm", "layer norm"]
+    assert row[0] == "Training converges faster (75 %)"
+    assert [answer for answer, _ in row[1:]] == ["no effect", "supported", "not judged"]
+    assert row[2][1] == "1.00 (0.90 to 1.10)"
+    assert row[3][1] == "ValueError: no rate"
+
+
+def test_titles_are_plain_words(bnmultiverse):
+    titles = bnmultiverse.titles(ROOT / "book" / "claims.yml")
+    assert titles["reduces-covariate-shift"] == "It reduces internal covariate shift"
+    assert titles["regularizes-mildly"] == "It regularizes mildly"
+    assert not [title for title in titles.values() if "`" in title or "{" in title]
+
+
+def test_what_centring_and_scaling_says_of_the_norms(bnmultiverse):
+    found = bnmultiverse.matrix(ROOT / MATRIX)
+    halves = "centring alone", "scaling alone"
+    others = "layer norm", "RMS norm", "dynamic tanh", "batch norm, detached"
+    explode = {norm: each.answer for norm, each in found["gradients-explode"].items()}
+    assert {norm for norm, answer in explode.items() if answer == "supported"} == {
+        "batch norm", "scaling alone", "batch norm, detached",
+    }  # fmt: skip
+    assert {explode[norm] for norm in ("centring alone", "layer norm", "RMS norm")} == {"refuted"}
+    faster = found["faster-convergence"]
+    assert {faster[norm].answer for norm in (*halves, "batch norm")} == {"supported"}
+    assert {faster[norm].answer for norm in others} == {"undecided", "cannot tell"}
+    rates = found["higher-learning-rates"]
+    assert {rates[norm].answer for norm in halves} == {"undecided"}
+    assert abs(rates[halves[0]].effect - rates[halves[1]].effect) < 0.1
+    assert rates["batch norm"].answer == "supported"
 
 
 def test_what_learning_rate_and_convergence_says_of_the_landscape():

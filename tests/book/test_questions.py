@@ -282,6 +282,11 @@ ANSWERS = [
         fn.batch_norm_forward(column(0, 0, 1, 3), eps=0.0)[0].ravel(),
         np.array([-1, -1, 0, 2]) / 1.5**0.5,
     ),
+    (
+        "2 \\cdot (5 - 1)/2 - 3 = 1",
+        2 * standardized(1, 4, np.arange(9)) - 3,
+        3 * standardized(5, 9, np.arange(9)) + 1,
+    ),
     ("= 4x - 7", 4 * standardized(3, 4, 2 * np.arange(3) - 1) + 1, 4 * np.arange(3) - 7),
     ("\\approx 0.20", round((4e-5 / 1.03e-3) ** 0.5, 2), 0.2),
 ]

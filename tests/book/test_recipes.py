@@ -105,7 +105,7 @@ def test_recipe_has_its_parts(label):
     assert all(len(line) <= LINE for line in cells[0].source.splitlines())
     last = ast.parse(cells[-2].source).body[-1]
     assert "print(" in ast.unparse(last)
-    assert re.search(r"\{(ref|prf:ref|eq)\}`", cells[-1].source)
+    assert re.search(r"\{(ref|prf:ref|eq|py:func)\}`", cells[-1].source)
 
 
 def test_page_is_short():

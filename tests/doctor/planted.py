@@ -5,6 +5,7 @@ from random_inputs import SEED
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from bnlib.doctor import watch
 from bnlib.doctor.case import Case
 
 
@@ -74,3 +75,24 @@ def trained(model, data, steps=60, **options):
 def found(rule, model, data=(), **options):
     """Return the findings of a module of `bnlib.doctor.rules` as pairs of places and evidence."""
     return [(each.where, dict(each.evidence)) for each in rule.check(Case(model, data, **options))]
+
+
+def watched(model, data, step=None, *, learns=None, every=1):
+    """Return the record of a loop that calls ``step(batch)``, by default a plain training step."""
+    optimizer = torch.optim.SGD((learns or model).parameters(), lr=0.05)
+
+    def plain(batch):
+        loss(model(batch[0]), batch).backward()
+
+    with watch(model, optimizer) as record:
+        for number, batch in enumerate(data, 1):
+            (step or plain)(batch)
+            if number % every == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+    return record
+
+
+def checked(rule, model, data=(), **options):
+    """Return the findings of a module of `bnlib.doctor.rules` as it yields them."""
+    return list(rule.check(Case(model, data, **options)))

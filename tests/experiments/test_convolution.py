@@ -54,8 +54,8 @@ def test_networks_of_varying_light_are_tested_under_two_lights(result):
         assert np.array_equal(column, result.accuracy("batch", trained, "eval", light))
 
 
-def test_digits_are_pooled_to_the_size_of_the_patches():
-    data = lit.load("digits")
+def test_mnist_images_are_pooled_to_the_size_of_the_patches():
+    data = lit.load("mnist_subset")
     assert data.x_train.shape[1:] == data.x_test.shape[1:] == (1, lit.SIZE, lit.SIZE)
     assert data.x_train.min() >= 0
     assert data.x_train.max() <= 1

@@ -1,7 +1,8 @@
 """Every judge finds an effect that was put there, and asks its margin whether it counts.
 
 Nothing is trained: results are made up, with 16 seeds whose differences are the effect and a little
-noise. A new judge goes into `INJECTIONS`, and its margin into `PINNED`.
+noise. A new judge goes into `INJECTIONS`, or into `LIMITS` if it compares one arm with a limit, and
+its margin or limit into `PINNED`.
 """
 
 import dataclasses
@@ -21,10 +22,13 @@ from bnlib.experiments import (
     divergence,
     dropout,
     effective_rates,
+    fine_tuning,
     gradient_accumulation,
     gradient_growth,
+    halves,
     inference,
     learning_rates,
+    orthogonal_weights,
     placement,
     rank_collapse,
     regularization,
@@ -48,6 +52,7 @@ COMMON = np.random.default_rng(1).normal(0, 0.05, SEEDS)  # what both arms of a 
 NOISE = np.random.default_rng(0).normal(size=SEEDS)
 NOISE -= NOISE.mean()
 QUIET = 0.01  # standard deviation of the noise, in margins
+OPPOSITE = {"supported": "refuted", "refuted": "supported"}
 
 
 def made(module, settings=None, **fields):
@@ -183,6 +188,27 @@ def drifts_of_gradients(d):
     return gradient_growth.judge_difference(growths(arms(9 + d, 9 + 0 * d)))
 
 
+def drifted(outcome):
+    return gradient_growth.judge(growths(np.stack([outcome + 5, outcome])))
+
+
+def exploded(outcome):
+    return gradient_growth.judge_explosion(growths(np.stack([outcome - 5, outcome])))
+
+
+def weighted(grown):
+    gradients = np.stack([grown, np.zeros_like(grown)], axis=-1)  # (2, k, depth + 1)
+    return made(orthogonal_weights, gradients=gradients)
+
+
+def growths_by_weights(d):
+    return orthogonal_weights.judge_difference(weighted(arms(9 + d, 9 + 0 * d)))
+
+
+def bounded(outcome):
+    return orthogonal_weights.judge(weighted(np.stack([outcome + 5, outcome])))
+
+
 def modes(d):
     """Predictions change in train mode by d, or by -d in eval mode."""
     shape = SEEDS, len(inference.Config().test_sizes)
@@ -247,6 +273,16 @@ def initialized(accuracy, *measures):
     return {measure: verdicts[measure, "5 steps"] for measure in measures}
 
 
+def fine_tuned(d):
+    """With frozen statistics, the accuracy is by d higher, at all times."""
+    settings = {"trained": ("all",), "contrasts": (1.0,), "rates": (0.1,), "budgets": (5, 10)}
+    tuned = {}
+    for arm, each in zip(("moving", "frozen"), arms(0.8 + 0 * d, 0.8 + d), strict=True):
+        accuracy = np.broadcast_to(each[:, None], (1, SEEDS, 2))
+        tuned[arm, "all", 1.0] = fine_tuning.Tuned(placement.Accuracies(accuracy, accuracy), None)
+    return fine_tuning.judge(made(fine_tuning, settings, tuned=tuned))
+
+
 def placed(d):
     """The accuracy is the same at all times, and with BN before the activation by d more."""
     return placement.judge(placing(arms(0.8 + 0 * d, 0.8 + d)[:, :, None]))
@@ -269,6 +305,31 @@ def placing(accuracy):
     return made(placement, settings, curves=curves)
 
 
+def halved_speed(d):
+    """The accuracy rises in a line with the logarithm of the steps, as in `placed_speed`."""
+    checkpoints = np.log10(halves.Config(budgets=(800,)).checkpoints)
+    middle = arms(1.8 + d, 1.8 + 0 * d)[:, :, None]
+    return halves.judge(halving(0.75 + 0.5 * (checkpoints - middle)))
+
+
+def halved(d):
+    """The accuracy is the same at all times, and with both halves by d more."""
+    result = halving(arms(0.8 + 0 * d, 0.8 + d)[:, :, None])
+    return halves.compare(result, "scale", "batch", 800)
+
+
+def halving(accuracy):
+    """Make a result of the accuracies with one half and with both, (2, k, c), at one rate."""
+    settings = {"activations": ("relu",), "rates": (0.1,), "budgets": (800,)}
+    shape = 1, SEEDS, len(halves.Config(**settings).checkpoints)
+    curves = {
+        (arm, "relu"): halves.Accuracies(*[np.broadcast_to(each, shape)] * 2)
+        for arm, each in zip(("center", "batch"), accuracy, strict=True)
+    }
+    curves["scale", "relu"] = curves["center", "relu"]
+    return made(halves, settings, curves=curves)
+
+
 def ranks(d):
     table = np.broadcast_to(arms(5 + 0 * d, 5 + d)[..., None], (2, SEEDS, 7))
     keys = [(rank, place) for rank in rank_collapse.RANKS for place in rank_collapse.PLACES]
@@ -281,6 +342,26 @@ def regularized(d):
     result = made(regularization, curves=curves)
     compared = {"compared": regularization.compare(result, "none", "batch")}
     return compared | regularization.judge(result)
+
+
+def ghosts(d):
+    """The parts gain d over the whole mini-batch, and with other seeds too."""
+    whole, parts = map(curve, arms(1 + d, 1 + 0 * d))
+    curves = {"batch": whole, "ghost-8": parts, "batch again": whole, "ghost-8 again": parts}
+    return regularization.judge_ghosts(made(regularization, curves=curves))
+
+
+def mild(outcome, gain=1.0):
+    """BN gains so much, where the best regularizer, dropout, gains 1."""
+    without = 3 + COMMON
+    losses = {
+        "none": without,
+        "dropout": without - gain,
+        "weight decay": without,
+        "batch": without - outcome,
+    }
+    curves = {arm: curve(loss) for arm, loss in losses.items()}
+    return regularization.judge_mildness(made(regularization, curves=curves))
 
 
 def reshuffled(d):
@@ -304,6 +385,10 @@ def saturated(d):
 
 def saturated_accuracy(d):
     return saturation.judge_training(saturating(arms(0.5 + 0 * d, 0.5 + d)))
+
+
+def unhealthy(outcome):
+    return saturation.judge(saturating(np.stack([outcome / 2, outcome])))
 
 
 def saturating(values):
@@ -416,17 +501,22 @@ INJECTIONS = (
     Injection(divergences, divergence),
     Injection(dropouts, dropout),
     Injection(effective, effective_rates),
+    Injection(fine_tuned, fine_tuning),
     Injection(accumulations, gradient_accumulation),
     Injection(drifts_of_gradients, gradient_growth),
+    Injection(growths_by_weights, orthogonal_weights),
     Injection(modes, inference),
     Injection(largest_rates, learning_rates, "RATE_MARGIN"),
     Injection(speeds, learning_rates, "SPEED_MARGIN"),
     Injection(shares, learning_rates, "SHARE_MARGIN"),
     Injection(spreads, learning_rates, "SHARE_MARGIN"),
+    Injection(halved, halves),
+    Injection(halved_speed, halves, "SPEED_MARGIN"),
     Injection(placed, placement),
     Injection(placed_speed, placement, "SPEED_MARGIN"),
     Injection(ranks, rank_collapse),
     Injection(regularized, regularization),
+    Injection(ghosts, regularization),
     Injection(reshuffled, reshuffling),
     Injection(saturated, saturation),
     Injection(saturated_accuracy, saturation),
@@ -439,6 +529,28 @@ INJECTIONS = (
     Injection(smoothed, smoothness),
     Injection(depths, trainable_depth),
     Injection(recalibrated, variance_shift),
+)
+
+
+class Limit(NamedTuple):
+    """How an outcome of one arm gets into a judge that compares it with a limit, without a margin.
+
+    `judged` takes the outcome of each seed, (k,), in the unit of the constant `name` of `module`;
+    what is `above` it supports the claim, or refutes it.
+    """
+
+    judged: Callable[[Any], Verdict | Mapping[Any, Verdict]]
+    module: Any
+    above: str
+    name: str = "LIMIT"
+
+
+LIMITS = (
+    Limit(drifted, gradient_growth, "refuted"),
+    Limit(exploded, gradient_growth, "supported"),
+    Limit(bounded, orthogonal_weights, "refuted"),
+    Limit(mild, regularization, "refuted", "MILD"),
+    Limit(unhealthy, saturation, "refuted"),
 )
 
 PINNED = {
@@ -454,15 +566,22 @@ PINNED = {
     (divergence, "DEAD"): (-3.0, "decades: the output does not depend on the input"),
     (dropout, "MARGIN"): (0.05, "the true class gets 5 % more probability"),
     (effective_rates, "MARGIN"): (0.5, "decades, a step of a usual grid of rates"),
+    (fine_tuning, "MARGIN"): (0.02, "as of placement; standard error of a difference at 0.9"),
+    (fine_tuning, "LEARNED"): (0.4, "twice the accuracy of a guess among five classes"),
     (gradient_accumulation, "MARGIN"): (0.05, "a learning rate is rarely known to 5 %"),
     (gradient_growth, "MARGIN"): (1.0, "decades, as the limit"),
     (gradient_growth, "LIMIT"): (1.0, "2.3 % a layer: neither vanishing nor exploding"),
+    (orthogonal_weights, "MARGIN"): (1.0, "decades, as the limit"),
+    (orthogonal_weights, "LIMIT"): (1.0, "as of gradient_growth, but at any depth"),
     (inference, "MARGIN"): (0.01, "about 4 of 384 images"),
     (learning_rates, "RATE_MARGIN"): (0.3, "decades, a factor of 2; more than a step of the grid"),
     (learning_rates, "SPEED_MARGIN"): (0.18, "decades, a factor of 1.5: a step with BN costs more"),
     (learning_rates, "SHARE_MARGIN"): (0.1, "one network, or example, in ten"),
     (learning_rates, "TRAINED"): (0.75, "as in trainable_depth"),
     (learning_rates, "TARGETS"): ((0.5, 0.75, 0.9), "from half of what is learned to nearly all"),
+    (halves, "MARGIN"): (0.02, "as of placement"),
+    (halves, "SPEED_MARGIN"): (0.18, "decades, as of learning_rates"),
+    (halves, "LEARNED"): (0.2, "twice the accuracy of a guess among ten classes"),
     (placement, "MARGIN"): (0.02, "what was reported for one network; as of sigmoid_network"),
     (placement, "SPEED_MARGIN"): (0.18, "decades, as of learning_rates"),
     (placement, "LEARNED"): (0.2, "twice the accuracy of a guess among ten classes"),
@@ -559,14 +678,41 @@ def test_stale_statistics_are_judged_by_the_same_margin():
         assert staleness(inference.MARGIN * (margins + QUIET * NOISE)).answer == answer
 
 
-@pytest.mark.parametrize("limit", [1.0, 2.0])
-def test_gradients_may_drift_as_far_as_the_limit(limit, monkeypatch):
-    monkeypatch.setattr(gradient_growth, "LIMIT", limit)
-    for drifted, answer in ((0.9, "supported"), (1.1, "refuted")):
-        treatment = limit * (drifted + QUIET * NOISE)
-        (verdict,) = gradient_growth.judge(growths(np.stack([treatment + 5, treatment]))).values()
+def at_limit(limit, times, factor=1.0):
+    """Judge an outcome of so many times the limit, with a limit that a mutant took times."""
+    before = getattr(limit.module, limit.name)
+    outcome = before * (times + QUIET * NOISE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limit.module, limit.name, factor * before)
+        judged = limit.judged(outcome)
+    return [judged] if isinstance(judged, Verdict) else [*judged.values()]
+
+
+@pytest.mark.parametrize("times", [0.5, 0.9, 1.1, 1.5])
+@pytest.mark.parametrize("limit", LIMITS, ids=named)
+def test_answer_follows_the_outcome_and_the_limit(limit, times):
+    expected = limit.above if times > 1 else OPPOSITE[limit.above]
+    sign = 1 if limit.above == "supported" else -1
+    for verdict in at_limit(limit, times):
+        assert verdict.answer == expected
+        effect = sign * getattr(limit.module, limit.name) * (times - 1)
+        assert verdict.effect == pytest.approx(effect, rel=0.03)
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=named)
+def test_a_judge_that_takes_another_limit_is_noticed(limit):
+    """A mutant of each limit changes an answer that the test above expects."""
+    for factor, times in ((0.5, 0.9), (2, 1.1)):
+        expected = limit.above if factor < 1 else OPPOSITE[limit.above]
+        assert {verdict.answer for verdict in at_limit(limit, times, factor)} == {expected}
+
+
+def test_nothing_is_mild_where_the_best_regularizer_gains_less_than_the_margin():
+    for margins, answer in ((1.1, "supported"), (0.9, "cannot tell")):
+        gain = regularization.MARGIN * margins
+        verdict = mild(0.1 * gain * (1 + QUIET * NOISE), gain)
         assert verdict.answer == answer
-        assert verdict.effect == pytest.approx(limit * (1 - drifted))
+    assert verdict.reason == "dropout gains nothing"
 
 
 def test_every_experiment_has_an_injection():

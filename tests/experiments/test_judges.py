@@ -139,6 +139,22 @@ CASES = {
         control={"norm": "none", "rates": (0.001, 0.01)},
         swapped=lambda result: replace(result, squared_norm=result.squared_norm[:, :, ::-1]),
     ),
+    "fine_tuning": Case(
+        {
+            "others": (),
+            "trained": ("head", "all"),
+            "contrasts": (0.5,),
+            "pretraining": 40,
+            "rates": (0.1,),
+            "head_rates": (0.3,),
+            "budgets": (10, 30),
+            "n_train": 48,
+            "width": 12,
+            "seeds": 4,
+        },
+        control={"arms": ("moving", "moving again")},
+        swapped={"arms": ("frozen", "moving")},
+    ),
     "gradient_accumulation": Case(
         {"width": 8, "seeds": 3, "parts": (1, 4)}, control=AGAIN, swapped=SWAPPED
     ),
@@ -170,6 +186,26 @@ CASES = {
         },
         control=AGAIN,
         swapped=SWAPPED,
+    ),
+    "orthogonal_weights": Case(
+        {"depth": 100, "width": 12, "seeds": 4},
+        control={"weights": ("normal", "normal again")},
+        swapped={"weights": ("orthogonal", "normal")},
+        absolute=True,
+    ),
+    "halves": Case(
+        {
+            "others": (),
+            "activations": ("tanh",),
+            "rates": (0.1, 0.3),
+            "budgets": (20, 40),
+            "target": 0.6,
+            "depth": 2,
+            "width": 12,
+            "seeds": 4,
+        },
+        control=dict.fromkeys(("centring", "scaling"), ("batch", "batch again")),
+        swapped={"centring": ("batch", "scale"), "scaling": ("batch", "center")},
     ),
     "placement": Case(
         {

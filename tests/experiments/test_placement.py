@@ -144,7 +144,7 @@ def test_small_rates_favour_after_and_large_ones_before():
     [
         ({"arms": ("after",)}, "arms: expected two arms"),
         ({"arms": ("after", "around")}, "arms: expected some of"),
-        ({"others": ("batch",)}, "arms: expected some of"),
+        ({"others": ("batch",)}, "others: expected some of"),
         ({"rates": (1.0, 0.1)}, "rates: expected increasing positive numbers"),
         ({"budgets": ()}, "budgets: expected increasing positive numbers"),
     ],

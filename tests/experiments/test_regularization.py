@@ -117,7 +117,7 @@ def test_ghosts_of_other_seeds_are_compared_with_batch_norm_of_other_seeds():
     curves["batch"] = at([1.01, 1.0, 0.99])
     verdicts = regularization.judge_ghosts(regularization.Result(SMALL, curves))
     effects = {arm: round(each.effect, 6) for arm, each in verdicts.items()}
-    assert effects == {"ghost-4": -0.2, "ghost-4 again": -0.3}
+    assert effects == {"parts of 4": -0.2, "parts of 4 (other seeds)": -0.3}
 
 
 def test_each_seed_draws_its_own_examples():
@@ -188,7 +188,7 @@ def test_variance_shift_hits_the_theory(kept, ratio):
     [
         (regularization, {"norms": ("none",)}, "norms: expected two arms"),
         (regularization, {"others": ("ghost-5",)}, "arms: expected .* got 'ghost-5'"),
-        (regularization, {"others": ("group",)}, "arms: expected .* got 'group'"),
+        (regularization, {"others": ("whitening",)}, "arms: expected .* got 'whitening'"),
         (variance_shift, {"places": ("here",)}, "places: expected some of"),
         (variance_shift, {"probabilities": (1.0,)}, "probabilities: expected numbers from 0"),
         (dropout, {"norms": ("none", "group")}, "norms: expected two of"),

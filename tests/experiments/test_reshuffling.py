@@ -93,7 +93,8 @@ def test_batch_norm_cannot_learn_from_one_class_and_plain_networks_can():
     ("change", "message"),
     [
         ({"orders": ("fixed", "sorted")}, "orders: expected some of"),
-        ({"others": ("random",)}, "orders: expected some of"),
+        ({"orders": ("anew",)}, "orders: expected two arms"),
+        ({"others": ("random",)}, "others: expected some of"),
         ({"norms": ("ghost",)}, "norms: expected some of"),
         ({"epochs": (4, 2)}, "epochs: expected increasing positive numbers"),
         ({"rates": ()}, "rates: expected increasing positive numbers"),
@@ -104,6 +105,7 @@ def test_impossible_config_is_refused(change, message):
         experiment.Config(**change)
 
 
-def test_one_order_cannot_be_judged():
-    with pytest.raises(ValueError, match="orders: expected two arms"):
-        experiment.check(experiment.Config(orders=("anew",)))
+def test_one_norm_can_be_judged_and_none_cannot():
+    experiment.check(experiment.Config(norms=("batch",)))
+    with pytest.raises(ValueError, match="norms: expected at least one"):
+        experiment.check(experiment.Config(norms=()))

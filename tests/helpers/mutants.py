@@ -68,6 +68,7 @@ MOMENTS = "surgery/_moments.py"
 CONVENTIONS = "conventions.py"
 LOSSES = "layers/losses.py"
 LINEAR = "layers/linear.py"
+HALVES = "layers/half_batch_norms.py"
 SYNC = "nn/_sync.py"  # tests/nn/test_sync_batch_norm.py checks it, in several processes
 
 MUTANTS = [
@@ -462,6 +463,30 @@ MUTANTS = [
         "dy.mean(axis=-2)",
         ("linear",),
         ("a_network_learns",),
+    ),
+    Mutant(
+        "centring with a detached mean",
+        HALVES,
+        "return g - g.mean(axis=axes, keepdims=True) if statistics else g",
+        "return g",
+        ("mean_only",),
+        ("centring_and_scaling",),
+    ),
+    Mutant(
+        "scaling with a detached root mean square",
+        HALVES,
+        "return F.standardize_backward(g, statistics)",
+        "return statistics.inv_std * g",
+        ("scale_only",),
+        ("centring_and_scaling",),
+    ),
+    Mutant(
+        "scaling that centres, too",
+        HALVES,
+        "eps=self.eps, center=False",
+        "eps=self.eps, center=True",
+        ("scale_only",),
+        ("centring_and_scaling",),
     ),
     Mutant(
         "conversion copies the momentum",

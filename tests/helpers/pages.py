@@ -28,7 +28,7 @@ def words(text):
     """Count the words of the main path: no mathematics, code, exercises, or boxes to skip."""
     gated = r"```+\{(exercise|solution)-start\}.*?```+\{\1-end\}\s*```+"
     text = re.sub(gated, " ", text, flags=re.DOTALL)
-    optional = r"^(```+)\{admonition\} Optional.*?^\1$"
+    optional = r"^(?:### Try it.*\n\n)?(```+)\{(?:admonition\} Optional|explorable\}).*?^\1$"
     text = re.sub(optional, " ", text, flags=re.DOTALL | re.M)
     text = re.sub(r"^(```+)(?:math|\{math\}|python|text).*?^\1", " ", text, flags=re.DOTALL | re.M)
     text = re.sub(r"\$\$.*?\$\$|\\begin\{(\w+\*?)\}.*?\\end\{\1\}", " ", text, flags=re.DOTALL)

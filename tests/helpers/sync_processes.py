@@ -167,6 +167,21 @@ def ddp(rank, world_size):
     return model.module.state_dict()
 
 
+def lines_of_the_book(rank, lines):
+    """Run the lines that *Fine-tuning and freezing* shows; `launch` has joined the processes."""
+    assert 'dist.init_process_group("gloo")' in lines
+    size = dist.get_world_size()
+    names = {
+        "build": model_to_train,
+        "my_part": lambda r: [tuple(each.chunk(size)[r] for each in b) for b in batches(2)],
+        "convert_sync_batchnorm": bnn.convert_sync_batchnorm,
+        "cross_entropy": nn.functional.cross_entropy,
+    }
+    exec(lines.replace('dist.init_process_group("gloo")', ""), globals() | names, names)
+    assert isinstance(names["model"], DistributedDataParallel)
+    return names["model"].module.state_dict()
+
+
 def model_to_train():
     rng = torch.Generator().manual_seed(3 + SEED)
     model = nn.Sequential(

@@ -33,6 +33,12 @@ LAYERS = {
         lambda rng, k, t: L.GhostBatchNorm(3, 2, affine=False, seeds=k, dtype=t),
         (4, 3, 2, 3),
     ),
+    "mean-only-batch-norm": (lambda rng, k, t: L.MeanOnlyBatchNorm(4, seeds=k, dtype=t), (8, 4)),
+    "scale-only-batch-norm": (lambda rng, k, t: L.ScaleOnlyBatchNorm(4, seeds=k, dtype=t), (8, 4)),
+    "scale-only-batch-norm-bare": (
+        lambda rng, k, t: L.ScaleOnlyBatchNorm(3, affine=False, seeds=k, dtype=t),
+        (2, 3, 4, 4),
+    ),
     "dynamic-tanh": (lambda rng, k, t: L.DynamicTanh(4, seeds=k, dtype=t), (3, 5, 4)),
     "layer-norm": (lambda rng, k, t: L.LayerNorm(4, seeds=k, dtype=t), (3, 4)),
     "layer-norm-sequence": (lambda rng, k, t: L.LayerNorm((5, 4), seeds=k, dtype=t), (3, 5, 4)),

@@ -36,7 +36,9 @@ def check(case: Case) -> Iterator[Hit]:
         return
     k = parts[max(steps, key=lambda pattern: steps[pattern])]
     values = {
-        n: seen.values.most_common(1)[0][0] for n, seen in record.norms.items() if seen.values
+        name: seen.values.most_common(1)[0][0]
+        for name, seen in record.norms.items()
+        if seen.values and not seen.again  # the same mini-batch again is of `updated_twice`
     }
     few = sorted((n for n in values if values[n] < FEW), key=lambda name: values[name])
     if few:

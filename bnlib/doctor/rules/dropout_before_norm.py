@@ -26,12 +26,11 @@ one was measured to be harmless and the other to cost."""
 
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms whose variance dropout raises, the one it raises most first, in one hit."""
-    if not any(isinstance(m, torch.nn.modules.dropout._DropoutNd) for m in case.model.modules()):
-        return
     without = case.forward(training=True, dropout=False).calls
     ratios = {}
     for name, calls in case.forward(training=True).calls.items():
-        if case.norms[name].family == "batch" and name in without:
+        uses_batch = case.norms[name].family == "batch" and all(call.uses_batch for call in calls)
+        if uses_batch and name in without:
             with_dropout, plain = _variance(calls), _variance(without[name])
             live = plain > (case.norms[name].eps or 0.0)
             if live.any():

@@ -1,8 +1,9 @@
 """The input of a norm lies so far from zero that its variance is lost in rounding.
 
-A float holds a number to a relative precision, so values around a mean of 1,000 standard deviations
-keep only a part of what tells them apart. An implementation that computes E[x^2] - E[x]^2 (the
-default of some frameworks, and what exported graphs may do) loses the square of that.
+A float holds a number to a relative precision: bfloat16 rounds values around a mean of 128 standard
+deviations to whole standard deviations, and float32 those around 10 million. An implementation that
+computes E[x^2] - E[x]^2 (the default of some frameworks, and what exported graphs may do) loses the
+square of that.
 """
 
 from collections.abc import Iterator
@@ -18,11 +19,8 @@ FIX = "subtract the mean where the values come from: standardize the inputs, dro
 CHAPTER = "conventions"
 
 ROUNDING = 0.1
-"""Relative error of the variance, by the formula of the difference in float32, and by the rounding
+"""Relative error of the variance, by the formula of the difference in float32, or by the rounding
 of the values themselves: as large as the noise of a mini-batch of 200 values."""
-
-BY_SQUARES = (ROUNDING / torch.finfo(torch.float32).eps) ** 0.5
-"""Standard deviations from zero at which the difference of squares in float32 is off by that."""
 
 
 def check(case: Case) -> Iterator[Hit]:
@@ -34,7 +32,7 @@ def check(case: Case) -> Iterator[Hit]:
             seen = call.var > (case.norms[name].eps or 0.0)  # constant channels are no matter here
             ratio = (call.mean.abs() / call.var.sqrt())[seen]
             ratios[name] = max(float(ratio.amax()) if seen.any() else 0.0, ratios.get(name, 0.0))
-            limits[name] = min(ROUNDING / torch.finfo(call.dtype).eps, BY_SQUARES)
+            limits[name] = _limit(call.dtype)
     far = sorted((n for n in ratios if ratios[n] > limits[n]), key=lambda name: -ratios[name])
     if far:
         message = (
@@ -42,3 +40,13 @@ def check(case: Case) -> Iterator[Hit]:
             f"{limits[far[0]]:.3g} on rounding may be {ROUNDING:.0%} of the variance."
         )
         yield hit(far, message, deviations=ratios[far[0]], limit=limits[far[0]])
+
+
+def _limit(dtype: torch.dtype) -> float:
+    """Return at how many standard deviations from zero the variance is off by `ROUNDING`.
+
+    Rounding to multiples of a step adds step^2 / 12 to the variance; the difference of squares is
+    off by a rounding unit of the square of the mean.
+    """
+    by_step = (12 * ROUNDING) ** 0.5 / torch.finfo(dtype).eps
+    return min(by_step, (ROUNDING / torch.finfo(torch.float32).eps) ** 0.5)

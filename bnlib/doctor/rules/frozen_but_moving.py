@@ -2,7 +2,8 @@
 
 ``requires_grad = False`` stops the optimizer, not the update of the running statistics, which
 train mode makes in the forward pass. So a frozen backbone changes from batch to batch, and train
-mode normalizes by the mini-batch in it.
+mode normalizes by the mini-batch in it. A teacher whose weights follow those of its student is not
+frozen: a watched loop shows that they change.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,13 @@ CHAPTER = "fine_tuning_and_freezing"
 
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms in train mode whose parameters do not learn, in one hit."""
-    moving = [norm for norm in case.norms.values() if _moves(norm) and _is_fixed(norm)]
+    watched = case.record.norms if case.record else {}
+    followers = {name for name, seen in watched.items() if seen.learned}
+    moving = [
+        norm
+        for norm in case.norms.values()
+        if _moves(norm) and _is_fixed(norm) and norm.name not in followers
+    ]
     if moving:
         updates = max(_updates(case, norm) for norm in moving)
         message = (
@@ -34,7 +41,7 @@ def check(case: Case) -> Iterator[Hit]:
 
 def _moves(norm: Norm) -> bool:
     tracks = norm.mean is not None and getattr(norm.module, "track_running_stats", True)
-    return tracks and norm.uses_batch and not is_paused(norm.module)
+    return tracks and norm.momentum != 0 and norm.uses_batch and not is_paused(norm.module)
 
 
 def _is_fixed(norm: Norm) -> bool:

@@ -2,7 +2,8 @@
 
 Something still normalizes over the mini-batch: a norm without running statistics, a functional call
 with ``training=True``, a hand-written mean over the examples. It is found by what happens: the
-first example is shown by itself, and within its mini-batch.
+first example is shown within its mini-batch, and among copies of itself. The sizes stay, so that
+random numbers that a model draws in eval mode do too.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ CHAPTER = "inference"
 
 ROUNDING = 0.5
 """Exponent of the rounding unit: rounding of sums leaves less than its square root, 1.5e-8 in
-float64, where the companions move an output by some percent."""
+float64, where the others move an output by some percent."""
 
 
 def check(case: Case) -> Iterator[Hit]:
@@ -31,7 +32,7 @@ def check(case: Case) -> Iterator[Hit]:
     if max(differences) > limit:
         message = (
             f"In eval mode the output for the first example changes by {max(differences):.2g} of "
-            "its size if it is shown without its mini-batch."
+            "its size if copies of the example take the place of the others."
         )
         yield hit("", message, difference=max(differences))
 

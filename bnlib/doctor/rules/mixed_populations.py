@@ -22,8 +22,11 @@ FIX = "shuffle=True in the loader, or several classes in each mini-batch"
 CHAPTER = "alternatives"
 
 RATIO = 5.0
-"""Variance between mini-batches over that of chance, the median of the channels. With four
+"""Variance between mini-batches over that of chance, the median of the channels. With four large
 mini-batches chance exceeds 5 for one independent channel in 500."""
+
+BATCHES = 4
+"""With two mini-batches chance exceeds 5 for one independent channel in 40."""
 
 LEAST = 4
 """Examples for each mini-batch, or the variance within them is not known."""
@@ -31,13 +34,16 @@ LEAST = 4
 
 def check(case: Case) -> Iterator[Hit]:
     """Yield the first norm, if the means of the mini-batches at its input lie too far apart."""
-    seen = case.look(_means, training=True).seen
-    first = next(iter(seen), None)
-    if first is None or len(seen[first]) < 2 or min(len(rows) for rows in seen[first]) < LEAST:
-        raise NotPossibleError(f"two mini-batches of {LEAST} examples or more")
-    ratio = _ratio(seen[first])
+    made = case.look(_means, training=True)
+    first = next(iter(made.seen), "")
+    rows: dict[int, Tensor] = {}  # of the first call in each mini-batch: others may be streams
+    for call, means in zip(made.calls.get(first, ()), made.seen.get(first, ()), strict=False):
+        rows.setdefault(call.batch, means)
+    if len(rows) < BATCHES or min(len(each) for each in rows.values()) < LEAST:
+        raise NotPossibleError(f"{BATCHES} mini-batches of {LEAST} examples or more")
+    ratio = _ratio([*rows.values()])
     if ratio > RATIO:
-        batches = len(seen[first])
+        batches = len(rows)
         message = (
             f"The variance between the means of {batches} mini-batches is {ratio:.3g} times what "
             "shuffled examples would give."

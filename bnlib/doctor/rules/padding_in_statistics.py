@@ -2,12 +2,11 @@
 
 Sequences of different lengths are filled up, and the filler counts as values. The means then depend
 on how much longer the longest sequence of the mini-batch is, and eval mode on how padded the
-training was. It is seen as positions at the ends of sequences whose channels are all the same.
+training was. It is seen as runs of positions at the ends of sequences that are all the same.
 """
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from bnlib.doctor.case import Case
@@ -26,6 +25,10 @@ SHARE = 0.1
 LEAST_CHANNELS = 2
 """A single channel repeats a value easily: a sequence that is silent at its end is no padding."""
 
+EDGE = 2
+"""Positions at the very end that a convolution mixes with its own zeros, where there are 16 or
+more."""
+
 
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms that average over filler, the one with most of it first, in one hit."""
@@ -41,16 +44,21 @@ def check(case: Case) -> Iterator[Hit]:
 
 
 def _filler(norm: Norm, x: Tensor, y: Tensor) -> float:
-    """Return the share of positions (n, l) of an input (n, c, l) that repeat the last one."""
-    if x.dim() != 3 or x.shape[1] < LEAST_CHANNELS or norm.family != "batch":
+    """Return the share of filler in the positions of an input (n, c, l), behind or before."""
+    if x.dim() != 3 or x.shape[1] < LEAST_CHANNELS or norm.family != "batch" or not norm.uses_batch:
         return 0.0
     if isinstance(norm.owner, MaskedBatchNorm1d):
         return 0.0
     rows = x.transpose(1, 2)  # (n, l, c)
-    # The filler is what most sequences end with. A convolution mixes it at both of its ends, so
-    # that the very last positions are left out where they are many enough.
-    ends = rows[:, -1 - min(2, rows.shape[1] // 8)]
-    filler = ends[int(torch.cdist(ends.double(), ends.double()).eq(0).sum(1).argmax())]
-    same = (rows == filler).all(2)
-    alike = int((ends == filler).all(1).sum())
-    return float(same.double().mean()) if alike > 1 else 0.0
+    return max(_run(rows), _run(rows.flip(1)))
+
+
+def _run(rows: Tensor) -> float:
+    """Return the share of positions in runs, to the end, of what most sequences end with."""
+    length = rows.shape[1]
+    rows = rows[:, : length - min(EDGE, length // 8)]
+    kinds, counts = rows[:, -1].unique(dim=0, return_counts=True)
+    if int(counts.max()) < 2:
+        return 0.0
+    same = (rows == kinds[counts.argmax()]).all(2)
+    return int(same.flip(1).int().cumprod(1).sum()) / (len(rows) * length)

@@ -16,7 +16,7 @@ from bnlib.doctor.observe import NotPossibleError
 
 SEVERITY = "warning"
 NEEDS = ("state",)
-FIX = "nn.convert_sync_batchnorm(model) before wrapping it, or surgery.recalibrate(..., group=...)"
+FIX = "bnlib.nn.convert_sync_batchnorm(model) before wrapping, or surgery.recalibrate in every one"
 CHAPTER = "beyond_one_machine"
 
 GAP = 0.1

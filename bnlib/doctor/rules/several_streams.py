@@ -20,18 +20,24 @@ FIX = "a norm for each stream (SplitBatchNorm, or a list of norms), or one call 
 CHAPTER = "alternatives"
 
 GAP = 0.5
-"""Of a standard deviation, between the means of two calls or between their spreads, in half of the
+"""Of a standard deviation, from the mixture of the calls in mean and spread, in half of the
 channels: as for `train_eval_gap`."""
+
+LEAST = 16
+"""Values per mean: with 16, chance moves a mean by a quarter of a standard deviation, with 4 by a
+half."""
 
 
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms whose calls differ, the most different first, in one hit."""
     gaps, calls_of = {}, {}
     for name, calls in case.forward(training=True).calls.items():
-        turns = [list(group) for _, group in groupby(calls, key=lambda call: call.batch)]
-        calls_of[name] = max(len(turn) for turn in turns)
-        if case.norms[name].family == "batch" and calls_of[name] > 1:
-            gaps[name] = min(_apart(turn) for turn in turns if len(turn) > 1)
+        seen = [call for call in calls if call.uses_batch and call.values >= LEAST]
+        turns = [list(group) for _, group in groupby(seen, key=lambda call: call.batch)]
+        turns = [turn for turn in turns if len(turn) > 1]
+        if case.norms[name].family == "batch" and turns:
+            calls_of[name] = max(len(turn) for turn in turns)
+            gaps[name] = min(_apart(turn) for turn in turns)
     apart = sorted((name for name in gaps if gaps[name] > GAP), key=lambda name: -gaps[name])
     if apart:
         first = apart[0]

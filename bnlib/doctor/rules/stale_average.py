@@ -1,8 +1,8 @@
 """An average of weights has running statistics that are not its own.
 
 The statistics of an average (SWA, an exponential average) are not the average of statistics, and
-`torch.optim.swa_utils.AveragedModel` does not even average them unless told to: it keeps those of
-the model when it was made.
+`torch.optim.swa_utils.AveragedModel` does not even average them unless told to: it takes those of
+the model that it was last updated from.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def check(case: Case) -> Iterator[Hit]:
     gaps = {
         name: gap(case.norms[name], calls)
         for name, calls in train.items()
-        if case.norms[name].family == "batch" and case.norms[name].mean is not None
+        if case.norms[name].family == "batch" and all(call.uses_batch for call in calls)
     }
     examples = sum(call.shape[0] for call in next(iter(train.values())))
     limit = max(GAP, NOISE / examples**0.5)

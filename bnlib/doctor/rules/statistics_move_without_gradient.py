@@ -2,6 +2,8 @@
 
 ``torch.no_grad()`` around a backbone stops its weights, not the update of its running statistics.
 So the features that the head learns from drift, and in eval mode they are not those of training.
+Parts that learn otherwise are healthy: a generator while its discriminator is trained, a teacher
+that follows its student.
 """
 
 from collections.abc import Iterator
@@ -25,7 +27,11 @@ def check(case: Case) -> Iterator[Hit]:
     if record.ran_without_gradients:
         return  # the whole model did, which is the subject of `eval_forgotten`
     calls = {n: seen.moved_without_gradient for n, seen in record.norms.items()}
-    moved = [n for n, number in calls.items() if number and not record.norms[n].in_backward]
+    moved = [
+        name
+        for name, seen in record.norms.items()
+        if calls[name] and not seen.in_backward and not seen.learned
+    ]
     if moved:
         message = (
             f"{counted(len(moved), 'norm')} updated the running statistics while gradients were "

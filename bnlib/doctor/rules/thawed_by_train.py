@@ -2,7 +2,7 @@
 
 ``model.train()`` sets the mode of every module below it, so the norms that somebody froze with
 ``eval()`` move again from the first epoch on. It is seen in a watched loop: a norm in eval mode
-within a model in train mode, and later in train mode.
+within a model in train mode, with gradients, and later in train mode.
 """
 
 from collections.abc import Iterator

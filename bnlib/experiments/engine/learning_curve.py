@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import gcd
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bnlib import layers
+from bnlib.experiments.engine import networks, training
+from bnlib.experiments.engine.rates import at_rate, best_for_others
 
 CHECKPOINTS = (5, 10, 15, 20, 30, 45, 65, 100, 140, 200, 280, 400, 560, 800, 1120, 1600)
 """Networks are tested after so many steps, and after each budget."""
@@ -41,6 +47,68 @@ def checkpoints_of(budgets: tuple[int, ...]) -> tuple[int, ...]:
     tuple of int
     """
     return tuple(sorted({*(n for n in CHECKPOINTS if n < budgets[-1]), *budgets}))
+
+
+def curves(
+    config: networks.Config,
+    checkpoints: tuple[int, ...],
+    build: Callable[[networks.Config], layers.Sequential] = networks.build,
+    *,
+    progress: bool = False,
+) -> Accuracies:
+    """Train networks, and test them at checkpoints.
+
+    Parameters
+    ----------
+    config : bnlib.experiments.engine.networks.Config
+        With `n_train`, as validation data choose the learning rate.
+    checkpoints : tuple of int, c of them
+        The last is the number of steps.
+    build : callable
+        Config -> network.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Accuracies
+    """
+    every = gcd(*checkpoints)
+    scores = training.record_validation_accuracy, training.record_test_accuracy
+
+    def record(state: training.State) -> NDArray[np.floating]:
+        if state.step not in checkpoints:
+            return np.zeros((state.config.replicas, 2))
+        return np.stack([score(state) for score in scores], axis=-1)
+
+    made = training.train(config, {"scores": record}, every=every, progress=progress, build=build)
+    found = made.records["scores"][:, [n // every for n in checkpoints]]
+    return Accuracies(*np.moveaxis(np.nan_to_num(made.by_rate(found), nan=0.0), -1, 0))
+
+
+def steps_until(
+    accuracies: Accuracies, checkpoints: tuple[int, ...], target: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return log10 of the steps until a seed's test accuracy reaches the target, (k,).
+
+    At the rate at which the other seeds' validation accuracy is there first.
+
+    Parameters
+    ----------
+    accuracies : Accuracies
+    checkpoints : tuple of int, c of them
+    target : float
+
+    Returns
+    -------
+    low, high : ndarray, (k,)
+        Bounds, as of `steps_to`.
+    """
+    _, high = steps_to(checkpoints, accuracies.valid, target)
+    cost = np.minimum(high, np.log10(checkpoints[-1])) - 1e-6 * accuracies.valid[..., -1]
+    rate = best_for_others(cost)
+    low, high = (at_rate(bound, rate) for bound in steps_to(checkpoints, accuracies.test, target))
+    return low, high
 
 
 def steps_to(

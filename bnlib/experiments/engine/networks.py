@@ -6,7 +6,7 @@ seed i % seeds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple, Self, get_args
@@ -30,8 +30,13 @@ Activation = Literal["relu", "sigmoid", "tanh"]
 ACTIVATIONS = {"relu": layers.ReLU, "sigmoid": layers.Sigmoid, "tanh": layers.Tanh}
 Optimizer = Literal["sgd", "adam"]
 Initialization = Literal["he", "xavier", "normal"]
-Norm = Literal["none", "batch", "layer", "group", "rms", "identity"]
+Norm = Literal[
+    "none", "batch", "center", "scale", "detached", "layer", "group", "rms", "tanh", "identity"
+]
 NORMS = get_args(Norm)
+NO_BIAS = ("batch", "center", "scale", "detached", "identity")
+"""Norms before which a linear layer has no bias: batch norm, and what differs from it in one part.
+Batch norm takes a bias away, and each of them has a shift behind it."""
 
 Arm = Literal[Norm, "none again", "batch again"]
 """A norm, or what a negative control needs: "identity" has the parameters of batch norm but does
@@ -62,8 +67,11 @@ class Config:
         Hidden layers, and units in each.
     activation : {"relu", "sigmoid", "tanh"}
         Activation function of the hidden layers.
-    norm : {"none", "batch", "layer", "group", "rms", "identity"}
-        Normalization between each hidden linear layer and its activation function.
+    norm : {"none", "batch", "center", "scale", "detached", "layer", "group", "rms", "tanh", \
+"identity"}
+        Normalization between each hidden linear layer and its activation function: "center" and
+        "scale" are the halves of batch norm, "detached" is batch norm whose backward pass takes the
+        statistics for constants, "tanh" is dynamic tanh, and "identity" scales and shifts alone.
     groups : int
         Groups of group norm; divides `width`.
     init : {"he", "xavier", "normal"}
@@ -191,6 +199,21 @@ def arm(name: str, first_seed: int = 0) -> tuple[str, int]:
     return norm, first_seed + OTHER_SEEDS * (norm != name)
 
 
+def check_arms(known: Collection[str], **fields: Sequence[str]) -> None:
+    """Raise ValueError unless the arms of each field are known; those "again" are.
+
+    Parameters
+    ----------
+    known : collection of str
+    **fields : sequence of str
+        Name of a field of the config -> its arms.
+    """
+    for name, arms in fields.items():
+        for each in arms:
+            if arm(each)[0] not in known:
+                raise ValueError(f"{name}: expected some of {(*known,)}, got {each!r}")
+
+
 def build(
     config: Config,
     behind: Callable[[int], Sequence[layers.Layer]] | None = None,
@@ -206,8 +229,7 @@ def build(
         Number of a hidden linear layer, from 0 on -> the layers between it and the next. By default
         the norm and the activation function of the config.
     bias : bool, optional
-        Whether hidden linear layers have a bias. By default they have none before batch norm, which
-        would take it away, nor before the identity in its place.
+        Whether hidden linear layers have a bias. By default they have none before `NO_BIAS`.
 
     Returns
     -------
@@ -238,7 +260,7 @@ def build(
         return [*norm, ACTIVATIONS[config.activation]()]
 
     behind = behind or norm_and_activation
-    bias = config.norm not in ("batch", "identity") if bias is None else bias
+    bias = config.norm not in NO_BIAS if bias is None else bias
     blocks: list[layers.Layer] = []
     fan_in = data.x_train.shape[1]
     for i in range(config.depth):
@@ -331,8 +353,24 @@ def load_replicas(config: Config) -> Data:
         As `load`; with `redraw`, training and validation sets have a leading axis of replicas.
     """
     data = load(config.dataset, config.n_train, config.dtype)
-    if not config.redraw:
-        return data
+    return redraw(config, data) if config.redraw else data
+
+
+def redraw(config: Config, data: Data) -> Data:
+    """Draw the training examples of each replica, and leave the others for validation.
+
+    Parameters
+    ----------
+    config : Config
+        Replicas of the same seed get the same `n_train` examples.
+    data : Data
+        Without a leading axis of replicas.
+
+    Returns
+    -------
+    Data
+        Training and validation sets have a leading axis of replicas.
+    """
     x = np.concatenate([data.x_train, data.x_valid])
     y = np.concatenate([data.y_train, data.y_valid])
     drawn = np.stack([rng.permutation(len(x)) for rng in replica_generators(config, EXAMPLES)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -32,6 +34,17 @@ class AddPopulation(layers.Layer):
 
     def _backward(self, dy: Array, n: int) -> Array:
         return dy[:, n:]
+
+
+class DetachedBatchNorm(layers.BatchNorm):
+    """Batch norm of k networks, whose backward pass takes the statistics for constants."""
+
+    def _backward(self, dy: Array, cache: tuple[Any, Any]) -> Array:
+        dx, batch = super()._backward(dy, cache), cache[0]
+        if batch is None:  # in eval mode they are constants
+            return dx
+        scale = self.parameters["gamma"] * batch.inv_std
+        return dy * scale[:, None]
 
 
 class DropPopulation(layers.Layer):

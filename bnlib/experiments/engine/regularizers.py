@@ -46,8 +46,7 @@ def build(
     config : bnlib.experiments.engine.networks.Config
         Its own `norm` is not used.
     norm : str
-        "none", "layer", "batch", "identity" (the parameters of BN alone), "population", or
-        "ghost-8" for parts of 8 examples.
+        One of `networks.NORMS`, "population", or "ghost-8" for parts of 8 examples.
     p : float
         Probability that dropout sets an activation to 0.
     place : {"every", "before", "last"}
@@ -67,7 +66,8 @@ def build(
             *dropout(after),
         ]
 
-    network = networks.build(config, behind, bias=norm in ("none", "layer"))
+    bias = norm in networks.NORMS and norm not in networks.NO_BIAS
+    network = networks.build(config, behind, bias=bias)
     if norm != "population":
         return network
     population = networks.load_replicas(config).x_train[..., :POPULATION, :]

@@ -8,8 +8,16 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from bnlib import layers
-from bnlib.experiments.engine.probe_layers import ScaleAndShift
+from bnlib.experiments.engine.probe_layers import DetachedBatchNorm, ScaleAndShift
 from bnlib.functional import RunningStatistics
+
+OF_THE_BATCH = {
+    "batch": layers.BatchNorm,
+    "center": layers.MeanOnlyBatchNorm,
+    "scale": layers.ScaleOnlyBatchNorm,
+    "detached": DetachedBatchNorm,
+}
+"""Norms with statistics of the mini-batch."""
 
 
 class ReplicaStatistics(RunningStatistics):
@@ -42,14 +50,16 @@ def build_norm(
     name: str, width: int, groups: int, replicas: int, dtype: DTypeLike = np.float64
 ) -> list[layers.Layer]:
     """Build the normalization layer of this name, in a list; none for "none"."""
-    if name == "batch":
-        return [keep_apart(layers.BatchNorm(width, seeds=replicas, dtype=dtype))]
+    if name in OF_THE_BATCH:
+        return [keep_apart(OF_THE_BATCH[name](width, seeds=replicas, dtype=dtype))]
     if name == "layer":
         return [layers.LayerNorm(width, seeds=replicas, dtype=dtype)]
     if name == "rms":
         return [layers.RMSNorm(width, seeds=replicas, dtype=dtype)]
     if name == "identity":
         return [ScaleAndShift(width, seeds=replicas, dtype=dtype)]
+    if name == "tanh":
+        return [layers.DynamicTanh(width, seeds=replicas, dtype=dtype)]
     if name == "group":
         return [layers.GroupNorm(groups, width, seeds=replicas, dtype=dtype)]
     return []

@@ -23,10 +23,10 @@ class Averages:
         shape, dtype = norm.parameters["gamma"].shape, norm.dtype
         self.of = {momentum: ReplicaStatistics.initial(shape, dtype) for momentum in momenta}
 
-    def update(self, mean: Array, var: Array, n: int, **_: Any) -> None:
+    def update(self, mean: Array, var: Array, n: int, *, unbiased: bool = True, **_: Any) -> None:
         """Take in the statistics of one mini-batch; as `RunningStatistics.update`."""
         for momentum, running in self.of.items():
-            running.update(mean, var, n, momentum=momentum)
+            running.update(mean, var, n, momentum=momentum, unbiased=unbiased)
 
 
 def track(network: layers.Sequential, momenta: Sequence[Momentum]) -> layers.Sequential:

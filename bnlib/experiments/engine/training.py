@@ -116,6 +116,7 @@ def train(
     build: Callable[[Config], layers.Sequential] = build,
     optimizer: Callable[[Config, layers.Sequential], layers.SGD | layers.Adam] = build_optimizer,
     order: Callable[[Config, Data], Iterator[NDArray[np.int64]]] = reshuffled,
+    data: Data | None = None,
 ) -> Result:
     """Train all replicas together, and record.
 
@@ -137,6 +138,8 @@ def train(
         (config, network) -> optimizer.
     order : callable
         (config, data) -> iterator without end over the indices of mini-batches, (replicas, m).
+    data : bnlib.experiments.engine.networks.Data, optional
+        By default those of the config (:func:`~bnlib.experiments.engine.networks.load_replicas`).
 
     Returns
     -------
@@ -164,7 +167,8 @@ def train(
     if every < 1:
         raise ValueError(f"every: expected at least 1, got {every}")
     record = {} if record is None else record
-    network, data = build(config), load_replicas(config)
+    network = build(config)
+    data = load_replicas(config) if data is None else data
     updates = optimizer(config, network)
     indices = order(config, data)
     loss = np.full((config.replicas, config.steps + 1), np.nan)

@@ -22,7 +22,7 @@ from bnlib.experiments.engine.statistics_modes import batch_norms, recalibrate
 Array = NDArray[np.floating]
 Lamps = list[np.random.Generator]
 
-DATASETS = ("digits", "photos")
+DATASETS = ("mnist_subset", "photos")
 SIZE = 12  # height and width of an image
 DTYPE = np.float32
 WARM_UP = 0.2  # share of the steps in which the learning rate rises

@@ -266,6 +266,25 @@ GROWTH = Multiverse(
     combinations=9,
 )
 
+ORTHOGONAL = Multiverse(
+    "orthogonal_weights",
+    {"orthogonal-weights-bound-gradients": Judged("judge")},
+    {},
+    {
+        "the activation": {
+            "linear": {},
+            "ReLU": {"activation": "relu"},
+            "tanh": {"activation": "tanh"},
+            "sigmoid": {"activation": "sigmoid"},
+        },
+        "the examples per unit": _numbers("ratio", 1, 0.25, 0.5, 1.5, 2),
+        "the depth": _numbers("depth", 1000, 100, 300),
+        "the width": _numbers("width", 32, 16, 64),
+        "the seeds": SEEDS,
+    },
+    combinations=10,
+)
+
 SATURATION = Multiverse(
     "saturation",
     {
@@ -318,6 +337,18 @@ EARLY = Multiverse(
     combinations=10,
 )
 
+GHOSTS = Multiverse(
+    "regularization",
+    {"ghost-batches-regularize": Judged("judge_ghosts", {"the size of the parts": 0})},
+    {
+        "norms": ("batch", "ghost-16"),
+        "noise": ("batch", "ghost-16"),
+        "others": ("ghost-8", "ghost-4"),
+    },
+    {**EARLY_AXES, "the mini-batch": _numbers("batch_size", 64, 32, 128)},
+    combinations=12,
+)
+
 DROPOUT = Multiverse(
     "dropout",
     {
@@ -327,6 +358,34 @@ DROPOUT = Multiverse(
     {"probabilities": (0.1, 0.3)},
     EARLY_AXES,
     combinations=10,
+)
+
+REPAIRED = Multiverse(
+    "variance_shift",
+    {
+        "dropout-shifts-variance": Judged(
+            "judge", {"the place of the dropout": 0, "its probability": 1}
+        )
+    },
+    {"places": ("every", "before"), "probabilities": (0.1, 0.5)},
+    {
+        "the data set": {
+            "MNIST-1D": {},
+            "digits": {"dataset": "digits"},
+            "MNIST": MNIST,
+        },
+        "the optimizer": {
+            "momentum": {},
+            "SGD": {"momentum": 0.0, "rates": (0.3, 0.9)},
+            "Adam": {**ADAM, "momentum": 0.0, "rates": (0.003, 0.01)},
+        },
+        "the mini-batch": _numbers("batch_size", 64, 8, 16, 32, 128),
+        "the depth": _numbers("depth", 2, 1, 4),
+        "the width": _numbers("width", 64, 16, 128),
+        "the number of steps": _numbers("steps", 300, 600, 1200),
+        "the seeds": SEEDS,
+    },
+    combinations=6,
 )
 
 PLACEMENT = Multiverse(
@@ -364,6 +423,33 @@ PLACEMENT = Multiverse(
     combinations=7,
 )
 
+HALVES = Multiverse(
+    "halves",
+    {
+        "centring-speeds-up": Judged("judge_centring"),
+        "scaling-speeds-up": Judged("judge_scaling"),
+    },
+    {"others": (), "activations": ("relu",), "budgets": (200,)},
+    {
+        "the data set": _data({"n_train": 3000}, {"n_train": 3000, "target": LOW["trained"]}),
+        "the optimizer": _optimizer(
+            (0.0056, 0.01, 0.018, 0.032, 0.056, 0.1, 0.18),
+            (0.001, 0.0018, 0.0032, 0.0056, 0.01, 0.018, 0.032, 0.056),
+        ),
+        "the mini-batch": _numbers("batch_size", 32, 8, 16, 64, 128),
+        "the depth": _numbers("depth", 4, 2, 8),
+        "the width": _numbers("width", 32, 16, 64),
+        "the activation": {
+            "ReLU": {},
+            "tanh": {"activations": ("tanh",)},
+            "sigmoid": {"activations": ("sigmoid",)},
+        },
+        "the number of steps": _steps("budgets", 200),
+        "the seeds": SEEDS,
+    },
+    combinations=5,
+)
+
 RESHUFFLED = Multiverse(
     "reshuffling",
     {"reshuffle-every-epoch": Judged("judge_batch_norm", {"the mini-batches": 1})},
@@ -382,6 +468,96 @@ RESHUFFLED = Multiverse(
     combinations=6,
 )
 
+FINE_TUNED = Multiverse(
+    "fine_tuning",
+    {"freeze-when-fine-tuning": Judged("judge", {"the light": 0})},
+    {"others": (), "trained": ("all",), "budgets": (200,)},
+    {
+        "what is trained": {
+            "all": {},
+            "head": {"trained": ("head",)},
+            "norms": {"trained": ("norms",)},
+        },
+        "the data set": _data(),
+        "the optimizer": {
+            "SGD": {},
+            "momentum": {
+                **MOMENTUM,
+                "rates": (0.0032, 0.01, 0.032, 0.1, 0.32),
+                "head_rates": (0.032, 0.1, 0.32),
+            },
+            "Adam": {
+                **ADAM,
+                "rates": (0.0032, 0.01, 0.032, 0.1, 0.32),
+                "head_rates": (0.032, 0.1, 0.32),
+            },
+        },
+        "the mini-batch": _numbers("batch_size", 16, 2, 4, 8, 32),
+        "the depth": _numbers("depth", 2, 1, 4),
+        "the width": _numbers("width", 32, 16, 64),
+        "the activation": ACTIVATION,
+        "the number of steps": {"200": {}} | {f"{n}": {"budgets": (n,)} for n in (50, 100, 400)},
+        "the examples": _numbers("n_train", 100, 50, 200),
+        "the pretraining": _numbers("pretraining", 300, 100, 1000),
+        "the seeds": SEEDS,
+    },
+    combinations=6,
+)
+
+ABLATED: Axis = {"no norm": {}} | {
+    name: {"norms": ("none", norm)}
+    for name, norm in {
+        "gamma and beta alone": "identity",
+        "batch norm": "batch",
+        "centring alone": "center",
+        "scaling alone": "scale",
+        "batch norm, detached": "detached",
+        "layer norm": "layer",
+        "RMS norm": "rms",
+        "dynamic tanh": "tanh",
+    }.items()
+}
+"""The norms of the matrix, each against none. The first is the negative control: none again."""
+
+
+def _ablated(multiverse: Multiverse, *keys: str, **base: Any) -> Multiverse:
+    """Judge claims of a multiverse for each norm of `ABLATED`, in its base setting."""
+    claims = {key: multiverse.claims[key] for key in keys or multiverse.claims}
+    base = {**multiverse.base, "norms": ("none", "none again"), **base}
+    return Multiverse(multiverse.experiment, claims, base, {"the norm": ABLATED}, combinations=0)
+
+
+MATRIX = (
+    _ablated(RATES, targets=(0.75,)),
+    _ablated(GROWTH, cases=("ReLU, He",)),
+    _ablated(SHIFT),
+    _ablated(LANDSCAPE),
+    _ablated(SATURATION),
+    _ablated(STARTS, rates=(0.03, 0.3)),
+    _ablated(DEPTHS),
+    _ablated(EARLY, "regularizes", others=()),
+)
+"""The ablation of norms, each claim in the base setting of its multiverse.
+
+:meta hide-value:
+"""
+
+SHOWN: Mapping[str, tuple[str, ...]] = {
+    "higher-learning-rates": (),
+    "faster-convergence": ("75 %",),
+    "initialization-matters-less": ("share of scales and rates that train",),
+    "deeper-networks": (),
+    "gradients-neither-vanish-nor-explode": ("ReLU, He",),
+    "gradients-explode": ("ReLU, He",),
+    "healthy-activations": ("sigmoid", "after 100 steps"),
+    "saturating-units-become-trainable": ("sigmoid",),
+    "smoother-landscape": ("loss range", "at equal loss"),
+    "reduces-covariate-shift": ("moments",),
+    "regularizes": (),
+}
+"""The case of each claim that the table of the ablation shows, chosen before its full run; the
+stores hold the others."""
+
 ALL = (
     RATES,
     STARTS,
@@ -393,25 +569,21 @@ ALL = (
     LIGHT,
     MODES,
     GROWTH,
+    ORTHOGONAL,
     SATURATION,
     EARLY,
+    GHOSTS,
     DROPOUT,
+    REPAIRED,
     PLACEMENT,
+    HALVES,
     RESHUFFLED,
+    FINE_TUNED,
 )
 """All multiverses, those of which the book says most first.
 
 :meta hide-value:
 """
-
-PENDING = (
-    "bias-before-it-is-redundant",
-    "dropout-shifts-variance",
-    "gamma-and-beta-undo-it",
-    "ghost-batches-regularize",
-    "makes-activations-gaussian",
-)
-"""Claims that have no multiverse yet."""
 
 
 def find(key: str) -> Multiverse:

@@ -21,6 +21,9 @@ from bnlib.experiments.records.verdict import DEPENDS, Verdict, overall
 FOLDER = Path("book", "_data", "multiverse")
 """Where the stores are, in a clone of the repository."""
 
+MATRIX = FOLDER.with_name("matrix")
+"""Where those of the ablation of norms are."""
+
 STORED = [field.name for field in fields(Verdict) if field.name not in ("claim", "source")]
 """What is kept of a verdict; whose claim it is, the name of the file says."""
 

@@ -17,7 +17,7 @@ def test_a_norm_with_the_eps_of_another_framework_is_found():
         else:
             [(where, evidence)] = found(rule, set_eps(model, name, 1e-3))
             assert where == (name,)
-            assert evidence["eps"] == 1e-3 and evidence["common"] == 1e-5
+            assert (evidence["eps"], evidence["common"]) == (1e-3, 1e-5)
 
 
 def test_all_alike_and_small_differences_are_healthy():

@@ -32,6 +32,15 @@ def test_generators_of_the_replicas_repeat_those_of_the_seeds():
     assert len({*draws}) == 3
 
 
+def test_batch_norm_and_what_differs_from_it_in_one_part_have_the_same_parameters():
+    for norm in networks.NO_BIAS:
+        names = networks.build(networks.Config.of(Experiment(), norm=norm)).parameters
+        assert [*names] == [
+            *networks.build(networks.Config.of(Experiment(), norm="batch")).parameters
+        ]
+    assert "0.bias" in networks.build(networks.Config.of(Experiment(), norm="layer")).parameters
+
+
 def test_other_layers_behind_each_linear_one_leave_the_weights_as_they_are():
     config = networks.Config.of(Experiment(), norm="batch")
     usual = networks.build(config)

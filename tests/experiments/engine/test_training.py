@@ -5,6 +5,7 @@ import pytest
 
 from bnlib import layers
 from bnlib.experiments.engine import networks
+from bnlib.experiments.engine.probe_layers import DetachedBatchNorm
 from bnlib.experiments.engine.training import (
     Config,
     build,
@@ -176,6 +177,10 @@ def test_records_are_taken_at_the_steps_that_were_asked_for():
     ("norm", "kind"),
     [
         ("batch", layers.BatchNorm),
+        ("center", layers.MeanOnlyBatchNorm),
+        ("scale", layers.ScaleOnlyBatchNorm),
+        ("detached", DetachedBatchNorm),
+        ("tanh", layers.DynamicTanh),
         ("layer", layers.LayerNorm),
         ("group", layers.GroupNorm),
         ("rms", layers.RMSNorm),
@@ -275,3 +280,12 @@ def test_networks_and_optimizers_of_ones_own_can_be_trained():
     tanh = train(dataclasses.replace(config, activation="tanh"))
     np.testing.assert_allclose(run.loss[:, 0], tanh.loss[:, 0], rtol=1e-12)
     assert (run.records["weights"][:, -1] != run.records["weights"][:, 0]).any()
+
+
+def test_data_can_be_given_in_the_place_of_those_of_the_config():
+    config = Config(n_train=64, redraw=True, batch_size=16, steps=2, seeds=2, lr=(0.1, 0.2))
+    own = train(config)
+    given = networks.redraw(config, networks.load("digits"))
+    np.testing.assert_array_equal(train(config, data=given).loss, own.loss)
+    darker = given._replace(x_train=given.x_train / 2)
+    assert (train(config, data=darker).loss != own.loss).all()

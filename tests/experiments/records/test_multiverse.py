@@ -12,11 +12,11 @@ import yaml
 from bnlib.experiments import conditioning
 from bnlib.experiments.records import multiverse, settings
 from bnlib.experiments.records.multiverse import Judged, Multiverse, run
-from bnlib.experiments.records.store import FOLDER, Cell, Store, load, save
+from bnlib.experiments.records.store import FOLDER, MATRIX, Cell, Store, load, save
 from bnlib.experiments.records.verdict import Between, paired_verdict
 
 ROOT = Path(__file__).parents[3]
-STORES = ROOT / FOLDER
+STORES, TABLE = ROOT / FOLDER, ROOT / MATRIX
 SMALL = Multiverse(
     "conditioning",
     {"ratio": Judged("judge")},
@@ -30,8 +30,9 @@ SMALL = Multiverse(
 
 
 def claims():
+    """Read the tested claims: key -> entry."""
     listed = yaml.safe_load((ROOT / "book" / "claims.yml").read_text("utf8"))
-    return {entry["verdict"] for entry in listed if "verdict" in entry}
+    return {entry["verdict"]: entry for entry in listed if "verdict" in entry}
 
 
 def ids(multiverses):
@@ -41,9 +42,27 @@ def ids(multiverses):
 # ------------------------------------------------------------------ the declaration
 
 
-def test_every_tested_claim_has_a_multiverse_or_is_listed_as_pending():
+THEOREMS = {
+    "bias-before-it-is-redundant": "{prf:ref}`thm-forward-pass-invariance`",
+    "gamma-and-beta-undo-it": "{prf:ref}`thm-forward-pass-identity`",
+    "makes-activations-gaussian": "{eq}`eq-forward-pass-standardize`",
+}
+"""Claims that a proof decides in all settings, and where it stands; the ledger says so, too."""
+
+
+def test_every_tested_claim_has_a_multiverse_or_is_a_theorem():
     declared = [key for each in settings.ALL for key in each.claims]
-    assert sorted([*declared, *settings.PENDING]) == sorted(claims())
+    assert sorted([*declared, *THEOREMS]) == sorted(claims())
+    assert {key for key, entry in claims().items() if "proof" in entry} == {*THEOREMS}
+
+
+@pytest.mark.parametrize("key", THEOREMS)
+def test_a_theorem_says_where_its_proof_stands(key):
+    entry, place = claims()[key], THEOREMS[key]
+    assert place in entry["proof"]
+    chapter = (ROOT / "book" / "forward_pass.ipynb").read_text("utf8")
+    label = place.split("`")[1]
+    assert f":label: {label}" in chapter or f"$$ ({label})" in chapter
 
 
 @pytest.mark.parametrize("each", settings.ALL, ids=ids(settings.ALL))
@@ -220,19 +239,48 @@ def test_stores_are_those_of_the_declaration():
         assert [cell[:2] for cell in cells] == list(zip(each.settings(), fields, strict=True)), key
 
 
-def cheapest(each):
+def test_the_matrix_has_the_stores_of_its_declaration():
+    declared = {key: each for each in settings.MATRIX for key in each.claims}
+    assert {path.stem for path in TABLE.glob("*.json")} == declared.keys()
+    for key, each in declared.items():
+        cells = load(TABLE / f"{key}.json").cells
+        fields = [multiverse._changed(config) for config in each.configs()]
+        assert [cell[:2] for cell in cells] == list(zip(each.settings(), fields, strict=True)), key
+        assert all(settings.SHOWN[key] in cell.verdicts for cell in cells), key
+
+
+@pytest.mark.parametrize("each", settings.MATRIX, ids=ids(settings.MATRIX))
+def test_the_matrix_has_one_row_a_norm_and_its_control_first(each):
+    configs = each.configs()
+    assert [config.seeds for config in configs] == [16] + [8] * (len(settings.ABLATED) - 1)
+    assert {config.norms[0] for config in configs} == {"none"}
+    treatments = [config.norms[1] for config in configs]
+    assert treatments[:2] == ["none again", "identity"]
+    assert len({*treatments}) == len(settings.ABLATED)
+
+
+@pytest.mark.parametrize("each", settings.MATRIX, ids=ids(settings.MATRIX))
+def test_a_norm_of_the_matrix_computed_again_agrees_with_the_store(each):
+    agrees_with_the_store(each, TABLE)
+
+
+def cheapest(each, folder=STORES):
     """Return the number of the setting that took the least time and could be judged."""
-    store = load(STORES / f"{next(iter(each.claims))}.json")
+    store = load(folder / f"{next(iter(each.claims))}.json")
     judged = [i for i, cell in enumerate(store.cells) if cell.verdicts]
     return min(judged, key=lambda i: store.cells[i].made["seconds"])
 
 
 @pytest.mark.parametrize("each", settings.ALL, ids=ids(settings.ALL))
 def test_a_setting_computed_again_agrees_with_the_store(each):
-    index = cheapest(each)
+    agrees_with_the_store(each, STORES)
+
+
+def agrees_with_the_store(each, folder):
+    index = cheapest(each, folder)
     _, cells = multiverse.measure(each, index)
     for key, cell in cells.items():
-        stored = load(STORES / f"{key}.json").cells[index].verdicts
+        stored = load(folder / f"{key}.json").cells[index].verdicts
         assert stored.keys() == cell.verdicts.keys()
         for case, new in cell.verdicts.items():
             assert_agree(stored[case], new)

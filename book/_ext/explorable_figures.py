@@ -1,0 +1,125 @@
+"""The static figures of the explorables, in the state in which each of them starts, and their data.
+
+They are what the page shows on paper and without JavaScript, and what a notebook shows in Jupyter.
+"""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+BANDS = Path(__file__).parents[1] / "_data" / "explorables" / "training.json"
+TRAINING = {"depth": 6, "scale": 1.0, "batch": 32}
+"""What `training` starts with; the figure is about each rate."""
+
+
+def backward_pass(fig, ax):
+    """Draw the chapter's example: the upstream gradient, and what BN passes on."""
+    from bnlib.functional import batch_norm_backward, batch_norm_forward
+
+    x, dy = np.array([[0.0], [2], [2], [8]]), np.array([[1.0], [0], [0], [3]])
+    _, cache = batch_norm_forward(x, np.array([6.0]), np.array([1.0]), eps=0.0)
+    dx = batch_norm_backward(dy, cache)[0]
+    for side, values, meaning, label in ((-1, dy, "none", "dy"), (1, dx, "batch", "dx")):
+        place = np.arange(1, 5) + 0.1 * side
+        _stems(ax, place, values[:, 0], meaning)
+        at = {"textcoords": "offset points", "ha": "center", "va": "center"}
+        ax.annotate(label, (place[3], values[3, 0]), (14 * side, 0), **at)
+    labels = [f"$x_{i}$ = {v:g}" for i, v in enumerate(x[:, 0], 1)]
+    ax.set_xticks(range(1, 5), labels)
+    ax.set(ylabel="gradient", ylim=(-2, 3.6))
+    return (
+        "The gradients of four values before and behind batch normalization. The upstream gradient "
+        f"is {_list(dy)}; behind batch normalization it is {_list(dx)}, which has the sum 0."
+    )
+
+
+def inference(fig, ax):
+    """Draw x = 3 among two sets of companions, before and after batch normalization."""
+    from bnlib.functional import batch_norm_forward
+
+    said = []
+    for row, companions in enumerate(([1.0, 2, 6], [4.0, 5, 8])):
+        x = np.array([[3.0, *companions]]).T
+        y = batch_norm_forward(x, eps=0.0)[0][:, 0]
+        ax.plot(y[1:], [row] * 3, "o", color=_color("reference"))
+        ax.plot(y[0], row, "s", color=_color("batch"), markersize=9)
+        ax.annotate("x = 3", (y[0], row), (0, 10), textcoords="offset points", ha="center")
+        said.append(f"with the companions {', '.join(f'{v:g}' for v in companions)} at {y[0]:.2f}")
+    ax.axvline(0, color=_color("reference"), linestyle=":")
+    ax.set_yticks([0, 1], ["companions 1, 2, 6", "companions 4, 5, 8"])
+    ax.set(xlim=(-1.5, 2), ylim=(1.5, -0.6), xlabel=r"$y = \hat{x}$ in train mode")
+    return f"The same value 3 after batch normalization: {' and '.join(said)}."
+
+
+def training(fig, ax):
+    """Draw the accuracy after 200 steps over the rates, from the bands that the page loads too."""
+    store = json.loads(BANDS.read_text("utf8"))
+    rates, seeds = store["rates"], store["seeds"]
+    setting = next(s for s in store["settings"] if TRAINING.items() <= s.items())
+    best = {}
+    for meaning, label in (("none", "none"), ("batch", "BN")):
+        mean, low, high = np.array(setting["bands"][meaning])[..., -1].T / 10
+        style = {"none": "-", "batch": "--"}[meaning]
+        ax.plot(rates, mean, style, color=_color(meaning))
+        ax.fill_between(rates, low, high, color=_color(meaning), alpha=0.2, linewidth=0)
+        best[label] = f"{mean.max():.0f} % at the rate {rates[mean.argmax()]:g}"
+        ax.annotate(label, (rates[4], mean[4]), (8, 4), textcoords="offset points")
+    ax.axhline(75, color=_color("reference"), linestyle=":")
+    ax.set(xscale="log", ylim=(0, 100), xlabel="learning rate")
+    ax.set_ylabel(f"test accuracy after {store['steps'][-1]} steps, %")
+    return (
+        "Test accuracy against the learning rate for networks without normalization and with batch "
+        f"normalization, mean and range of {seeds} seeds. Without, it is highest with "
+        f"{best['none']}; with batch normalization with {best['BN']}, and it stays high at rates "
+        "at which the networks without it fail."
+    )
+
+
+FIGURES = {draw.__name__: draw for draw in (backward_pass, training, inference)}
+
+
+@lru_cache
+def svg(name: str) -> str:
+    """Draw the static figure of an explorable, as an `<svg>` with its alternative text."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from bnlib.plots.show import render
+
+    with plt.style.context("bnlib.plots.bnlib"):
+        fig, ax = plt.subplots()
+        alt = FIGURES[name](fig, ax)
+        return render(fig, f"explorable-{name.replace('_', '-')}", alt).svg
+
+
+def digits() -> bytes:
+    """Return the digits: pixels of all training and test images, 0 to 16, then their labels."""
+    from bnlib import datasets
+
+    data = datasets.digits()
+    pixels = [(16 * x).round().astype("uint8").tobytes() for x in (data.x_train, data.x_test)]
+    labels = [y.astype("uint8").tobytes() for y in (data.y_train, data.y_test)]
+    return b"".join(pixels + labels)
+
+
+def _stems(ax, x, values, meaning):
+    from bnlib.plots import LINES, MARKERS
+
+    ax.axhline(0, color=_color("reference"), linewidth=0.8)
+    for at, value in zip(x, values, strict=True):
+        ax.plot([at, at], [0, value], **LINES[meaning])
+    ax.plot(x, values, MARKERS[meaning], color=_color(meaning))
+
+
+def _color(meaning):
+    from bnlib.plots import COLORS
+
+    return COLORS[meaning]
+
+
+def _list(values):
+    return ", ".join(f"{v:.2f}".removesuffix(".00").replace("-", "\u2212") for v in values[:, 0])

@@ -1,0 +1,226 @@
+"""Touch every explorable of the built book in Chromium: its numbers, its keys, its weight.
+
+Run by ``make browser`` after ``make book``, like `check_pages`.
+"""
+
+import gzip
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.append(str(HERE))
+
+from check_pages import (  # noqa: E402, F401
+    AUDIT,
+    AXE,
+    HTML,
+    ROOT,
+    SCREENSHOTS,
+    TAGS,
+    VIEWS,
+    address,
+    browser,
+    visit,
+)
+
+PAGES = {
+    "backward_pass": "backward_pass",
+    "inference": "inference",
+    "learning_rate_and_convergence": "training",
+    "index": "training",
+}
+FILES = HTML / "_static" / "explorables"
+CODE = {
+    "backward_pass": ["bn.mjs"],
+    "inference": ["bn.mjs", "mlp.mjs"],
+    "training": ["training_worker.mjs", "digits.mjs", "mlp.mjs", "bn.mjs"],
+}
+WEIGHT = 15_000  # bytes of code that a page gains, compressed
+BANDS = json.loads((ROOT / "book" / "_data" / "explorables" / "training.json").read_text("utf8"))
+
+
+@pytest.fixture
+def touch(visit):  # noqa: F811
+    """Return a function that opens a page, waits for its explorable, and makes the prediction."""
+
+    def open_explorable(page, view="light", answer=0):
+        tab, faults = visit(f"book/{page}.html", view)
+        figure = tab.locator("[data-explorable]")
+        figure.scroll_into_view_if_needed()
+        tab.wait_for_selector("[data-explorable][data-ready]")
+        if answer is not None:
+            figure.locator(".explorable-prediction button").nth(answer).click()
+        return tab, figure, faults
+
+    return open_explorable
+
+
+def said(tab, part, timeout=5_000):
+    """Wait until the sentence has this part, and return it."""
+    tab.wait_for_function(
+        "part => document.querySelector('.explorable-sentence').textContent.includes(part)",
+        arg=part,
+        timeout=timeout,
+    )
+    return tab.locator(".explorable-sentence").inner_text()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("page", PAGES)
+def test_each_explorable_is_accessible(touch, page, view):
+    tab, figure, faults = touch(page, view)
+    said(tab, "After 200" if PAGES[page] == "training" else "=", 120_000)
+    assert figure.get_attribute("data-explorable") == PAGES[page]
+    assert not figure.locator(".explorable-static").is_visible()
+    figure.screenshot(path=SCREENSHOTS / f"explorable-{page}-{view}.png")
+    root = "document.documentElement"
+    assert tab.evaluate(f"{root}.scrollWidth - {root}.clientWidth") <= 0
+    tab.add_script_tag(path=AXE)
+    found = tab.evaluate(AUDIT.replace("document", "document.querySelector('.explorable')"), TAGS)
+    faults += [f"{v['id']}: {v['nodes'][0]['html'][:160]}" for v in found["violations"]]
+    assert not faults, "\n".join(faults)
+
+
+def test_the_answer_waits_for_the_prediction(touch):
+    tab, figure, _ = touch("backward_pass", answer=None)
+    assert figure.locator("td").all_inner_texts()[1:] == ["4", "4", "?", "?"]
+    assert tab.locator(".explorable-sentence").inner_text() == ""
+    figure.locator(".explorable-prediction button").first.click()
+    assert "No: 0." in figure.locator(".explorable-prediction").inner_text()
+    assert figure.locator("td").all_inner_texts()[1:] == ["4", "4", "0", "0"]
+
+
+def test_the_gradient_starts_with_the_example_of_the_chapter_and_follows_the_keys(touch):
+    tab, figure, faults = touch("backward_pass")
+    assert "dx = (2, −1.33, −1.33, 0.67)" in said(tab, "dx =")
+    first = figure.get_by_role("slider", name="dy of example 1")
+    first.focus()
+    tab.keyboard.press("ArrowUp")
+    said(tab, "You set dy of example 1 to 1.5")
+    assert figure.locator("td").all_inner_texts()[1:] == ["4.5", "3.5", "0", "0"]
+    tab.keyboard.press("End")
+    said(tab, "to 12")
+    assert first.get_attribute("aria-valuetext") == "12"
+    for preset in ("dy: all ones", "dy = y"):
+        figure.get_by_role("button", name=preset).click()
+        assert "nothing passes" in said(tab, "dy")
+    figure.get_by_role("button", name="the chapter’s example").click()
+    figure.get_by_role("radio", name="2", exact=True).check()
+    assert "no direction is left" in said(tab, "There are 2 examples")
+    figure.get_by_role("radio", name="4", exact=True).check()
+    eps = figure.get_by_role("slider", name="ε")
+    eps.focus()
+    for _ in range(6):
+        tab.keyboard.press("ArrowRight")
+    assert "0.526 passes" in said(tab, "ε is 10")  # 10 / (9 + 10)
+    assert "✓" in figure.locator(".explorable-task").inner_text()
+    assert not faults, "\n".join(faults)
+
+
+def test_a_value_can_be_dragged(touch):
+    tab, figure, _ = touch("backward_pass")
+    point = figure.get_by_role("slider", name="x of example 4")
+    box = point.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    tab.mouse.move(x, y + 20)
+    tab.mouse.up()
+    assert float(point.get_attribute("aria-valuenow")) < 6
+    said(tab, "You set x of example 4")
+
+
+def test_companions_start_with_the_numbers_of_the_chapter(touch):
+    tab, figure, faults = touch("inference", answer=None)
+    assert "mean 0.3" in figure.inner_text()
+    assert "variance 1.37" in figure.inner_text()
+    figure.locator(".explorable-prediction button").nth(1).click()
+    assert "(4, 5, 8), x = 3 becomes y = −1.07" in said(tab, "Among")
+    figure.get_by_role("button", name="50 times").focus()
+    tab.keyboard.press("Enter")
+    assert "Of 52 predictions" in said(tab, "Of 52")
+    figure.get_by_role("radio", name="eval").check()
+    y = re.search(r"y = (\S+),", said(tab, "In eval mode"))[1]
+    figure.get_by_role("button", name="50 times").click()
+    assert f"y = {y}," in said(tab, "Of 51")
+    share = re.search(r"Of 51 predictions, (\d+)", said(tab, "Of 51"))[1]
+    assert share in ("0", "51")
+    assert not faults, "\n".join(faults)
+
+
+def test_two_networks_train_in_the_page(touch):
+    tab, figure, faults = touch("learning_rate_and_convergence", answer=None)
+    asked = []
+    tab.on("request", lambda request: asked.append(request.url.rsplit("/", 1)[-1]))
+    assert "digits.bin" not in str(tab.evaluate("performance.getEntries().map(e => e.name)"))
+    figure.locator(".explorable-prediction button").nth(2).click()
+    sentence = said(tab, "After 200", 120_000)
+    assert "digits.bin" in asked
+    assert stored_means(rate=0.1) in sentence
+    none, bn = map(int, re.findall(r"(\d+) %", sentence)[:2])
+    assert bn > 85  # the lowest of 16 seeds is well above that
+    assert none > 40
+    figure.get_by_role("slider", name="learning rate").focus()
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("ArrowRight")
+    sentence = said(tab, "The learning rate is 1.", 120_000)
+    assert stored_means(rate=1.0) in sentence
+    assert "Only the network with BN trains." in sentence
+    assert "✓" in figure.locator(".explorable-task").inner_text()
+    assert not faults, "\n".join(faults)
+
+
+def stored_means(rate, depth=6, scale=1.0, batch=32):
+    """Return what the explorable says of the book's seeds."""
+    wanted = {"depth": depth, "scale": scale, "batch": batch}
+    found = next(s for s in BANDS["settings"] if wanted.items() <= s.items())
+    row = BANDS["rates"].index(rate)
+    none, bn = (found["bands"][norm][row][0][-1] / 10 for norm in ("none", "batch"))
+    return f"The means of the book’s {BANDS['seeds']} seeds are {none:.0f} % and {bn:.0f} %."
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_paper_has_the_static_figure(touch, page):
+    tab, figure, _ = touch(page, answer=None)
+    tab.emulate_media(media="print")
+    assert figure.locator(".explorable-static svg").is_visible()
+    assert figure.locator("figcaption").is_visible()
+    assert not figure.locator(".explorable-live").is_visible()
+
+
+@pytest.mark.parametrize("options", [{"java_script_enabled": False}, {}])
+def test_the_static_figure_stays_without_javascript_and_where_data_are_saved(
+    browser,  # noqa: F811
+    address,  # noqa: F811
+    options,
+):
+    context = browser.new_context(**options)
+    context.add_init_script(
+        "Object.defineProperty(navigator, 'connection', {value: {saveData: true}})"
+    )
+    tab = context.new_page()
+    tab.goto(f"{address}/book/backward_pass.html")
+    figure = tab.locator("[data-explorable]")
+    figure.scroll_into_view_if_needed()
+    tab.wait_for_timeout(500)
+    assert figure.locator(".explorable-static svg").is_visible()
+    assert figure.locator("figcaption").is_visible()
+    assert figure.locator(".explorable-live").count() == 0
+    context.close()
+
+
+def test_other_pages_load_nothing_of_it(visit):  # noqa: F811
+    tab, _ = visit("book/forward_pass.html", "light")
+    assert "explorables" not in str(tab.evaluate("performance.getEntries().map(e => e.name)"))
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_a_page_gains_little(name):
+    files = ["frame.mjs", "ui.mjs", "explorables.css", f"{name}.mjs", *CODE[name]]
+    size = sum(len(gzip.compress((FILES / file).read_bytes())) for file in files)
+    print(f"{name}: {size} bytes compressed")
+    assert size <= WEIGHT

@@ -1,0 +1,83 @@
+"""The chapters that run in a browser do so without PyTorch, Numba, myst-nb and other processes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BOOK = Path(__file__).parents[2] / "book"
+
+CHAPTERS = (
+    "a_network_learns",
+    "motivation",
+    "forward_pass",
+    "backward_pass",
+    "inference",
+    "convolution",
+    "internal_covariate_shift",
+    "learning_rate_and_convergence",
+    "depth_and_signal_propagation",
+    "regularization",
+)
+
+RUN = """
+import importlib.abc, json, sys
+
+class Browser(importlib.abc.MetaPathFinder):
+    absent = {"torch", "numba", "myst_nb", "IPython"}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Browser())
+
+def refuse(*_, **__):
+    raise OSError("a browser starts no process")
+
+from multiprocessing.process import BaseProcess
+import matplotlib, subprocess
+BaseProcess.start = subprocess.Popen.__init__ = refuse
+matplotlib.use("agg")
+cells = json.load(open(sys.argv[1]))["cells"]
+names = {"__name__": "__main__"}
+for number, cell in enumerate(cells):
+    if cell["cell_type"] == "code":
+        exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
+assert not Browser.absent & {name.partition(".")[0] for name in sys.modules}
+"""
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_chapter_runs_as_in_a_browser(chapter):
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, f"{chapter}.ipynb"],
+        cwd=BOOK,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout
+
+
+def test_the_chapters_are_those_that_can_do_without_torch():
+    """The others need it: a chapter that takes it if it is there is in the list."""
+    soft = {
+        path.stem
+        for path in BOOK.glob("*.ipynb")
+        if "from bnlib.book import glue" in path.read_text("utf8")
+        and not any(_needs_torch("".join(c["source"])) for c in _code(path))
+    }
+    assert soft == {*CHAPTERS}
+
+
+def _code(path):
+    return [c for c in json.loads(path.read_text("utf8"))["cells"] if c["cell_type"] == "code"]
+
+
+def _needs_torch(source):
+    wanted = ("import torch", "from torch", "from bnlib.surgery", "from bnlib import nn")
+    return any(line.startswith(wanted) for line in source.split("\n"))
