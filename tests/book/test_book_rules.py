@@ -14,6 +14,7 @@ import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from pages import notebooks, prose, words
 
 ROOT = Path(__file__).parents[2]
 LINES_PER_CELL = 25
@@ -45,7 +46,8 @@ def toc_entries():
 
 
 FOLD = r"^```+\{admonition\} Show the answer\n:class: dropdown"
-CHAPTERS = [e for e in toc_entries() if (ROOT / f"{e}.ipynb").exists()]
+CHAPTERS = notebooks(numbered=True)
+REFERENCE = notebooks(numbered=False)  # to look things up: without the shape of a chapter
 
 
 # ------------------------------------------------------------------ parts of a chapter
@@ -53,10 +55,6 @@ CHAPTERS = [e for e in toc_entries() if (ROOT / f"{e}.ipynb").exists()]
 
 def code_cells(chapter):
     return [cell for cell in chapter.cells if cell.cell_type == "code"]
-
-
-def prose(chapter):
-    return "\n\n".join(cell.source for cell in chapter.cells if cell.cell_type == "markdown")
 
 
 def statements(chapter):
@@ -78,18 +76,6 @@ def section(text, title):
     if start is None:
         return None
     return re.split(r"^#+ ", text[start.end() :], maxsplit=1, flags=re.MULTILINE)[0]
-
-
-def words(text):
-    """Count the words of the main path: no mathematics, code, exercises, or boxes to skip."""
-    gated = r"```+\{(exercise|solution)-start\}.*?```+\{\1-end\}\s*```+"
-    text = re.sub(gated, " ", text, flags=re.DOTALL)
-    optional = r"^(?:### Try it.*\n\n)?(```+)\{(?:admonition\} Optional|explorable\}).*?^\1$"
-    text = re.sub(optional, " ", text, flags=re.DOTALL | re.M)
-    text = re.sub(r"^(```+)(?:math|\{math\}|python|text).*?^\1", " ", text, flags=re.DOTALL | re.M)
-    text = re.sub(r"\$\$.*?\$\$|\\begin\{(\w+\*?)\}.*?\\end\{\1\}", " ", text, flags=re.DOTALL)
-    text = re.sub(r"\$[^$]*\$|^```.*$|^:\w+:.*$|^\(.*\)=$|\{[\w:]+\}`[^`]*`", " ", text, flags=re.M)
-    return len(re.findall(r"[^\W\d_][\w’'-]*", text))
 
 
 # ------------------------------------------------------------------ the rules
@@ -250,13 +236,15 @@ def loads_nothing_from_other_hosts(chapter, name):
     )
 
 
-RULES = [
-    has_its_label,
-    has_a_description,
+RULES_OF_CHAPTERS = [
     has_every_section,
     has_a_short_summary,
     has_exercises_with_gated_solutions,
     has_the_length_of_a_chapter,
+]
+RULES_OF_NOTEBOOKS = [
+    has_its_label,
+    has_a_description,
     is_stored_without_outputs,
     has_short_cells,
     has_plain_python,
@@ -267,6 +255,7 @@ RULES = [
     gates_every_prediction,
     loads_nothing_from_other_hosts,
 ]
+RULES = [*RULES_OF_CHAPTERS, *RULES_OF_NOTEBOOKS]
 every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 
 
@@ -275,6 +264,13 @@ every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name
 def test_chapter(entry, rule):
     chapter = nbformat.read(ROOT / f"{entry}.ipynb", as_version=4)
     assert list(rule(chapter, Path(entry).name)) == []
+
+
+@pytest.mark.parametrize("rule", RULES_OF_NOTEBOOKS, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("entry", REFERENCE)
+def test_reference(entry, rule):
+    page = nbformat.read(ROOT / f"{entry}.ipynb", as_version=4)
+    assert list(rule(page, Path(entry).name)) == []
 
 
 # ------------------------------------------------------------------ each rule can fail

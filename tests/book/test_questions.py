@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from pages import notebooks
 
 from bnlib import functional as fn
 
@@ -210,8 +211,7 @@ def test_start_page_links_every_door():
 
 def titles():
     """Map the title of each chapter of the table of contents to its file."""
-    toc = re.findall(r"file: book/(\w+)$", (ROOT / "_toc.yml").read_text("utf8"), re.M)
-    names = [name for name in toc if (BOOK / f"{name}.ipynb").is_file()]
+    names = [Path(entry).name for entry in notebooks(numbered=True)]
     first = {name: "".join(chapter(name)[0]["source"]) for name in names}
     return {re.search(r"^# (.+)$", text, re.M)[1]: name for name, text in first.items()}
 

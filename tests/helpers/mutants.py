@@ -524,7 +524,7 @@ MUTANTS = [
         "n * (var + distance**2)",
         "n * var",
         (),
-        ("beyond_one_machine",),
+        ("beyond_one_machine", "recipes"),
     ),
     Mutant(
         "backward pass of each process by itself",
