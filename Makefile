@@ -96,7 +96,7 @@ wheel: $(INSTALLED)  ## build the wheel and use it in a fresh environment: lean,
 lowest:  ## run all tests with the oldest packages that pyproject.toml allows
 	$(MAKE) install VENV=.venv-lowest
 	.venv-lowest/bin/python -m pip install --disable-pip-version-check -q \
-		-c requirements-lowest.txt -e ".[fast,notebooks,lab]"
+		-c requirements-lowest.txt -e ".[fast,doctor,notebooks,lab]"
 	.venv-lowest/bin/python -m pip check
 	$(MAKE) test VENV=.venv-lowest
 

@@ -1,4 +1,4 @@
-"""The command line: ``python -m bnlib experiments list | describe | run | multiverse``."""
+"""The command line: ``python -m bnlib experiments ...`` and ``python -m bnlib doctor ...``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         Exit code: 0 done, 1 something failed, 2 wrong usage (an unknown name, key or value, or a
-        config that could not be judged; nothing was run), 130 Ctrl-C.
+        config that could not be judged; nothing was run), 130 Ctrl-C. Of the doctor: 0 healthy, 1 a
+        finding, 2 wrong usage, 3 a model that could not be examined.
 
     Raises
     ------
@@ -57,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bnlib", description="Batch normalization.")
-    groups = parser.add_subparsers(required=True, metavar="experiments")
+    groups = parser.add_subparsers(required=True, metavar="experiments | doctor")
+    _add_doctor(groups.add_parser("doctor", help="find batch-norm faults in a PyTorch model"))
     group = groups.add_parser("experiments", help="run the experiments of the book")
     commands = group.add_subparsers(required=True, metavar="COMMAND")
     shown = commands.add_parser("list", help="show the experiments and the keys of their configs")
@@ -70,6 +72,33 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("multiverse", help="judge claims over many settings, and store it")
     )
     return parser
+
+
+def _add_doctor(doctor: argparse.ArgumentParser) -> None:
+    doctor.set_defaults(command=_doctor)
+    doctor.epilog = "Exit code: 0 healthy, 1 a finding, 2 wrong usage, 3 a model that failed."
+    doctor.add_argument(
+        "target",
+        nargs="?",
+        metavar="TARGET",
+        help="package.module:name of a model, or of what makes one; or a file of weights",
+    )
+    doctor.add_argument("--batches", metavar="package.module:name", help="a loader, or its maker")
+    doctor.add_argument("--format", choices=["text", "json", "sarif"], default="text")
+    doctor.add_argument("--select", type=_names, metavar="RULE,...", help="check only these")
+    doctor.add_argument("--ignore", type=_names, default=[], metavar="RULE,...")
+    doctor.add_argument(
+        "--baseline", type=Path, metavar="FILE", help="an earlier --format json; tell what is new"
+    )
+    doctor.add_argument(
+        "--fail-on",
+        choices=["note", "warning", "error", "never"],
+        default="warning",
+        help="the mildest finding for exit code 1 (default: warning)",
+    )
+    doctor.add_argument(
+        "--explain", nargs="?", const="", metavar="RULE", help="explain one; without RULE, list all"
+    )
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
@@ -101,6 +130,12 @@ def _add_multiverse(over: argparse.ArgumentParser) -> None:
     over.add_argument(
         "--folder", type=Path, default=store.FOLDER, metavar="FOLDER", help="of the stores"
     )
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from bnlib.doctor import command  # needs PyTorch
+
+    return command.run(options)
 
 
 def _list(_: argparse.Namespace) -> int:
@@ -246,6 +281,10 @@ def _plot(runs: Sequence[report.Run], file: Path) -> None:
         figure = Figure(figsize=size)
         forest(figure.subplots(), rows)
         figure.savefig(file, facecolor="white")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _seeds(text: str) -> int:

@@ -22,6 +22,7 @@ PACKAGES = [
     "bnlib.nn",
     "bnlib.plots",
     "bnlib.surgery",
+    "bnlib.doctor",
 ]
 
 

@@ -58,7 +58,7 @@ def test_torch_example_runs_and_does_what_it_says(run):
 
 def test_examples_are_short():
     lengths = [sum(map(bool, code.split("\n"))) for code in blocks("python")]
-    assert lengths == [6, 8]
+    assert lengths == [6, 8, 2]
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "book/index.md"])

@@ -1,0 +1,62 @@
+"""Mini-batches differ by more than chance: each holds another population.
+
+Sorted data, one class or one recording per mini-batch, all real or all fake. Train mode takes the
+mean of a population off, and with it what tells the populations apart; the running statistics are
+those of the mixture, so eval mode meets other inputs. The variance between the means of
+mini-batches is compared with the one that shuffled examples would have.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.finding import Hit, hit
+from bnlib.doctor.norms import Norm
+from bnlib.doctor.observe import NotPossibleError
+
+SEVERITY = "warning"
+NEEDS = ("structure", "forward")
+FIX = "shuffle=True in the loader, or several classes in each mini-batch"
+CHAPTER = "alternatives"
+
+RATIO = 5.0
+"""Variance between mini-batches over that of chance, the median of the channels. With four
+mini-batches chance exceeds 5 for one independent channel in 500."""
+
+LEAST = 4
+"""Examples for each mini-batch, or the variance within them is not known."""
+
+
+def check(case: Case) -> Iterator[Hit]:
+    """Yield the first norm, if the means of the mini-batches at its input lie too far apart."""
+    seen = case.look(_means, training=True).seen
+    first = next(iter(seen), None)
+    if first is None or len(seen[first]) < 2 or min(len(rows) for rows in seen[first]) < LEAST:
+        raise NotPossibleError(f"two mini-batches of {LEAST} examples or more")
+    ratio = _ratio(seen[first])
+    if ratio > RATIO:
+        batches = len(seen[first])
+        message = (
+            f"The variance between the means of {batches} mini-batches is {ratio:.3g} times what "
+            "shuffled examples would give."
+        )
+        yield hit(first, message, ratio=ratio, batches=batches)
+
+
+def _means(norm: Norm, x: Tensor, y: Tensor) -> Tensor:
+    """Return the mean of each example in each channel, (n, c)."""
+    return x.double().flatten(2).mean(2) if x.dim() > 2 else x.double()
+
+
+def _ratio(rows: list[Tensor]) -> float:
+    """Return the F statistic of a one-way analysis of variance, the median over channels."""
+    means = torch.stack([each.mean(0) for each in rows])  # (batches, c)
+    sizes = torch.tensor([len(each) for each in rows], dtype=torch.float64)[:, None]
+    grand = (sizes * means).sum(0) / sizes.sum()
+    between = (sizes * (means - grand) ** 2).sum(0) / (len(rows) - 1)
+    within = sum((each - each.mean(0)).square().sum(0) for each in rows)
+    within = within / (sizes.sum() - len(rows))
+    live = within > 0
+    return float((between / within)[live].median()) if live.any() else 0.0

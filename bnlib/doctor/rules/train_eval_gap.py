@@ -1,0 +1,57 @@
+"""Train mode and eval mode give different outputs for the same data.
+
+Eval mode normalizes by running statistics. Where these are not those of the data, as other data,
+a wrong preprocessing, an average that lags behind, or streams that were mixed have made them, the
+norm shifts and scales what it should standardize. The gap of a channel is the root mean square of
+the difference of its two standardized outputs, so 1 means as far as the data are spread. A model
+that was never trained, and norms that are frozen on purpose, are not looked at.
+"""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.finding import Hit, hit
+from bnlib.doctor.norms import arrived
+from bnlib.doctor.statistics import NOISE, gap
+
+SEVERITY = "warning"
+NEEDS = ("structure", "forward")
+FIX = "surgery.recalibrate(model, loader) on training data, in the preprocessing of training"
+CHAPTER = "inference"
+
+GAP = 0.5
+"""Half a standard deviation, in half of the channels: a network sees other features there."""
+
+
+def check(case: Case) -> Iterator[Hit]:
+    """Yield the norms with a gap, the worst first, in one hit."""
+    train = case.forward(training=True)
+    examples = sum({call.batch: call.shape[0] for c in train.calls.values() for call in c}.values())
+    gaps = {}
+    for name, calls in train.calls.items():
+        norm = case.norms[name]
+        if norm.family == "batch" and arrived(norm) and all(c.uses_batch for c in calls):
+            gaps[name] = gap(norm, calls)
+    limit = max(GAP, NOISE / examples**0.5)
+    worst = sorted((n for n in gaps if gaps[n] > limit), key=lambda n: -gaps[n])
+    if worst:
+        outputs = _difference(train.outputs, case.forward(training=False).outputs)
+        message = (
+            f"On {examples} examples the median channel differs by {gaps[worst[0]]:.2g} standard "
+            f"deviations between train and eval mode; the outputs of the model by {outputs:.2g} of "
+            "their size."
+        )
+        yield hit(worst, message, gap=gaps[worst[0]], outputs=outputs, examples=examples)
+
+
+def _difference(train: list[list[Tensor]], test: list[list[Tensor]]) -> float:
+    pairs = [
+        (a.double(), b.double())
+        for one, other in zip(train, test, strict=True)
+        for a, b in zip(one, other, strict=False)
+        if a.shape == b.shape
+    ]
+    size = sum(float(b.square().sum()) for _, b in pairs)
+    return (sum(float((a - b).square().sum()) for a, b in pairs) / size) ** 0.5 if size else 0.0
