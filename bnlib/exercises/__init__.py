@@ -25,6 +25,7 @@ from bnlib.exercises import (
     beyond_one_machine,
     conventions,
     convolution,
+    debugging,
     depth_and_signal_propagation,
     folding_and_deployment,
     forward_pass,
@@ -53,6 +54,7 @@ PAGES = (
     alternatives,
     beyond_one_machine,
     placement,
+    debugging,
     folding_and_deployment,
     conventions,
 )  # in the order of the book
