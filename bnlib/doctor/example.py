@@ -84,7 +84,18 @@ def loader(
     """
     generator = torch.Generator().manual_seed(seed)
     options = {"shuffle": True, "generator": generator} | options
-    return DataLoader(TensorDataset(x, y), batch_size, **options)
+    return DataLoader(_Images(x, y), batch_size, collate_fn=_as_it_is, **options)
+
+
+class _Images(TensorDataset):
+    """Takes a mini-batch at once, which is much faster than image by image."""
+
+    def __getitems__(self, rows: list[int]) -> tuple[Tensor, ...]:
+        return tuple(tensor[rows] for tensor in self.tensors)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def build(seed: int = 0, *, momentum: float = 0.1, dropout: float = 0.0) -> nn.Sequential:

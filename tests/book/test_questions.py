@@ -282,6 +282,7 @@ ANSWERS = [
         fn.batch_norm_forward(column(0, 0, 1, 3), eps=0.0)[0].ravel(),
         np.array([-1, -1, 0, 2]) / 1.5**0.5,
     ),
+    ("= \\sqrt{10}$", np.hypot((3 - 0) / 1, 1 - 2 / 1), 10**0.5),
     ("= 4x - 7", 4 * standardized(3, 4, 2 * np.arange(3) - 1) + 1, 4 * np.arange(3) - 7),
     ("\\approx 0.20", round((4e-5 / 1.03e-3) ** 0.5, 2), 0.2),
 ]
