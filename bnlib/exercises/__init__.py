@@ -26,6 +26,7 @@ from bnlib.exercises import (
     centring_and_scaling,
     conventions,
     convolution,
+    debugging,
     depth_and_signal_propagation,
     fine_tuning_and_freezing,
     folding_and_deployment,
@@ -57,6 +58,7 @@ PAGES = (
     beyond_one_machine,
     placement,
     fine_tuning_and_freezing,
+    debugging,
     folding_and_deployment,
     conventions,
 )  # in the order of the book

@@ -13,7 +13,13 @@ from bnlib.plots.forest import forest
 from bnlib.plots.geometry import project, sphere_and_plane
 from bnlib.plots.images import image_rows
 from bnlib.plots.lines import band, label_ends, plot_bands
-from bnlib.plots.schematics import averaging_axes, batch_norm_graph, graph, network
+from bnlib.plots.schematics import (
+    averaging_axes,
+    batch_norm_graph,
+    decision_tree,
+    graph,
+    network,
+)
 from bnlib.plots.show import ThemedFigure, render, show
 from bnlib.plots.style import COLORS, DARK_COLORS, LINES, MARKERS, line_style, theme_css, use_style
 
@@ -30,6 +36,7 @@ __all__ = [
     "batch_norm_graph",
     "check_table",
     "convolution_window",
+    "decision_tree",
     "descent_path",
     "forest",
     "graph",

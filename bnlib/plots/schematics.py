@@ -326,3 +326,74 @@ def batch_norm_graph(
     color = COLORS["batch"] if backward else "black"
     widths = {"centered": 1.3, "inv_std": 2.3}
     return graph(ax, _BATCH_NORM_NODES, edges, color=color, widths=widths, highlight=highlight)
+
+
+_TREE_SIZE = (4.2, 5.6)  # inches: as wide as a phone shows it without making the letters small
+
+
+def decision_tree(
+    ax: Axes, steps: Sequence[tuple[str, str, str]], *, last: str, answers: tuple[str, str]
+) -> list[FancyBboxPatch]:
+    """Draw questions from top to bottom, each with an answer that leads to a cause at its right.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw; its axes are switched off, and its figure gets the shape of a phone.
+    steps : sequence of tuple of str
+        Question, the answer that leads to the cause, and the cause.
+    last : str
+        What is left if no question led to a cause.
+    answers : tuple of str
+        The two answers; the one that does not lead to the cause leads to the next question.
+
+    Returns
+    -------
+    list of matplotlib.patches.FancyBboxPatch
+        The boxes of the questions and of their causes, in turns, and at the end that of `last`.
+
+    Raises
+    ------
+    ValueError
+        If an answer of a step is none of `answers`.
+    """
+    for _, answer, _ in steps:
+        if answer not in answers:
+            raise ValueError(f"steps: expected the answers {' or '.join(answers)}, got {answer!r}")
+    ax.figure.set_size_inches(*_TREE_SIZE)
+    boxes = []
+    for row, (question, answer, cause) in enumerate(steps):
+        boxes += [_box(ax, 0, -row, 2.3, question), _box(ax, 3.05, -row, 1.9, cause, "batch")]
+        _arrow(ax, (2.3, -row), (3.05, -row))
+        ax.text(2.67, -row + 0.06, answer, ha="center", va="bottom")
+        _arrow(ax, (1.15, -row - 0.36), (1.15, -row - 0.64))
+        other = answers[answers.index(answer) - 1]
+        ax.text(1.25, -row - 0.5, other, ha="left", va="center")
+    boxes.append(_box(ax, 0, -len(steps), 2.3, last, "batch"))
+    ax.set_xlim(-0.05, 5)
+    ax.set_ylim(-len(steps) - 0.45, 0.45)
+    ax.set_axis_off()
+    return boxes
+
+
+def _box(
+    ax: Axes, left: float, y: float, width: float, text: str, meaning: str = "reference"
+) -> FancyBboxPatch:
+    box = FancyBboxPatch(
+        (left, y - 0.36),
+        width,
+        0.72,
+        boxstyle="round,pad=0,rounding_size=0.08",
+        facecolor=PAPER,
+        edgecolor=COLORS[meaning],
+    )
+    ax.add_patch(box)
+    ax.text(left + width / 2, y, text, ha="center", va="center")
+    return box
+
+
+def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    arrow = FancyArrowPatch(
+        start, end, arrowstyle="-|>", mutation_scale=10, color="black", shrinkA=0, shrinkB=0
+    )
+    ax.add_patch(arrow)

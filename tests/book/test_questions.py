@@ -287,6 +287,7 @@ ANSWERS = [
         2 * standardized(1, 4, np.arange(9)) - 3,
         3 * standardized(5, 9, np.arange(9)) + 1,
     ),
+    ("= \\sqrt{10}$", np.hypot((3 - 0) / 1, 1 - 2 / 1), 10**0.5),
     ("= 4x - 7", 4 * standardized(3, 4, 2 * np.arange(3) - 1) + 1, 4 * np.arange(3) - 7),
     ("\\approx 0.20", round((4e-5 / 1.03e-3) ** 0.5, 2), 0.2),
 ]

@@ -407,7 +407,7 @@ MUTANTS = [
         "self.m2 = self.m2 + m2 + self._products(delta) * (self.count * count / total)",
         "self.m2 = self.m2 + m2",
         ("recalibrate",),
-        ("folding_and_deployment",),
+        ("folding_and_deployment", "debugging"),
     ),
     Mutant(
         "recalibration stores the biased variance",

@@ -127,3 +127,34 @@ def test_circles_of_a_network_do_not_overlap(ax):
 def test_impossible_network_is_refused(ax, units, texts, message):
     with pytest.raises(ValueError, match=message):
         plots.network(ax, units, **texts)
+
+
+STEPS = [("Is it red?", "yes", "an apple"), ("Is it long?", "no", "a lemon")]
+
+
+def test_decision_tree_has_each_question_with_its_cause(ax):
+    boxes = plots.decision_tree(ax, STEPS, last="a banana", answers=("yes", "no"))
+    words = [text.get_text() for text in ax.texts]
+    assert len(boxes) == 5
+    assert sorted(words) == sorted(
+        ["Is it red?", "an apple", "yes", "no", "Is it long?", "a lemon", "no", "yes", "a banana"]
+    )
+    position = {text.get_text(): text.get_position() for text in ax.texts}
+    assert position["an apple"][1] == position["Is it red?"][1] > position["a lemon"][1]
+    assert position["an apple"][0] > position["Is it red?"][0] == position["a banana"][0]
+
+
+def test_texts_of_a_decision_tree_lie_in_their_boxes(ax):
+    boxes = plots.decision_tree(ax, STEPS, last="a banana", answers=("yes", "no"))
+    ax.figure.canvas.draw()
+    held = {"Is it red?": 0, "an apple": 1, "Is it long?": 2, "a lemon": 3, "a banana": 4}
+    for text in ax.texts:
+        if text.get_text() in held:
+            inner, outer = text.get_window_extent(), boxes[held[text.get_text()]].get_extents()
+            assert outer.x0 < inner.x0 < inner.x1 < outer.x1
+            assert outer.y0 < inner.y0 < inner.y1 < outer.y1
+
+
+def test_unknown_answer_of_a_decision_tree_is_refused(ax):
+    with pytest.raises(ValueError, match=r"expected the answers yes or no, got 'perhaps'"):
+        plots.decision_tree(ax, [("?", "perhaps", "!")], last="", answers=("yes", "no"))

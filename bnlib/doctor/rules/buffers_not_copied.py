@@ -19,7 +19,7 @@ from bnlib.doctor.norms import LEAST_EPS, Norm, norms_of
 SEVERITY = "warning"
 NEEDS = ("structure",)
 FIX = "target.load_state_dict(network.state_dict()), or copy the buffers beside the parameters"
-CHAPTER = "inference"
+CHAPTER = "debugging"
 
 GAP = 0.5
 """Of a standard deviation, in half of the channels of some norm."""

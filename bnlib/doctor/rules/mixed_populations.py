@@ -19,7 +19,7 @@ from bnlib.doctor.observe import NotPossibleError
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
 FIX = "shuffle=True in the loader, or several classes in each mini-batch"
-CHAPTER = "alternatives"
+CHAPTER = "debugging"
 
 RATIO = 5.0
 """Variance between mini-batches over that of chance, the median of the channels. With four large

@@ -21,7 +21,7 @@ FIX = (
     "copy the whole state dict, buffers included; else surgery.recalibrate(model, loader) on "
     "training data"
 )
-CHAPTER = "inference"
+CHAPTER = "debugging"
 
 
 def check(case: Case) -> Iterator[Hit]:

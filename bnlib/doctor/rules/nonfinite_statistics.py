@@ -16,7 +16,7 @@ FIX = (
     "norm.reset_running_stats(), then surgery.recalibrate on clean data; bnlib.nn.BatchNorm2d with "
     "refuse_nonfinite=True raises at the mini-batch that does it"
 )
-CHAPTER = "inference"
+CHAPTER = "debugging"
 
 
 def check(case: Case) -> Iterator[Hit]:

@@ -15,7 +15,7 @@ from bnlib.doctor.statistics import NOISE, gap
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
 FIX = "the preprocessing of training; if the data are meant to differ: surgery.adapt(model, loader)"
-CHAPTER = "inference"
+CHAPTER = "debugging"
 
 GAP = 0.5
 """Half a standard deviation, in half of the channels, as for `train_eval_gap`."""

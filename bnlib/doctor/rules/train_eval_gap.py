@@ -19,7 +19,7 @@ from bnlib.doctor.statistics import NOISE, gap
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
 FIX = "surgery.recalibrate(model, loader) on training data, in the preprocessing of training"
-CHAPTER = "inference"
+CHAPTER = "debugging"
 
 GAP = 0.5
 """Half a standard deviation, in half of the channels: a network sees other features there."""
