@@ -1,0 +1,105 @@
+"""Timm's architectures with batch norms, at initialization, with statistics of random images.
+
+Nothing is wrong with them: whatever the doctor calls an error or a warning is a false alarm.
+"""
+
+from __future__ import annotations
+
+import warnings
+from importlib import util
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.doctor.case import Case
+from benchmarks.doctor.networks import generator, norms
+
+MILLIONS = 60  # of parameters; larger ones are skipped, as they take long and are wider twins
+SIZES = (64, 96, 128, 160, 224, 256, 288, 320, 384)
+M = 8
+PASSES = 4
+
+
+class Architecture(NamedTuple):
+    """One of timm, as seen without weights.
+
+    Attributes
+    ----------
+    name : str
+    norms : int
+        Batch norms.
+    millions : float
+        Of parameters.
+    size : int
+        Smallest side of an image that it takes, of `SIZES`; 0 if it takes none.
+    """
+
+    name: str
+    norms: int
+    millions: float
+    size: int
+
+    @property
+    def skipped(self) -> str:
+        """Why it is not examined; else empty."""
+        if self.millions > MILLIONS:
+            return f"more than {MILLIONS} million parameters"
+        return "" if self.size else "takes none of the sizes of image"
+
+
+def names() -> list[str]:
+    """Return the names of timm's architectures; none without timm."""
+    if not util.find_spec("timm"):
+        return []
+    import timm
+
+    return timm.list_models()
+
+
+def survey(name: str) -> Architecture:
+    """Look at an architecture on the meta device, where nothing is computed."""
+    with torch.device("meta"):
+        model = _create(name).train()
+    found, millions = len(norms(model)), sum(p.numel() for p in model.parameters()) / 1e6
+    channels = getattr(model, "default_cfg", {}).get("input_size", (3,))[0]
+    size = 0
+    if found and millions <= MILLIONS:
+        size = next((s for s in SIZES if _takes(model, channels, s)), 0)
+    return Architecture(name, found, round(millions, 2), size)
+
+
+def case_of(architecture: Architecture) -> Case:
+    """Build an architecture, with running statistics of a few mini-batches of random images."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = _create(architecture.name).train()
+    channels = getattr(model, "default_cfg", {}).get("input_size", (3,))[0]
+    shape = M, channels, architecture.size, architecture.size
+    batches = [(torch.randn(shape, generator=generator(i)),) for i in range(PASSES)]
+    momentum = [(norm, norm.momentum) for norm in norms(model)]
+    for norm, _ in momentum:
+        norm.momentum = None  # the mean of all
+    with torch.no_grad(), torch.random.fork_rng():
+        for (x,) in batches:
+            model(x)
+    for norm, old in momentum:
+        norm.momentum = old
+    return Case(model.eval(), batches[:2])
+
+
+def _create(name: str) -> nn.Module:
+    import timm
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return timm.create_model(name, pretrained=False)
+
+
+def _takes(model: nn.Module, channels: int, size: int) -> bool:
+    try:
+        with torch.no_grad():
+            output = model(torch.empty(2, channels, size, size, device="meta"))
+    except Exception:  # whatever an architecture says to an image that is too small
+        return False
+    return isinstance(output, Tensor | tuple | list | dict)

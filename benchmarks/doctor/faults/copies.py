@@ -1,0 +1,114 @@
+"""Faults of two models that should agree: averages, target networks, processes."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+
+from benchmarks.doctor.case import Case, plant
+from benchmarks.doctor.networks import (
+    MLP,
+    ResNet,
+    SequenceNet,
+    adam,
+    batches,
+    build,
+    loss_of,
+    norms,
+    train,
+    trained,
+)
+
+
+@plant("stale-average", ResNet, SequenceNet)
+def average_without_buffers(kind, faulty):
+    """`AveragedModel` follows the parameters of a training; its buffers are those of the start.
+
+    Remedy: ``use_buffers=True`` for a moving average, or `torch.optim.swa_utils.update_bn`.
+    """
+    model, data = build(kind), batches(kind, count=50)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.95), use_buffers=not faulty)
+    optimizer = adam(model)
+    for batch in data * 3:
+        train(model, [batch], optimizer)
+        average.update_parameters(model)
+    return Case(average.eval(), data[:8])
+
+
+@plant("stale-average", MLP)
+def weights_of_many_epochs(kind, faulty):
+    """Stochastic weight averaging ends without the pass that its running statistics need.
+
+    Remedy: ``update_bn(loader, averaged_model)``, or `bnlib.surgery.recalibrate`.
+    """
+    model, data = build(kind), batches(kind, count=50)
+    average, optimizer = AveragedModel(model), adam(model)
+    for epoch in range(4):
+        train(model, data, optimizer)
+        if epoch:
+            average.update_parameters(model)
+    if not faulty:
+        update_bn(data, average)
+    return Case(average.eval(), data[:8])
+
+
+class Agent(nn.Module):
+    """A network and its copy that lags behind, as in Q learning or contrastive learning."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.target = network, copy.deepcopy(network).requires_grad_(False)
+
+    def forward(self, x):
+        return self.network(x) - self.target(x)
+
+
+@plant("buffers-not-copied", ResNet, MLP)
+def target_network(kind, faulty):
+    """The target network is brought up to date by a loop over ``parameters()``, without buffers.
+
+    Remedy: ``target.load_state_dict(network.state_dict())``.
+    """
+    agent, data = Agent(build(kind)), batches(kind, count=50)
+    optimizer = adam(agent.network)
+    for _ in range(3):
+        train(agent.network, data, optimizer)
+        with torch.no_grad():
+            pairs = zip(agent.target.parameters(), agent.network.parameters(), strict=True)
+            for old, new in pairs:
+                old.copy_(new)
+        if not faulty:
+            agent.target.load_state_dict(agent.network.state_dict())
+    return Case(agent.eval(), data[:8])
+
+
+@plant("ranks-differ", ResNet, MLP, processes=2)
+def statistics_of_the_rank(kind, faulty):
+    """Gradients are averaged over the processes, but each norm keeps its own data's statistics.
+
+    The checkpoint of process 0 knows a part of the data only.
+    Remedy: `bnlib.nn.convert_sync_batchnorm`, or DistributedDataParallel, which sends buffers.
+    """
+    rank = dist.get_rank()
+    model = trained(kind)
+    x, y = (torch.cat(each) for each in zip(*batches(kind, count=50), strict=True))
+    own = (y < 5) if rank else (y >= 5)  # each process reads its own files
+    data = [*zip(x[own].split(32), y[own].split(32), strict=True)]
+    optimizer = adam(model)
+    model.train()
+    for i in range(15):
+        loss_of(model(data[i][0]), data[i]).backward()
+        for parameter in model.parameters():
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= 2
+        optimizer.step()
+        optimizer.zero_grad()
+    if not faulty:
+        for norm in norms(model):
+            for buffer in norm.buffers():
+                dist.broadcast(buffer, 0)
+    return Case(model.eval(), data[:8])
