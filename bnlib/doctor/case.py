@@ -1,0 +1,278 @@
+"""What rules see of a model: its structure, its state, and passes that are made when needed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils._pytree import tree_leaves, tree_map
+
+from bnlib.doctor import observe
+from bnlib.doctor.norms import Norm, norms_of, norms_of_state
+from bnlib.doctor.observe import Look, NotPossibleError, Pass, Show
+from bnlib.surgery._batch import show_batch
+
+if TYPE_CHECKING:
+    from bnlib.doctor.watch import Record
+
+NEEDS = {
+    "structure": "a model, not only its state dict",
+    "state": "a model or a state dict",
+    "forward": "a forward pass: give batches=",
+    "backward": "a backward pass: give batches=",
+    "optimizer": "the optimizer: give optimizer=",
+    "watch": "a watched loop: with watch(model, optimizer) as record",
+}
+"""What a rule may need, and how a reader gives it."""
+
+
+def either(need: str) -> list[str]:
+    """Return the alternatives of an entry of a rule's NEEDS, such as ``forward or watch``."""
+    return need.split(" or ")
+
+
+def needed(need: str) -> str:
+    """Say what an entry of a rule's NEEDS asks for."""
+    return ", or ".join(NEEDS[each] for each in either(need))
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What a backward pass left, summed over the mini-batches.
+
+    Attributes
+    ----------
+    parameters : dict of str to Tensor
+        Gradient of each parameter that got one, by its name in the model.
+    arriving : dict of str to float
+        Sum of the absolute gradients that arrived at the output of a module that holds parameters
+        itself, by its name: the gradients of its bias are sums over parts of these.
+    eps : float
+        The rounding unit of what it was computed in.
+    """
+
+    parameters: dict[str, Tensor]
+    arriving: dict[str, float]
+    eps: float
+
+
+class Case:
+    """A model with what is known of it.
+
+    Attributes
+    ----------
+    state : mapping of str to Tensor
+        Its state dict.
+    norms : dict of str to Norm
+        The norms that keep running statistics, could keep them, or once did.
+    batches : list
+        The first mini-batches, as the loader gave them; empty if there are none.
+    last_batch : tuple of int or None
+        Examples in the last mini-batch of the loader, and in the others.
+    record : Record or None
+        Of a watched loop.
+    has : set of str
+        What of `NEEDS` there is.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Mapping[str, Tensor],
+        batches: Iterable[Any] = (),
+        *,
+        show: Show | None = None,
+        loss: Callable[[Any, Any], Tensor] | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        record: Record | None = None,
+        last_batch: tuple[int, int] | None = None,
+    ) -> None:
+        is_module = isinstance(model, nn.Module)
+        self._model = model if isinstance(model, nn.Module) else None
+        self.state = model.state_dict() if isinstance(model, nn.Module) else model
+        self.norms: dict[str, Norm] = (
+            norms_of(model) if isinstance(model, nn.Module) else norms_of_state(model)
+        )
+        self.batches, self.last_batch = list(batches), last_batch
+        self._optimizer, self.record = optimizer, record
+        self._show, self._loss = show, loss
+        self._passes: dict[tuple, Pass] = {}
+        self.has = {"state"} | ({"structure"} if is_module else set())
+        self.has |= {"forward", "backward"} if self.batches else set()
+        self.has |= {"optimizer"} if optimizer is not None else set()
+        self.has |= {"watch"} if record is not None else set()
+
+    @property
+    def model(self) -> nn.Module:
+        """The model itself, not to be changed."""
+        if self._model is None:
+            raise NotPossibleError(NEEDS["structure"])
+        return self._model
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of the training, not to be changed."""
+        if self._optimizer is None:
+            raise NotPossibleError(NEEDS["optimizer"])
+        return self._optimizer
+
+    def forward(self, *, training: bool, dropout: bool = True) -> Pass:
+        """Return what happened in a forward pass over `batches`, made on a copy, and kept.
+
+        In train mode the norms in eval mode of a model in train mode stay so. Raises
+        NotPossibleError, which skips the rule, if a norm with one value per mean ended it.
+        """
+        result = self.attempt(training=training, dropout=dropout)
+        if result.failed:
+            raise NotPossibleError(
+                f"a whole forward pass in train mode: {result.failed} has one value per mean"
+            )
+        return result
+
+    def attempt(self, *, training: bool, dropout: bool = True) -> Pass:
+        """Return a pass as `forward` does, also one that a norm ended early."""
+        key = (training, dropout)
+        if key not in self._passes:
+            self._passes[key] = self._run(training=training, dropout=dropout)
+        return self._passes[key]
+
+    def look(self, look: Look, *, training: bool, dropout: bool = True) -> Pass:
+        """Make a further pass in which ``look(norm, x, y)`` sees input and output of each norm.
+
+        What it returns is in `Pass.seen`; the tensors may be changed in place later, so keep no
+        view of them.
+        """
+        return self._run(training=training, dropout=dropout, look=look)
+
+    def _run(
+        self, *, training: bool, dropout: bool = True, double: bool = False, **options: Any
+    ) -> Pass:
+        scratch = self._prepared(training=training, dropout=dropout, double=double)
+        batches = observe.as_double(self.batches) if double else self.batches
+        return observe.run(scratch, batches, self._shown, **options)
+
+    def _prepared(self, **options: Any) -> nn.Module:
+        if not self.batches:
+            raise NotPossibleError(NEEDS["forward"])
+        return observe.prepared(self.model, **options)
+
+    def _shown(self, model: nn.Module, batch: Any) -> Any:
+        return (self._show or show_batch)(model, batch)
+
+    @functools.cached_property
+    def backward(self) -> dict[bool, Gradients]:
+        """Gradients in train mode (key True) and with fixed statistics (False), without dropout.
+
+        Fixed statistics are those of eval mode, and (0, 1) in norms that have none. It is computed
+        in float64 where the model takes it. Without a `loss` the outputs get random gradients.
+        """
+        self.forward(training=True)  # raises what stands in the way of a whole pass
+        try:
+            return {mode: self._gradients(mode, double=True) for mode in (True, False)}
+        except NotPossibleError:
+            raise
+        except Exception:  # whatever a model raises that insists on its own type
+            return {mode: self._gradients(mode, double=False) for mode in (True, False)}
+
+    def _gradients(self, training: bool, *, double: bool) -> Gradients:
+        scratch = self._prepared(training=training, dropout=False, double=double)
+        if not training:
+            _fix_statistics(scratch)
+        arriving: dict[str, float] = {}
+        handles = [
+            module.register_forward_hook(_weigh(name, arriving))
+            for name, module in scratch.named_modules()
+            if next(module.parameters(recurse=False), None) is not None
+            and not isinstance(module, torch.jit.ScriptModule)
+        ]
+        batches = observe.as_double(self.batches) if double else self.batches
+        try:
+            observe.run(scratch, batches, self._shown, each=self._pull)
+        finally:
+            for handle in handles:
+                handle.remove()
+        found = {k: p.grad for k, p in scratch.named_parameters() if p.grad is not None}
+        eps = max((torch.finfo(g.dtype).eps for g in found.values()), default=0.0)
+        return Gradients(found, arriving, eps)
+
+    def _pull(self, output: Any, batch: Any) -> None:
+        if self._loss is not None:
+            self._loss(output, batch).backward()
+            return
+        outputs = [y for y in observe.tensors_of(output) if y.requires_grad]
+        if not outputs:
+            raise NotPossibleError("an output with a gradient, or loss=")
+        generator = torch.Generator().manual_seed(1)
+        upstream = [torch.randn(y.shape, generator=generator).to(y) for y in outputs]
+        torch.autograd.backward(outputs, upstream)
+
+    @functools.cached_property
+    def alone(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Outputs of the first example in eval mode: within its mini-batch, and by itself.
+
+        In float64 where the model takes it, so that what differs is no rounding.
+        """
+        batch = next(iter(self.batches), None)
+        sizes = {x.shape[0] for x in tree_leaves(batch) if isinstance(x, Tensor) and x.dim()}
+        if len(sizes) != 1 or sizes == {1}:
+            raise NotPossibleError("a mini-batch of more than one example, in all its tensors")
+        [size] = sizes
+        first = tree_map(lambda x: x[:1] if isinstance(x, Tensor) and x.dim() else x, batch)
+        try:
+            outputs = [self._outputs(each, double=True) for each in (batch, first)]
+        except NotPossibleError:
+            raise
+        except Exception:  # a model that insists on its own type
+            outputs = [self._outputs(each, double=False) for each in (batch, first)]
+        pairs = [
+            (whole[:1], one)
+            for whole, one in zip(*outputs, strict=True)
+            if whole.dim() and whole.shape[0] == size and one.shape == whole[:1].shape
+        ]
+        if not pairs:
+            raise NotPossibleError("an output with one entry per example")
+        return [whole for whole, _ in pairs], [one for _, one in pairs]
+
+    def _outputs(self, batch: Any, *, double: bool) -> list[Tensor]:
+        scratch = self._prepared(training=False, dropout=True, double=double)
+        batch = observe.as_double(batch) if double else batch
+        return observe.run(scratch, [batch], self._shown).outputs[0]
+
+    def values(self) -> dict[str, int]:
+        """Return the fewest values per mean of each norm that normalized by its input.
+
+        From a pass in train mode if a rule has needed one, and from a watched loop.
+        """
+        found: dict[str, int] = {}
+        made = self._passes.get((True, True))
+        for name, calls in made.calls.items() if made else ():
+            used = [call.values for call in calls if call.uses_batch]
+            found |= {name: min(used)} if used else {}
+        for name, seen in self.record.norms.items() if self.record else ():
+            found |= {name: min(seen.values)} if seen.values else {}
+        return found
+
+
+def _fix_statistics(model: nn.Module) -> None:
+    for norm in norms_of(model).values():
+        if norm.mean is None and isinstance(norm.module, _NormBase):
+            like = next(model.parameters())
+            norm.module.track_running_stats = True
+            norm.module.running_mean = like.new_zeros(norm.module.num_features)
+            norm.module.running_var = like.new_ones(norm.module.num_features)
+
+
+def _weigh(name: str, arriving: dict[str, float]) -> Callable[..., None]:
+    def hook(module: nn.Module, args: tuple, output: Any) -> None:
+        for y in observe.tensors_of(output):
+            if y.requires_grad:
+                y.register_hook(add)
+
+    def add(gradient: Tensor) -> None:
+        arriving[name] = arriving.get(name, 0.0) + float(gradient.abs().sum())
+
+    return hook

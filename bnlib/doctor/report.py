@@ -1,0 +1,197 @@
+"""The report: findings, the table of norms, and what could not be looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from bnlib.doctor import sarif
+from bnlib.doctor.case import Case, either, needed
+from bnlib.doctor.finding import SEVERITIES, Finding, counted, place
+from bnlib.doctor.observe import NotPossibleError
+from bnlib.doctor.registry import Rule
+
+
+class NormRow(NamedTuple):
+    """A norm in the table of a report.
+
+    Attributes
+    ----------
+    name, kind, mode : str
+        ``mode`` is ``train``, ``eval``, ``frozen``, or empty for a state dict.
+    values : int or None
+        Fewest values per mean that were seen in train mode.
+    rules : tuple of str
+        The rules that found something there.
+    """
+
+    name: str
+    kind: str
+    mode: str
+    values: int | None
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the doctor found.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+        The worst first.
+    norms : tuple of NormRow
+        Each norm of the model.
+    skipped : dict of str to str
+        Rules that could not be checked, with what they would have needed.
+    checked : tuple of str
+        Rules that were.
+    """
+
+    findings: tuple[Finding, ...]
+    norms: tuple[NormRow, ...]
+    skipped: dict[str, str]
+    checked: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([*self._said(), *self._table(), *self._left_out()])
+
+    def _said(self) -> Iterable[str]:
+        counts = [(s, sum(f.severity == s for f in self.findings)) for s in reversed(SEVERITIES)]
+        told = ", ".join(counted(n, s) for s, n in counts if n) or "nothing found"
+        checked = counted(len(self.checked), "rule")
+        yield f"{counted(len(self.norms), 'norm')}, {checked} checked: {told}"
+        for finding in self.findings:
+            yield f"\n{finding.severity}: {finding.rule} at {place(finding.where)}"
+            for text in (finding.message, f"What to do: {finding.fix}"):
+                yield textwrap.fill(text, 92, initial_indent="  ", subsequent_indent="  ")
+            yield f"  The chapter that explains it: {finding.chapter}"
+
+    def _table(self) -> Iterable[str]:
+        rows = [row for row in self.norms if row.rules] or list(self.norms)
+        shown = [
+            (
+                row.name or "the model",
+                row.kind,
+                row.mode,
+                "" if row.values is None else str(row.values),
+                ", ".join(row.rules),
+            )
+            for row in rows[:_ROWS]
+        ]
+        if not shown:
+            return
+        lines = [("module", "norm", "mode", "values per mean", "finding"), *shown]
+        widths = [max(len(line[i]) for line in lines) for i in range(5)]
+        yield ""
+        for line in lines:
+            yield "  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip()
+        if left := len(self.norms) - len(shown):
+            yield f"and {counted(left, 'more norm')}"
+
+    def _left_out(self) -> Iterable[str]:
+        if self.skipped:
+            yield ""
+        for want in dict.fromkeys(self.skipped.values()):
+            names = [name for name, need in self.skipped.items() if need == want]
+            yield f"Not checked, for want of {want}: {', '.join(names)}"
+
+    def to_json(self) -> str:
+        """Return the report as JSON; numbers that are not finite are strings.
+
+        Returns
+        -------
+        str
+        """
+        content = {
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "norms": [row._asdict() for row in self.norms],
+            "skipped": self.skipped,
+            "checked": self.checked,
+        }
+        return json.dumps(_finite(content), indent=1, allow_nan=False)
+
+    def to_sarif(self) -> str:
+        """Return the report in the Static Analysis Results Interchange Format 2.1.0.
+
+        Returns
+        -------
+        str
+            JSON. Modules are logical locations; each rule comes with its help text.
+        """
+        return json.dumps(_finite(sarif.log(self.findings)), indent=1, allow_nan=False)
+
+    def raise_if(self, severity: str = "error") -> None:
+        """Raise if there is a finding at least so severe.
+
+        Parameters
+        ----------
+        severity : str
+            ``error``, ``warning`` or ``note``.
+
+        Raises
+        ------
+        AssertionError
+            With the report as its text.
+        ValueError
+            If `severity` is another word.
+        """
+        if severity not in SEVERITIES:
+            raise ValueError(f"severity: expected one of {', '.join(SEVERITIES)}, got {severity!r}")
+        limit = SEVERITIES.index(severity)
+        if any(SEVERITIES.index(finding.severity) >= limit for finding in self.findings):
+            raise AssertionError(str(self))
+
+
+_ROWS = 30
+"""Of the table as text; a longer one is not read."""
+
+
+def report_of(case: Case, chosen: dict[str, Rule]) -> Report:
+    """Check a case by rules, of which those are skipped that lack what they need."""
+    findings: list[Finding] = []
+    skipped: dict[str, str] = {}
+    for name, rule in chosen.items():
+        missing = [needed(need) for need in rule.needs if not case.has.intersection(either(need))]
+        if missing:
+            skipped[name] = missing[0]
+            continue
+        try:
+            findings += rule.findings(case)
+        except NotPossibleError as reason:
+            skipped[name] = str(reason)
+    findings.sort(key=lambda finding: -SEVERITIES.index(finding.severity))
+    return Report(
+        tuple(findings),
+        _rows(case, findings),
+        skipped,
+        tuple(name for name in chosen if name not in skipped),
+    )
+
+
+def _rows(case: Case, findings: list[Finding]) -> tuple[NormRow, ...]:
+    values = case.values()
+    return tuple(
+        NormRow(
+            name,
+            norm.kind,
+            norm.mode,
+            values.get(name),
+            tuple(dict.fromkeys(f.rule for f in findings if name in f.where)),
+        )
+        for name, norm in case.norms.items()
+    )
+
+
+def _finite(value: Any) -> Any:
+    """Return nested content in which each number is one that JSON knows."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value

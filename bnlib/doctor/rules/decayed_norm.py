@@ -1,0 +1,42 @@
+"""Weight decay pulls the scales and shifts of norms towards zero.
+
+On a weight before a norm, weight decay sets the effective learning rate; on the scale of the norm
+it does shrink the function, and a scale near zero cuts its channel off. The common recipe leaves
+scales, shifts and biases out. The effect is often small, so this is a note.
+"""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.finding import Hit, counted, hit
+from bnlib.surgery._family import NORMS
+
+SEVERITY = "note"
+NEEDS = ("structure", "optimizer")
+FIX = "torch.optim.SGD(surgery.parameter_groups(model, weight_decay=...), lr=...)"
+CHAPTER = "learning_rate_and_convergence"
+
+
+def check(case: Case) -> Iterator[Hit]:
+    """Yield all norms with a decayed parameter in one hit."""
+    decays = {
+        id(parameter): group.get("weight_decay", 0)
+        for group in case.optimizer.param_groups
+        for parameter in group["params"]
+    }
+    found: dict[str, float] = {}
+    for name, module in case.model.named_modules():
+        if name in case.norms or isinstance(module, NORMS):
+            own = [decays.get(id(p), 0) for p in _learned(module)]
+            if max(own, default=0) > 0:
+                found[name] = float(max(own))
+    if found:
+        largest = max(found.values())
+        message = f"The weight decay of {counted(len(found), 'norm')} is {largest:g}."
+        yield hit(found, message, norms=len(found), weight_decay=largest)
+
+
+def _learned(module: nn.Module) -> list[nn.Parameter]:
+    return [p for p in module.parameters(recurse=False) if p.requires_grad]

@@ -1,0 +1,31 @@
+"""The running statistics keep little but the last mini-batch.
+
+PyTorch's momentum is the weight of the new value, where Keras's and Flax's is the weight of the old
+one: their 0.99 is PyTorch's 0.01. Taken over as it is, it makes of the running mean and variance
+those of the last mini-batch, so that eval mode has the noise of one mini-batch.
+"""
+
+from collections.abc import Iterator
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.finding import Hit, hit
+
+SEVERITY = "warning"
+NEEDS = ("structure",)
+FIX = "norm.momentum = 1 - norm.momentum for a number from Keras or Flax, then surgery.recalibrate"
+CHAPTER = "conventions"
+
+LARGEST = 0.5
+"""Above it the last mini-batch weighs more than all the others together."""
+
+
+def check(case: Case) -> Iterator[Hit]:
+    """Yield the norms with a larger momentum, one hit for each momentum."""
+    found: dict[float, list[str]] = {}
+    for norm in case.norms.values():
+        tracks = norm.mean is not None and not norm.frozen
+        if tracks and norm.momentum is not None and norm.momentum > LARGEST:
+            found.setdefault(norm.momentum, []).append(norm.name)
+    for momentum, names in found.items():
+        message = f"The momentum is {momentum:g}: the last mini-batch has that share of the mean."
+        yield hit(names, message, momentum=momentum)

@@ -1,0 +1,29 @@
+"""A norm holds a NaN or an infinity, which stays.
+
+One mini-batch with a NaN, or with values whose square overflows, sets the running statistics to NaN
+for good, as each new value is mixed with the old one. Training goes on without a sign of it, since
+train mode does not read them; eval mode returns NaN.
+"""
+
+from collections.abc import Iterator
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.finding import Hit, hit
+
+SEVERITY = "error"
+NEEDS = ("state",)
+FIX = (
+    "norm.reset_running_stats(), then surgery.recalibrate on clean data; bnlib.nn.BatchNorm2d with "
+    "refuse_nonfinite=True raises at the mini-batch that does it"
+)
+CHAPTER = "inference"
+
+
+def check(case: Case) -> Iterator[Hit]:
+    """Yield each norm with a parameter or buffer that is not finite."""
+    for norm in case.norms.values():
+        for key, value in norm.tensors.items():
+            bad = int((~value.isfinite()).sum())
+            if bad:
+                message = f"{bad} of the {value.numel()} values of its {key} are NaN or infinite."
+                yield hit(norm.name, message, nonfinite=bad, values=value.numel(), tensor=key)
