@@ -54,7 +54,8 @@ def compare(fault: Fault) -> dict[str, Any]:
         return {"found": False, "fired": [], "alarms": [], "why": "it looks at one process"}
     fired, alarms = alarms_of(fault.case(True)), alarms_of(fault.case(False))
     about = ABOUT.get(fault.rule, set())
-    return {"found": bool((fired - alarms) & about), "fired": [*fired], "alarms": [*alarms]}
+    found = bool((fired - alarms) & about)
+    return {"found": found, "fired": sorted(fired), "alarms": sorted(alarms)}
 
 
 def alarms_of(case: Case) -> set[str]:

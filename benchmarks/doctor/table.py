@@ -22,16 +22,22 @@ from bnlib.experiments.records.cache import write_atomically
 from bnlib.experiments.records.provenance import versions
 
 PATH = Path("book", "_data", "doctor.json")
-PARTS = ("faults", "healthy", "architectures")
+PARTS = ("faults", "healthy", "rival", "architectures")
 ALARMS = ("error", "warning")
 OTHERS = ("torch", "timm", "torch-audit")
 
 
 def source(part: str) -> str:
-    """Hash what an entry depends on: the doctor, and the cases of that part."""
+    """Hash what an entry depends on: the doctor or its rival, and the cases of that part."""
     here = Path(__file__).parent
-    files = [*Path(bnlib.__file__).parent.joinpath("doctor").rglob("*.py")]
-    files += [here / "architectures.py"] if part == "architectures" else [*here.rglob("*.py")]
+    cases = [*here.joinpath("faults").glob("*.py"), here / "networks.py", here / "healthy.py"]
+    doctor = [*Path(bnlib.__file__).parent.joinpath("doctor").rglob("*.py")]
+    files = {
+        "faults": [*doctor, *cases],
+        "healthy": [*doctor, *cases],
+        "rival": [here / "rival.py", *cases],
+        "architectures": [*doctor, here / "architectures.py"],
+    }[part]
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(file.read_bytes())
@@ -79,10 +85,12 @@ def fill(
     entries, now, end = load(path), source(part), time.monotonic() + 60 * minutes
     jobs = list(jobs)
     names = {name for name, _ in jobs}
-    entries[part] = {name: entry for name, entry in entries[part].items() if name in names}
-    todo = [
-        (n, job) for n, job in jobs if entries[part].get(n, {}).get("made", {}).get("source") != now
-    ]
+    kept = {name: entry for name, entry in entries[part].items() if name in names}
+    if len(kept) < len(entries[part]):
+        entries[part] = kept
+        save(path, entries)
+    todo = [(name, job) for name, job in jobs if not _is_current(kept.get(name), now)]
+    entries[part] = kept
     for name, job in tqdm(todo, desc=part, unit="case"):
         if time.monotonic() > end:
             print(f"{part}: the time is up; the same command goes on")
@@ -100,10 +108,14 @@ def fill(
         save(path, entries)
 
 
+def _is_current(entry: dict[str, Any] | None, now: str) -> bool:
+    return entry is not None and "failed" not in entry and entry["made"]["source"] == now
+
+
 def fault_entry(fault: Fault) -> dict[str, Any]:
-    """Return what the doctor, and the rival if installed, find of a fault and in its twin."""
+    """Return what the doctor finds of a fault and in its twin."""
     faulty, twin = summary(findings(fault)), summary(findings(fault, faulty=False))
-    entry = {
+    return {
         "rule": fault.rule,
         "network": fault.kind.__name__,
         "story": fault.story,
@@ -113,15 +125,13 @@ def fault_entry(fault: Fault) -> dict[str, Any]:
         "others": {k: v for k, v in faulty.items() if k != fault.rule},
         "alarms": alarms(twin),
     }
-    return entry | ({"rival": rival.compare(fault)} if rival.is_installed() else {})
 
 
 def healthy_entry(name: str) -> dict[str, Any]:
-    """Return what the doctor, and the rival if installed, say of a healthy model."""
+    """Return what the doctor says of a healthy model."""
     make = HEALTHY[name]
     found = summary(look(make()))
-    entry = {"why": make.__doc__, "findings": found, "alarms": alarms(found)}
-    return entry | ({"rival": sorted(rival.alarms_of(make()))} if rival.is_installed() else {})
+    return {"why": make.__doc__, "findings": found, "alarms": alarms(found)}
 
 
 def architecture_entry(name: str) -> dict[str, Any]:
@@ -156,6 +166,12 @@ def fill_all(path: Path = PATH, parts: Iterable[str] = PARTS, minutes: float = 3
         fill(path, "faults", [(f.name, lambda f=f: fault_entry(f)) for f in FAULTS], minutes)
     if "healthy" in parts:
         fill(path, "healthy", [(n, lambda n=n: healthy_entry(n)) for n in HEALTHY], minutes)
+    if "rival" in parts and rival.is_installed():
+        jobs = [(f.name, lambda f=f: rival.compare(f)) for f in FAULTS]
+        jobs += [
+            (n, lambda n=n: {"alarms": sorted(rival.alarms_of(HEALTHY[n]()))}) for n in HEALTHY
+        ]
+        fill(path, "rival", jobs, minutes)
     if "architectures" in parts and architectures.names():
         names = architectures.names()
         jobs = [(n, lambda n=n: architecture_entry(n)) for n in names]
@@ -170,12 +186,17 @@ def report(entries: dict[str, dict[str, Any]]) -> str:
         own = [e for e in faults if e.get("rule", "failed") == rule]
         found = sum(bool(e.get("found")) for e in own)
         quiet = sum(not e.get("twin") and not e.get("failed") for e in own)
-        theirs = sum(e.get("rival", {}).get("found", False) for e in own)
+        theirs = sum(entries["rival"].get(e["name"], {}).get("found", False) for e in own)
         lines.append(f"{rule:34} {found}/{len(own)}   {quiet}/{len(own)}   {theirs}/{len(own)}")
     missed = [e["name"] for e in faults if not e.get("found")]
     lines += ["", f"missed: {', '.join(missed) or 'none'}"]
     for part in ("healthy", "architectures"):
         lines += ["", *_alarms_of(part, [*entries[part].values()])]
+    others = [e for e in entries["rival"].values() if "alarms" in e]
+    twins = [e for e in others if "found" in e]
+    for kind, some in (("twins", twins), ("healthy", [e for e in others if e not in twins])):
+        count = sum(bool(e["alarms"]) for e in some)
+        lines += ["", f"torch-audit, {kind}: {count} of {len(some)} with an error or a warning"]
     return "\n".join(lines)
 
 
@@ -190,6 +211,4 @@ def _alarms_of(part: str, entries: list[dict[str, Any]]) -> list[str]:
     lines += [f"  skipped, {why}: {count}" for why, count in skipped.items()]
     if part == "healthy":
         lines += [f"  {e['name']}: {', '.join(e['alarms'])}" for e in alarmed]
-        theirs = [e for e in examined if e.get("rival")]
-        lines += [f"  torch-audit: {len(theirs)} with an alarm"]
     return lines + [f"  failed: {each}" for each in failed]

@@ -188,7 +188,7 @@ def time_for_features(kind, faulty):
     Remedy: ``norm(x.transpose(1, 2)).transpose(1, 2)``.
     """
     model = seeded(lambda: Recurrent(faulty))
-    return Case(train(model, batches(kind, count=50)), batches(kind))
+    return Case(train(model, batches(kind, count=43) * 4), batches(kind))
 
 
 @plant("wrong-layout", SequenceNet)
