@@ -58,7 +58,7 @@ DIFFERS = {  # in what a fault and its twin differ before a loop; the loops them
     "decayed_norm": {"optimizer"},
     "half_statistics": {"types", "batches"},
     "far_from_zero": {"batches", "parameters", "buffers"},
-    "skipped_step": {"buffers"},
+    "skipped_step": {"parameters", "buffers"},  # the twin takes the step
     "logarithm_of_zero": {"buffers"},
     "negative_variance": {"buffers"},
     "constant_column": {"names", "batches"},
