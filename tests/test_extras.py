@@ -50,7 +50,7 @@ network.backward(dlogits)
 layers.SGD(network, 0.1).step()
 assert loss.shape == (2,)
 
-for name in ("bnlib.nn", "bnlib.surgery", "bnlib.surgery.fold"):
+for name in ("bnlib.nn", "bnlib.surgery", "bnlib.surgery.fold", "bnlib.doctor"):
     lean_use.needs("torch", importlib.import_module, name)
 """
 
@@ -77,7 +77,7 @@ def test_numpy_side_works_with_torch_blocked():
     modules = run(
         PRELUDE + WITHOUT_TORCH,
         blocked=modules_of(extra("torch")),
-        without=("nn", "surgery"),
+        without=("nn", "surgery", "doctor"),
     )
     assert {"bnlib.functional", "bnlib.layers", "bnlib.datasets", "bnlib.plots"} <= set(modules)
 

@@ -6,7 +6,7 @@ require("torch", extra="torch")
 
 from bnlib.doctor.examine import assert_healthy, examine
 from bnlib.doctor.finding import Finding
-from bnlib.doctor.registry import Rule, explain, rules
+from bnlib.doctor.registry import Rule, all_rules, explain
 from bnlib.doctor.report import NormRow, Report
 from bnlib.doctor.watch import Record, watch
 
@@ -18,7 +18,7 @@ __all__ = [  # noqa: RUF022 - by task, which is the order of the API page
     "Finding",
     "NormRow",
     "Record",
-    "rules",
+    "all_rules",
     "Rule",
     "explain",
 ]

@@ -43,7 +43,7 @@ def needed(need: str) -> str:
 
 @dataclass(frozen=True)
 class Gradients:
-    """What a backward pass left, summed over the mini-batches.
+    """What a backward pass left, on the first mini-batch.
 
     Attributes
     ----------
@@ -151,9 +151,9 @@ class Case:
     def _run(
         self, *, training: bool, dropout: bool = True, double: bool = False, **options: Any
     ) -> Pass:
-        scratch = self._prepared(training=training, dropout=dropout, double=double)
+        scratch = self._prepared(training=training, double=double)
         batches = observe.as_double(self.batches) if double else self.batches
-        return observe.run(scratch, batches, self._shown, **options)
+        return observe.run(scratch, batches, self._shown, dropout=dropout, **options)
 
     def _prepared(self, **options: Any) -> nn.Module:
         if not self.batches:
@@ -167,8 +167,8 @@ class Case:
     def backward(self) -> dict[bool, Gradients]:
         """Gradients in train mode (key True) and with fixed statistics (False), without dropout.
 
-        Fixed statistics are those of eval mode, and (0, 1) in norms that have none. It is computed
-        in float64 where the model takes it. Without a `loss` the outputs get random gradients.
+        Fixed statistics are those of eval mode, and (0, 1) in norms that have none of use. It is
+        computed in float64 where the model takes it. Without `loss` outputs get random gradients.
         """
         self.forward(training=True)  # raises what stands in the way of a whole pass
         try:
@@ -179,7 +179,7 @@ class Case:
             return {mode: self._gradients(mode, double=False) for mode in (True, False)}
 
     def _gradients(self, training: bool, *, double: bool) -> Gradients:
-        scratch = self._prepared(training=training, dropout=False, double=double)
+        scratch = self._prepared(training=training, double=double)
         if not training:
             _fix_statistics(scratch)
         arriving: dict[str, float] = {}
@@ -189,9 +189,9 @@ class Case:
             if next(module.parameters(recurse=False), None) is not None
             and not isinstance(module, torch.jit.ScriptModule)
         ]
-        batches = observe.as_double(self.batches) if double else self.batches
+        batch = observe.as_double(self.batches[0]) if double else self.batches[0]
         try:
-            observe.run(scratch, batches, self._shown, each=self._pull)
+            observe.run(scratch, [batch], self._shown, each=self._pull, dropout=False)
         finally:
             for handle in handles:
                 handle.remove()
@@ -212,7 +212,7 @@ class Case:
 
     @functools.cached_property
     def alone(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Outputs of the first example in eval mode: within its mini-batch, and by itself.
+        """Outputs of the first example in eval mode: in its mini-batch, and among its own copies.
 
         In float64 where the model takes it, so that what differs is no rounding.
         """
@@ -221,24 +221,26 @@ class Case:
         if len(sizes) != 1 or sizes == {1}:
             raise NotPossibleError("a mini-batch of more than one example, in all its tensors")
         [size] = sizes
-        first = tree_map(lambda x: x[:1] if isinstance(x, Tensor) and x.dim() else x, batch)
+        copies = tree_map(
+            lambda x: x[:1].expand_as(x).clone() if isinstance(x, Tensor) and x.dim() else x, batch
+        )
         try:
-            outputs = [self._outputs(each, double=True) for each in (batch, first)]
+            outputs = [self._outputs(each, double=True) for each in (batch, copies)]
         except NotPossibleError:
             raise
         except Exception:  # a model that insists on its own type
-            outputs = [self._outputs(each, double=False) for each in (batch, first)]
+            outputs = [self._outputs(each, double=False) for each in (batch, copies)]
         pairs = [
-            (whole[:1], one)
-            for whole, one in zip(*outputs, strict=True)
-            if whole.dim() and whole.shape[0] == size and one.shape == whole[:1].shape
+            (a[0], b[0])
+            for a, b in zip(*outputs, strict=True)
+            if a.dim() and a.shape[0] == size and a.shape == b.shape
         ]
         if not pairs:
             raise NotPossibleError("an output with one entry per example")
         return [whole for whole, _ in pairs], [one for _, one in pairs]
 
     def _outputs(self, batch: Any, *, double: bool) -> list[Tensor]:
-        scratch = self._prepared(training=False, dropout=True, double=double)
+        scratch = self._prepared(training=False, double=double)
         batch = observe.as_double(batch) if double else batch
         return observe.run(scratch, [batch], self._shown).outputs[0]
 
@@ -259,7 +261,9 @@ class Case:
 
 def _fix_statistics(model: nn.Module) -> None:
     for norm in norms_of(model).values():
-        if norm.mean is None and isinstance(norm.module, _NormBase):
+        mean, var = norm.mean, norm.var
+        usable = mean is not None and var is not None and bool((mean.isfinite() & (var >= 0)).all())
+        if not usable and isinstance(norm.module, _NormBase) and "running_cov" not in norm.tensors:
             like = next(model.parameters())
             norm.module.track_running_stats = True
             norm.module.running_mean = like.new_zeros(norm.module.num_features)

@@ -17,6 +17,12 @@ from bnlib.surgery._family import SYNCHRONIZED, holds_running_mean
 from bnlib.surgery._modules import BATCH_NORMS
 from bnlib.surgery.freeze import is_frozen
 
+LEFT = 0.05
+"""Share of the initial values in a running average above which it has not arrived yet."""
+
+LEAST_EPS = 1e-12
+"""What stands for the eps of a norm that has none, or zero."""
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -90,6 +96,30 @@ class Norm:
     def uses_batch(self) -> bool:
         """Whether it normalizes by the statistics of its input, in the mode that it is in."""
         return not self.frozen and (self.training is True or self.mean is None)
+
+
+def left_of_initial(norm: Norm) -> float:
+    """Return the share of the initial 0 and 1 in the running statistics, 0 where it is not known.
+
+    After n updates of an exponential average it is (1 - momentum)^n. Statistics that were loaded or
+    recalibrated have no count of updates, and are told by not being 0 and 1.
+    """
+    if not norm.updates or not norm.momentum:
+        return float(norm.updates == 0 and is_initial(norm))
+    return (1 - norm.momentum) ** norm.updates
+
+
+def arrived(norm: Norm) -> bool:
+    """Whether the running statistics are those of data, and no longer the initial ones."""
+    known = norm.mean is not None and norm.var is not None
+    return known and not is_initial(norm) and left_of_initial(norm) <= LEFT
+
+
+def is_initial(norm: Norm) -> bool:
+    """Whether the running statistics are exactly 0 and 1, which no data leave behind."""
+    if norm.mean is None or norm.var is None:
+        return False
+    return bool((norm.mean == 0).all() and (norm.var == 1).all())
 
 
 def norms_of(model: nn.Module) -> dict[str, Norm]:

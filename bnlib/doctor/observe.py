@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from bnlib.doctor.norms import Norm, norms_of, values_per_mean
@@ -105,10 +107,9 @@ def untouched(model: nn.Module) -> Iterator[None]:
     Passes run on copies. This is for a `forward` that runs the model itself, not what it is given.
     """
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [(b, b.detach().clone(), _version(b)) for b in model.buffers()]
+    buffers = [(b, b.detach().clone()) for b in model.buffers()]
     gradients = [
-        (p, p.grad, None if p.grad is None else (p.grad.clone(), _version(p.grad)))
-        for p in model.parameters()
+        (p, p.grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()
     ]
     try:
         with same_random_state():
@@ -117,20 +118,20 @@ def untouched(model: nn.Module) -> Iterator[None]:
         for module, training in modes:
             module.training = training
         with torch.no_grad():
-            for buffer, before, version in buffers:
-                if _version(buffer) != version:
+            for buffer, before in buffers:  # a batch norm does not count its versions up
+                if not torch.equal(buffer, before):
                     buffer.copy_(before)
             for parameter, gradient, kept in gradients:
                 parameter.grad = gradient
-                if gradient is not None and kept and _version(gradient) != kept[1]:
-                    gradient.copy_(kept[0])
+                if gradient is not None and kept is not None and not torch.equal(gradient, kept):
+                    gradient.copy_(kept)
 
 
 def _version(x: Tensor) -> int:
     return 0 if x.is_inference() else x._version
 
 
-def prepared(model: nn.Module, *, training: bool, dropout: bool, double: bool) -> nn.Module:
+def prepared(model: nn.Module, *, training: bool, double: bool) -> nn.Module:
     """Return a copy of a model for one pass.
 
     In train mode a model that is in train mode keeps the mode of each of its modules, since what
@@ -144,10 +145,6 @@ def prepared(model: nn.Module, *, training: bool, dropout: bool, double: bool) -
         scratch.eval()
     elif not scratch.training:
         scratch.train()
-    if not dropout:
-        for module in scratch.modules():
-            if isinstance(module, nn.modules.dropout._DropoutNd):
-                module.training = False
     for parameter in scratch.parameters():
         parameter.grad = None
     return as_double(scratch) if double else scratch
@@ -164,12 +161,32 @@ def _double(x: Tensor) -> Tensor:
     return x.double() if x.is_floating_point() else x
 
 
+DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout}
+DROPOUTS.add(F.feature_alpha_dropout)
+
+
+class _WithoutDropout(TorchFunctionMode):
+    """Dropout gives its input, that of modules and functions; its random numbers are drawn."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in DROPOUTS:
+            return func(*args, **kwargs)
+        bound = inspect.signature(func).bind(*args, **kwargs).arguments
+        func(**{**bound, "inplace": False})
+        return bound["input"]
+
+
 def run(
     scratch: nn.Module,
     batches: list[Any],
     show: Show,
     look: Look | None = None,
     each: Callable[[Any, Any], None] | None = None,
+    *,
+    dropout: bool = True,
 ) -> Pass:
     """Show a copy of a model the mini-batches, and write down what its norms see.
 
@@ -179,7 +196,12 @@ def run(
     watcher = _Watcher(look)
     handles = watcher.attach(norms_of(scratch))
     try:
-        with same_random_state(), _uncompiled(), torch.set_grad_enabled(each is not None):
+        with (
+            same_random_state(),
+            _uncompiled(),
+            torch.set_grad_enabled(each is not None),
+            contextlib.nullcontext() if dropout else _WithoutDropout(),
+        ):
             for watcher.batch, batch in enumerate(batches):
                 output = show(scratch, copy.deepcopy(batch))
                 watcher.end(tensors_of(output))

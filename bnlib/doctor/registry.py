@@ -77,7 +77,7 @@ class Rule:
         ]
 
 
-def rules() -> dict[str, Rule]:
+def all_rules() -> dict[str, Rule]:
     """Find the rules.
 
     Returns
@@ -92,8 +92,8 @@ def rules() -> dict[str, Rule]:
 
     Examples
     --------
-    >>> from bnlib.doctor import rules
-    >>> rules()["few-values"].needs
+    >>> from bnlib.doctor import all_rules
+    >>> all_rules()["few-values"].needs
     ('forward or watch',)
     """
     return dict(_found())
@@ -156,7 +156,7 @@ def _thresholds(module: types.ModuleType, name: str) -> dict[str, tuple[float, s
 
 def chosen(select: Collection[str] | None, ignore: Collection[str]) -> dict[str, Rule]:
     """Return the selected rules, all for None, but those to ignore."""
-    known = rules()
+    known = all_rules()
     for argument, names in (("select", select), ("ignore", ignore)):
         if names is not None:
             _check_names(argument, names, known)
@@ -201,8 +201,8 @@ def explain(name: str) -> str:
     >>> print(explain("large-momentum").partition(chr(10))[0])
     large-momentum (warning): the running statistics keep little but the last mini-batch.
     """
-    _check_names("name", [name], rules())
-    rule = rules()[name]
+    _check_names("name", [name], all_rules())
+    rule = all_rules()[name]
     limits = [f"{key} = {value:g}: {why}" for key, (value, why) in rule.thresholds.items()]
     first, _, rest = rule.text.partition("\n")
     return "\n\n".join(

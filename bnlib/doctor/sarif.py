@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from bnlib.doctor.finding import Finding, place
-from bnlib.doctor.registry import explain, rules
+from bnlib.doctor.registry import all_rules, explain
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def log(findings: Iterable[Finding]) -> dict[str, Any]:
     """Return the log: the tool with all its rules, and a result for each finding."""
-    known = rules()
+    known = all_rules()
     ids = list(known)
     described = [
         {

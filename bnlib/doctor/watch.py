@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from bnlib.doctor.case import Case
 from bnlib.doctor.examine import unwrapped
@@ -38,6 +40,12 @@ class Watched:
         Calls that moved the running statistics while gradients were disabled.
     in_backward : int
         Calls within a backward pass, as checkpointing makes them.
+    again : int
+        Calls in train mode, with gradients, for the same tensor as the forward pass of the model
+        before, with no step between. A watched optimizer is needed.
+    thawed : int
+        Calls in train mode after the norm was in eval mode, with gradients, within a model in train
+        mode.
     values : Counter of int
         Calls in train mode by values per mean.
     last_values : int or None
@@ -56,6 +64,8 @@ class Watched:
     modes: Counter[str] = field(default_factory=Counter)
     moved_without_gradient: int = 0
     in_backward: int = 0
+    again: int = 0
+    thawed: int = 0
     values: Counter[int] = field(default_factory=Counter)
     last_values: int | None = None
     per_step: Counter[int] = field(default_factory=Counter)
@@ -64,6 +74,26 @@ class Watched:
     after: dict[str, Tensor] = field(default_factory=dict)
     nonfinite_call: int | None = None
     _since_step: int = 0
+    _held: bool = False
+
+    @property
+    def repeated(self) -> int:
+        """Updates of the running statistics beyond one per forward pass."""
+        before, after = self.updates
+        if "running_mean" not in self.before:
+            return 0
+        if before is None or after is None:
+            return self.in_backward
+        return min(self.in_backward, after - before - self.modes["train"] + self.in_backward)
+
+    @property
+    def learned(self) -> bool:
+        """Whether the scale or the shift has changed."""
+        return any(
+            key in self.after and not torch.equal(self.before[key], self.after[key])
+            for key in ("weight", "bias")
+            if key in self.before
+        )
 
 
 class Record:
@@ -77,7 +107,7 @@ class Record:
         Optimizer steps; 0 if `watch` was not given the optimizer.
     patterns : Counter of str
         Steps by what happened in them: ``f`` a forward pass of the model in train mode, ``n`` one
-        in train mode without gradients, ``e`` one in eval mode, ``b`` a backward pass, ``s`` the
+        in train mode without gradients, ``e`` one in eval mode, ``b`` backward passes, ``s`` the
         step. ``fbs`` is a plain step, ``fbfbs`` accumulates gradients, ``ffbs`` shows the model
         two batches for one loss.
     rest : str
@@ -94,6 +124,8 @@ class Record:
         self.rest = ""
         self.longest: dict[str, int] = {}
         self._run = ("", 0)
+        self._shown: Callable[[], Tensor | None] = lambda: None
+        self._again = False
 
     def report(
         self, *, select: Collection[str] | None = None, ignore: Collection[str] = ()
@@ -113,6 +145,22 @@ class Record:
         with untouched(self.model):
             return report_of(Case(self.model, optimizer=self.optimizer, record=self), rules)
 
+    @property
+    def ran_without_gradients(self) -> bool:
+        """Whether the whole model ran in train mode with gradients disabled."""
+        return "n" in self.longest
+
+    def _backward(self, *_: Any) -> None:
+        if self._run[0] != "b":  # once for all parameters
+            self._event("b")
+
+    def _pass(self, kind: str, inputs: list[Any]) -> None:
+        self._event(kind)
+        x = next((x for x in tree_leaves(inputs) if isinstance(x, Tensor)), None)
+        self._again = self.optimizer is not None and x is not None and self._shown() is x
+        if kind == "f":
+            self._shown = (lambda: None) if x is None else weakref.ref(x)
+
     def _event(self, kind: str) -> None:
         if len(self.rest) < LONGEST:
             self.rest += kind
@@ -124,7 +172,7 @@ class Record:
         self._event("s")
         self.steps += 1
         self.patterns[self.rest] += 1
-        self.rest = ""
+        self.rest, self._shown = "", lambda: None
         for seen in self.norms.values():
             seen.per_step[seen._since_step] += 1
             seen._since_step = 0
@@ -179,19 +227,17 @@ def watch(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> I
     record, norms = Record(model, optimizer), norms_of(model)
     for name, norm in norms.items():
         record.norms[name].before = _copied(norm)
-    handles = [model.register_forward_pre_hook(_root_hook(record))]
+        record.norms[name]._held = model.training and norm.mode == "eval"
+    handles = [model.register_forward_pre_hook(_root_hook(record), with_kwargs=True)]
     try:
         for norm in norms.values():
             if not isinstance(norm.module, torch.jit.ScriptModule):
-                hook = _norm_hook(norm, record.norms[norm.name])
+                hook = _norm_hook(norm, record, model)
                 handles.append(norm.module.register_forward_pre_hook(hook, with_kwargs=True))
         if optimizer is not None:
             handles.append(optimizer.register_step_post_hook(record._step))
-        parameter = next((p for p in model.parameters() if p.requires_grad), None)
-        if parameter is not None:
-            handles.append(
-                parameter.register_post_accumulate_grad_hook(lambda _: record._event("b"))
-            )
+        learning = [p for p in model.parameters() if p.requires_grad and p.is_leaf]
+        handles += [p.register_post_accumulate_grad_hook(record._backward) for p in learning]
         yield record
     finally:
         for handle in handles:
@@ -218,35 +264,38 @@ def _finite(norm: Norm) -> bool:
 
 
 def _root_hook(record: Record) -> Callable[..., None]:
-    def hook(module: nn.Module, args: tuple) -> None:
+    def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
         if torch._C._current_graph_task_id() != -1:
             return  # a backward pass that repeats it
-        if not module.training:
-            record._event("e")
-        else:
-            record._event("f" if torch.is_grad_enabled() else "n")
+        kind = "e" if not module.training else "f" if torch.is_grad_enabled() else "n"
+        record._pass(kind, [*args, *kwargs.values()])
 
     return hook
 
 
-def _norm_hook(norm: Norm, seen: Watched) -> Callable[..., None]:
+def _norm_hook(norm: Norm, record: Record, model: nn.Module) -> Callable[..., None]:
     always = norm.family != "frozen" and norm.mean is None
+    seen = record.norms[norm.name]
 
     def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
         if norm.family == "frozen" or not (module.training or always):
             seen.modes["eval"] += 1
+            seen._held |= model.training and torch.is_grad_enabled() and not norm.frozen
             return
+        seen.thawed += seen._held
         x = args[0] if args else next(iter(kwargs.values()))
         mask = kwargs.get("mask")
         if mask is None:  # to count a mask would wait for the device
             seen.last_values = values_per_mean(module, x)
             seen.values[seen.last_values] += 1
+        updates = not always and module.training and not is_paused(module)
         if torch._C._current_graph_task_id() != -1:
             seen.in_backward += 1
         elif torch.is_grad_enabled():
             seen._since_step += 1
-        if not torch.is_grad_enabled() and not always and not is_paused(module):
-            seen.moved_without_gradient += module.training and module.momentum is not None
+            seen.again += updates and record._again
+        if not torch.is_grad_enabled() and updates:  # with a momentum of None it is update_bn
+            seen.moved_without_gradient += bool(getattr(module, "momentum", None))
         if seen.modes["train"] % EVERY == 0 and seen.nonfinite_call is None and not _finite(norm):
             seen.nonfinite_call = seen.modes["train"]
         seen.modes["train"] += 1

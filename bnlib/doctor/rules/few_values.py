@@ -15,7 +15,7 @@ import torch
 from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, counted, hit
 from bnlib.doctor.norms import values_per_mean
-from bnlib.doctor.observe import Call
+from bnlib.doctor.observe import Call, NotPossibleError
 
 SEVERITY = "warning"
 NEEDS = ("forward or watch",)
@@ -35,7 +35,7 @@ HOPELESS = 2
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms with few values, those with equally few in one hit."""
     found: dict[tuple[int, bool], list[str]] = {}
-    calls = case.attempt(training=True).calls if case.batches else {}
+    calls = _calls(case) if case.batches else {}
     for name, fewest in case.values().items():
         in_last = _in_last_batch(case, name, calls.get(name, []))
         if min(fewest, in_last) < FEWEST:
@@ -49,6 +49,15 @@ def check(case: Case) -> Iterator[Hit]:
             values=fewest,
             last_batch=last,
         )
+
+
+def _calls(case: Case) -> dict[str, list[Call]]:
+    made = case.attempt(training=True)
+    if made.failed and not made.outputs and not case.model.training:
+        raise NotPossibleError(
+            "mini-batches as in training: train mode refuses those of this model"
+        )
+    return made.calls
 
 
 def _in_last_batch(case: Case, name: str, calls: list[Call]) -> int:

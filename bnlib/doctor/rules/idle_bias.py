@@ -3,6 +3,7 @@
 It costs memory and time, and weight decay or rounding may move it. It is found by its gradient:
 that is zero in train mode, though gradients do arrive at the output that it is added to, and it is
 not zero once the statistics of the norms are fixed. So neither order nor names of modules matter.
+The shift of a norm before another norm is left out, since it comes with its scale.
 """
 
 import math
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 
 from bnlib.doctor.case import Case, Gradients
 from bnlib.doctor.finding import Hit, counted, hit
+from bnlib.surgery._family import NORMS
 
 SEVERITY = "note"
 NEEDS = ("structure", "backward")
@@ -30,7 +32,8 @@ def check(case: Case) -> Iterator[Hit]:
     names, largest = [], 0.0
     for name, gradient in train.parameters.items():
         module = name.rpartition(".")[0]
-        if gradient.numel() != max(gradient.shape, default=1) or module in case.norms:
+        is_vector = gradient.numel() == max(gradient.shape, default=1)
+        if not is_vector or isinstance(case.model.get_submodule(module), NORMS):
             continue
         idle, otherwise = _relative(train, name, module), _relative(test, name, module)
         if idle <= max(IDLE, ROUNDING * train.eps) < otherwise < math.inf:

@@ -9,13 +9,12 @@ that was never trained, and norms that are frozen on purpose, are not looked at.
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, hit
-from bnlib.doctor.norms import Norm
-from bnlib.doctor.observe import Call
+from bnlib.doctor.norms import arrived
+from bnlib.doctor.statistics import NOISE, gap
 
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
@@ -25,12 +24,6 @@ CHAPTER = "inference"
 GAP = 0.5
 """Half a standard deviation, in half of the channels: a network sees other features there."""
 
-NOISE = 4.0
-"""Means over n examples are off by about 1 / sqrt(n); so many of these may be chance."""
-
-LEFT = 0.05
-"""Share of the initial values in a running average above which it has not arrived yet."""
-
 
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms with a gap, the worst first, in one hit."""
@@ -39,8 +32,8 @@ def check(case: Case) -> Iterator[Hit]:
     gaps = {}
     for name, calls in train.calls.items():
         norm = case.norms[name]
-        if norm.family == "batch" and _has_arrived(norm) and all(c.uses_batch for c in calls):
-            gaps[name] = _gap(norm, calls)
+        if norm.family == "batch" and arrived(norm) and all(c.uses_batch for c in calls):
+            gaps[name] = gap(norm, calls)
     limit = max(GAP, NOISE / examples**0.5)
     worst = sorted((n for n in gaps if gaps[n] > limit), key=lambda n: -gaps[n])
     if worst:
@@ -51,27 +44,6 @@ def check(case: Case) -> Iterator[Hit]:
             "their size."
         )
         yield hit(worst, message, gap=gaps[worst[0]], outputs=outputs, examples=examples)
-
-
-def _has_arrived(norm: Norm) -> bool:
-    if norm.mean is None or norm.var is None or norm.updates == 0:
-        return False
-    if norm.updates is None or norm.momentum is None:
-        return True
-    return (1 - norm.momentum) ** norm.updates <= LEFT
-
-
-def _gap(norm: Norm, calls: list[Call]) -> float:
-    means = torch.stack([call.mean for call in calls])
-    mean = means.mean(0)
-    var = torch.stack([call.var for call in calls]).mean(0) + means.var(0, correction=0)
-    eps, running_mean, running_var = norm.eps or 0.0, norm.mean, norm.var
-    if running_mean is None or running_var is None:
-        return 0.0
-    spread = (running_var.double() + eps).sqrt()
-    shift = (mean - running_mean.double()) / spread
-    scale = 1 - (var + eps).sqrt() / spread
-    return float((shift**2 + scale**2).sqrt().median())
 
 
 def _difference(train: list[list[Tensor]], test: list[list[Tensor]]) -> float:

@@ -1,0 +1,49 @@
+"""Gradients are accumulated, but each mean is still taken over one small part.
+
+Accumulating k mini-batches before a step gives the gradient of a k times larger one for everything
+but batch norm, whose statistics are those of each part: the noise is that of the small parts, and
+the running averages move k times a step.
+"""
+
+from collections.abc import Iterator
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.finding import Hit, hit
+
+SEVERITY = "warning"
+NEEDS = ("structure", "watch")
+FIX = (
+    "larger parts, surgery.replace by group norms, or momentum 1 - (1 - momentum) ** (1 / k) for "
+    "the averages"
+)
+CHAPTER = "beyond_one_machine"
+
+FEW = 32
+"""Values per mean below which the parts are what one accumulates for: the relative error of the
+variance is above a quarter."""
+
+SHARE = 0.5
+"""Of the steps: a plain step at the end of an epoch is no sign of the contrary."""
+
+
+def check(case: Case) -> Iterator[Hit]:
+    """Yield the norms with few values per mean in a loop that accumulates, in one hit."""
+    record = case.record
+    assert record is not None
+    parts = {pattern: pattern.count("fb") for pattern in record.patterns}
+    steps = {p: n for p, n in record.patterns.items() if parts[p] > 1}
+    if not steps or sum(steps.values()) < SHARE * record.steps:
+        return
+    k = parts[max(steps, key=lambda pattern: steps[pattern])]
+    values = {
+        name: seen.values.most_common(1)[0][0]
+        for name, seen in record.norms.items()
+        if seen.values and not seen.again  # the same mini-batch again is of `updated_twice`
+    }
+    few = sorted((n for n in values if values[n] < FEW), key=lambda name: values[name])
+    if few:
+        message = (
+            f"A step adds the gradients of {k} mini-batches, but a mean is taken over "
+            f"{values[few[0]]} values, not over {k * values[few[0]]}."
+        )
+        yield hit(few, message, parts=k, values=values[few[0]])

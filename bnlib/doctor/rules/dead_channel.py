@@ -1,0 +1,52 @@
+"""The input of a channel is constant, so the norm gives its shift and nothing else.
+
+A ReLU whose units never fire, a weight that decayed to zero or an unused input leave a variance far
+below eps. The channel learns nothing, and in eval mode its input is divided by sqrt(eps): a first
+value other than the constant comes out 300 times as large.
+"""
+
+from collections.abc import Iterator
+
+import torch
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.finding import Hit, counted, hit
+from bnlib.doctor.norms import LEAST_EPS
+
+SEVERITY = "note"
+NEEDS = ("state",)
+FIX = "a smaller learning rate or a leaky activation function before it; or take the channels out"
+CHAPTER = "forward_pass"
+
+BELOW_EPS = 0.01
+"""Variance relative to eps: at a hundredth, the norm gives a tenth of a standard deviation."""
+
+MANY = 0.5
+"""Share of a norm's channels above which it is a warning: the layer before it is cut off."""
+
+
+def check(case: Case) -> Iterator[Hit]:
+    """Yield the norms with such channels, the one with the largest share first, in one hit."""
+    shares, channels = {}, 0
+    calls = case.forward(training=True).calls if case.batches else {}
+    for norm in case.norms.values():
+        limit = BELOW_EPS * max(norm.eps or 0.0, LEAST_EPS)
+        if norm.name in calls:
+            var = torch.stack([call.var for call in calls[norm.name]]).amax(0)
+        elif norm.var is not None:
+            var = norm.var
+        else:
+            continue
+        dead = var < limit
+        if dead.any():
+            shares[norm.name] = float(dead.double().mean())
+            channels += int(dead.sum())
+    names = sorted(shares, key=lambda name: -shares[name])
+    if names:
+        worst = shares[names[0]]
+        message = (
+            f"{counted(channels, 'channel')} in {counted(len(names), 'norm')} with a variance "
+            f"below {BELOW_EPS:g} eps; in {names[0] or 'the model'} {worst:.0%} of all."
+        )
+        severity = "warning" if worst > MANY else None
+        yield hit(names, message, severity=severity, channels=channels, share=worst)

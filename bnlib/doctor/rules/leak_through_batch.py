@@ -1,0 +1,42 @@
+"""In eval mode the prediction for an example depends on its companions.
+
+Something still normalizes over the mini-batch: a norm without running statistics, a functional call
+with ``training=True``, a hand-written mean over the examples. It is found by what happens: the
+first example is shown within its mini-batch, and among copies of itself. The sizes stay, so that
+random numbers that a model draws in eval mode do too.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.finding import Hit, hit
+
+SEVERITY = "error"
+NEEDS = ("structure", "forward")
+FIX = "running statistics for the norm: training=self.training in F.batch_norm, model.eval()"
+CHAPTER = "inference"
+
+ROUNDING = 0.5
+"""Exponent of the rounding unit: rounding of sums leaves less than its square root, 1.5e-8 in
+float64, where the others move an output by some percent."""
+
+
+def check(case: Case) -> Iterator[Hit]:
+    """Yield the model, if the outputs of the example differ."""
+    whole, alone = case.alone
+    differences = [_relative(a, b) for a, b in zip(whole, alone, strict=True)]
+    limit = max(torch.finfo(x.dtype).eps for x in whole) ** ROUNDING
+    if max(differences) > limit:
+        message = (
+            f"In eval mode the output for the first example changes by {max(differences):.2g} of "
+            "its size if copies of the example take the place of the others."
+        )
+        yield hit("", message, difference=max(differences))
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    size = float(torch.maximum(a.abs().max(), b.abs().max())) if a.numel() else 0.0
+    return float((a - b).abs().max()) / size if size else 0.0

@@ -1,0 +1,68 @@
+"""Mini-batches differ by more than chance: each holds another population.
+
+Sorted data, one class or one recording per mini-batch, all real or all fake. Train mode takes the
+mean of a population off, and with it what tells the populations apart; the running statistics are
+those of the mixture, so eval mode meets other inputs. The variance between the means of
+mini-batches is compared with the one that shuffled examples would have.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.finding import Hit, hit
+from bnlib.doctor.norms import Norm
+from bnlib.doctor.observe import NotPossibleError
+
+SEVERITY = "warning"
+NEEDS = ("structure", "forward")
+FIX = "shuffle=True in the loader, or several classes in each mini-batch"
+CHAPTER = "alternatives"
+
+RATIO = 5.0
+"""Variance between mini-batches over that of chance, the median of the channels. With four large
+mini-batches chance exceeds 5 for one independent channel in 500."""
+
+BATCHES = 4
+"""With two mini-batches chance exceeds 5 for one independent channel in 40."""
+
+LEAST = 4
+"""Examples for each mini-batch, or the variance within them is not known."""
+
+
+def check(case: Case) -> Iterator[Hit]:
+    """Yield the first norm, if the means of the mini-batches at its input lie too far apart."""
+    made = case.look(_means, training=True)
+    first = next(iter(made.seen), None)
+    rows = {}  # of the first call in each mini-batch, as further ones may be of other streams
+    for call, means in zip(made.calls.get(first, ()), made.seen.get(first, ()), strict=False):
+        rows.setdefault(call.batch, means)
+    if first is None or len(rows) < BATCHES or min(len(each) for each in rows.values()) < LEAST:
+        raise NotPossibleError(f"{BATCHES} mini-batches of {LEAST} examples or more")
+    ratio = _ratio([*rows.values()])
+    if ratio > RATIO:
+        batches = len(rows)
+        message = (
+            f"The variance between the means of {batches} mini-batches is {ratio:.3g} times what "
+            "shuffled examples would give."
+        )
+        yield hit(first, message, ratio=ratio, batches=batches)
+
+
+def _means(norm: Norm, x: Tensor, y: Tensor) -> Tensor:
+    """Return the mean of each example in each channel, (n, c)."""
+    return x.double().flatten(2).mean(2) if x.dim() > 2 else x.double()
+
+
+def _ratio(rows: list[Tensor]) -> float:
+    """Return the F statistic of a one-way analysis of variance, the median over channels."""
+    means = torch.stack([each.mean(0) for each in rows])  # (batches, c)
+    sizes = torch.tensor([len(each) for each in rows], dtype=torch.float64)[:, None]
+    grand = (sizes * means).sum(0) / sizes.sum()
+    between = (sizes * (means - grand) ** 2).sum(0) / (len(rows) - 1)
+    within = sum((each - each.mean(0)).square().sum(0) for each in rows)
+    within = within / (sizes.sum() - len(rows))
+    live = within > 0
+    return float((between / within)[live].median()) if live.any() else 0.0

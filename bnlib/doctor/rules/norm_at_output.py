@@ -1,0 +1,39 @@
+"""The output of the model is the output of a norm.
+
+In train mode each output is standardized over the mini-batch, so the mean of all predictions is the
+shift whatever the inputs are: a regression cannot follow a mini-batch whose targets are all large,
+a classifier cannot give all of its examples one class. Behind an embedding it is wanted, as in some
+contrastive methods; without scale and shift, or where feature maps are returned, that is likely, so
+it is a note there.
+"""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.finding import Hit, hit
+from bnlib.doctor.norms import Norm
+from bnlib.doctor.observe import Call
+
+SEVERITY = "warning"
+NEEDS = ("structure", "forward")
+FIX = "end with the linear layer: model[:-1], or the norm before the last layer"
+CHAPTER = "placement"
+
+
+def check(case: Case) -> Iterator[Hit]:
+    """Yield the norms whose output the model returns, in one hit."""
+    calls = case.forward(training=True).calls
+    last = {n: c[-1] for n, c in calls.items() if _is_last(case.norms[n], c[-1])}
+    if last:
+        channels = min(len(call.mean) for call in last.values())
+        sure = any(len(c.shape) == 2 and "weight" in case.norms[n].tensors for n, c in last.items())
+        message = f"The model returns what a norm gave, {channels} channels of it, unchanged."
+        yield hit(last, message, severity=None if sure else "note", channels=channels)
+
+
+def _is_last(norm: Norm, call: Call) -> bool:
+    """Whether the model returns what it gave; an activation function may be a part of a norm."""
+    plain = all(type(child) is nn.Identity for child in norm.module.children())
+    return norm.family == "batch" and call.uses_batch and call.is_output and plain

@@ -1,0 +1,64 @@
+"""Padding takes part in the means: a part of the positions is the same constant.
+
+Sequences of different lengths are filled up, and the filler counts as values. The means then depend
+on how much longer the longest sequence of the mini-batch is, and eval mode on how padded the
+training was. It is seen as runs of positions at the ends of sequences that are all the same.
+"""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.finding import Hit, hit
+from bnlib.doctor.norms import Norm
+from bnlib.nn import MaskedBatchNorm1d
+
+SEVERITY = "warning"
+NEEDS = ("structure", "forward")
+FIX = "bnlib.nn.MaskedBatchNorm1d, called with the mask; or a norm per position, such as layer norm"
+CHAPTER = "convolution"
+
+SHARE = 0.1
+"""Of the positions. A mean moves by that share of its distance from the filler."""
+
+LEAST_CHANNELS = 2
+"""A single channel repeats a value easily: a sequence that is silent at its end is no padding."""
+
+EDGE = 2
+"""Positions at the very end that a convolution mixes with its own zeros, where there are 16 or
+more."""
+
+
+def check(case: Case) -> Iterator[Hit]:
+    """Yield the norms that average over filler, the one with most of it first, in one hit."""
+    seen = case.look(_filler, training=True).seen
+    shares = {name: max(each for each in found) for name, found in seen.items()}
+    padded = sorted((n for n in shares if shares[n] > SHARE), key=lambda name: -shares[name])
+    if padded:
+        message = (
+            f"{shares[padded[0]]:.0%} of the positions, at the ends of the sequences, hold the "
+            "same constant in every channel, and take part in the means."
+        )
+        yield hit(padded, message, share=shares[padded[0]])
+
+
+def _filler(norm: Norm, x: Tensor, y: Tensor) -> float:
+    """Return the share of filler in the positions of an input (n, c, l), behind or before."""
+    if x.dim() != 3 or x.shape[1] < LEAST_CHANNELS or norm.family != "batch":
+        return 0.0
+    if isinstance(norm.owner, MaskedBatchNorm1d):
+        return 0.0
+    rows = x.transpose(1, 2)  # (n, l, c)
+    return max(_run(rows), _run(rows.flip(1)))
+
+
+def _run(rows: Tensor) -> float:
+    """Return the share of positions in runs, to the end, of what most sequences end with."""
+    length = rows.shape[1]
+    rows = rows[:, : length - min(EDGE, length // 8)]
+    kinds, counts = rows[:, -1].unique(dim=0, return_counts=True)
+    if int(counts.max()) < 2:
+        return 0.0
+    same = (rows == kinds[counts.argmax()]).all(2)
+    return int(same.flip(1).int().cumprod(1).sum()) / (len(rows) * length)

@@ -1,0 +1,59 @@
+"""A norm is called several times in one pass, and each time with other statistics.
+
+Shared towers, heads shared over the levels of a pyramid, a norm reused at each time step: train
+mode standardizes each call by itself, but there is one running mean for all of them, so eval mode
+shifts and scales every one of the streams.
+"""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import torch
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.finding import Hit, hit
+from bnlib.doctor.observe import Call
+
+SEVERITY = "warning"
+NEEDS = ("structure", "forward")
+FIX = "a norm for each stream (SplitBatchNorm, or a list of norms), or one call for all of them"
+CHAPTER = "alternatives"
+
+GAP = 0.5
+"""Of a standard deviation, from the mixture of the calls in mean and spread, in half of the
+channels: as for `train_eval_gap`."""
+
+LEAST = 16
+"""Values per mean: with 16, chance moves a mean by a quarter of a standard deviation, with 4 by a
+half."""
+
+
+def check(case: Case) -> Iterator[Hit]:
+    """Yield the norms whose calls differ, the most different first, in one hit."""
+    gaps, calls_of = {}, {}
+    for name, calls in case.forward(training=True).calls.items():
+        seen = [call for call in calls if call.uses_batch and call.values >= LEAST]
+        turns = [list(group) for _, group in groupby(seen, key=lambda call: call.batch)]
+        turns = [turn for turn in turns if len(turn) > 1]
+        if case.norms[name].family == "batch" and turns:
+            calls_of[name] = max(len(turn) for turn in turns)
+            gaps[name] = min(_apart(turn) for turn in turns)
+    apart = sorted((name for name in gaps if gaps[name] > GAP), key=lambda name: -gaps[name])
+    if apart:
+        first = apart[0]
+        message = (
+            f"Its {calls_of[first]} calls in one pass differ by {gaps[first]:.2g} standard "
+            "deviations in the median channel, and share one running mean and variance."
+        )
+        yield hit(apart, message, gap=gaps[first], calls=calls_of[first])
+
+
+def _apart(calls: list[Call]) -> float:
+    """Return how far the calls of one pass are from their mixture, the median over channels."""
+    means = torch.stack([call.mean for call in calls])
+    stds = torch.stack([call.var for call in calls]).sqrt()
+    mixed = (stds**2).mean(0) + means.var(0, correction=0)
+    live = mixed > 0
+    shift, scale = means - means.mean(0), stds - mixed.sqrt()
+    each = ((shift**2 + scale**2) / mixed)[:, live]
+    return float(each.amax(0).sqrt().median()) if live.any() else 0.0

@@ -1,0 +1,39 @@
+"""The scales of some channels are almost zero beside the others of their norm.
+
+Such a channel gives its shift whatever comes in, and its weights get no gradient. Weight decay on
+the scale of the norm does this, and so does pruning, where it is meant. A norm whose scales are all
+zero, as the last one of a residual branch is initialized, is healthy.
+"""
+
+from collections.abc import Iterator
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.finding import Hit, counted, hit
+
+SEVERITY = "note"
+NEEDS = ("state",)
+FIX = "no weight decay on scales: surgery.parameter_groups; or take the channels out"
+CHAPTER = "learning_rate_and_convergence"
+
+TINY = 1e-3
+"""Of the largest scale of the same norm: below the rounding of float16 in a sum with the others."""
+
+
+def check(case: Case) -> Iterator[Hit]:
+    """Yield the norms with such channels, the one with the largest share first, in one hit."""
+    shares, channels = {}, 0
+    for norm in case.norms.values():
+        weight = norm.tensors.get("weight")
+        if weight is None or not weight.numel() or not weight.any():
+            continue
+        tiny = weight.abs() < TINY * weight.abs().max()
+        if tiny.any():
+            shares[norm.name] = float(tiny.double().mean())
+            channels += int(tiny.sum())
+    names = sorted(shares, key=lambda name: -shares[name])
+    if names:
+        message = (
+            f"The scale of {counted(channels, 'channel')} in {counted(len(names), 'norm')} is less "
+            f"than {TINY:g} of the largest beside it."
+        )
+        yield hit(names, message, channels=channels, share=shares[names[0]])

@@ -1,0 +1,40 @@
+"""The running statistics have not arrived yet: they still hold a share of 0 and 1.
+
+After n updates the share of the initial values in an exponential average is (1 - momentum)^n: 35 %
+after 10 updates at PyTorch's 0.1, and at 0.01 still 37 % after 100. Short trainings, small momenta
+and evaluations in the first epoch meet it. The share is that of the counter, which recalibration
+does not move; so where there are mini-batches, the statistics have to differ from theirs, too.
+"""
+
+from collections.abc import Iterator
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.finding import Hit, counted, hit
+from bnlib.doctor.norms import LEFT, left_of_initial
+from bnlib.doctor.statistics import gap
+
+SEVERITY = "warning"
+NEEDS = ("structure",)
+FIX = "surgery.recalibrate(model, loader) before evaluating, or momentum=None, an even average"
+CHAPTER = "inference"
+
+GAP = 0.1
+"""Of a standard deviation, from the mini-batches that were given, in half of the channels: less is
+what a norm of a hundred values may be off by."""
+
+
+def check(case: Case) -> Iterator[Hit]:
+    """Yield the norms with too much left, the one with most first, in one hit."""
+    left = {n.name: left_of_initial(n) for n in case.norms.values() if n.updates and not n.frozen}
+    late = sorted((name for name in left if left[name] > LEFT), key=lambda name: -left[name])
+    if late and case.batches:
+        calls = case.attempt(training=True).calls
+        late = [n for n in late if n in calls and gap(case.norms[n], calls[n]) > GAP]
+    if late:
+        first = case.norms[late[0]]
+        message = (
+            f"After {first.updates} updates {left[late[0]]:.0%} of the running statistics are "
+            f"still the initial 0 and 1, in {counted(len(late), 'norm')}."
+        )
+        severity = None if case.batches else "note"
+        yield hit(late, message, severity=severity, updates=first.updates, left=left[late[0]])

@@ -1,0 +1,38 @@
+"""The model sees two mini-batches for one loss, each normalized by its own statistics.
+
+Two views in a contrastive loss or a Siamese network, real and fake examples for a discriminator:
+with two passes each is standardized by itself, with one joint pass both together, and these are
+different functions. In two passes no mean tells real from fake, but the running statistics mix
+both. A second pass for a look at the accuracy is one, too. Each can be wanted, so this is a note.
+"""
+
+from collections.abc import Iterator
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.finding import Hit, hit
+
+SEVERITY = "note"
+NEEDS = ("structure", "watch")
+FIX = "decide for one: model(torch.cat([a, b])).chunk(2), or SplitBatchNorm for separate statistics"
+CHAPTER = "alternatives"
+
+SHARE = 0.5
+"""Of the steps."""
+
+
+def check(case: Case) -> Iterator[Hit]:
+    """Yield the norms of a model that runs twice for one backward pass, in one hit."""
+    record = case.record
+    assert record is not None
+    twice = sum(n for p, n in record.patterns.items() if p.count("f") > p.count("b") > 0)
+    names = [
+        name
+        for name, seen in record.norms.items()
+        if seen.modes["train"] and ".streams." not in f".{name}"  # of SplitBatchNorm
+    ]
+    if names and twice and twice >= SHARE * record.steps:
+        message = (
+            f"In {twice} of {record.steps} steps the model ran in train mode more often than "
+            "backward passes followed."
+        )
+        yield hit(names, message, steps=twice, of=record.steps)

@@ -1,0 +1,29 @@
+"""How far the running statistics of a norm are from those of data."""
+
+from __future__ import annotations
+
+import torch
+
+from bnlib.doctor.norms import Norm
+from bnlib.doctor.observe import Call
+
+NOISE = 4.0
+"""Means over n examples are off by about 1 / sqrt(n); so many of these may be chance."""
+
+
+def gap(norm: Norm, calls: list[Call]) -> float:
+    """Return how far apart the outputs of train and eval mode are, in standard deviations.
+
+    It is the root mean square of the difference of the two standardized outputs of a channel, and
+    of the channels the median; 0 for a norm without running statistics.
+    """
+    if norm.mean is None or norm.var is None:
+        return 0.0
+    means = torch.stack([call.mean for call in calls])
+    mean = means.mean(0)
+    var = torch.stack([call.var for call in calls]).mean(0) + means.var(0, correction=0)
+    eps = norm.eps or 0.0
+    spread = (norm.var.double() + eps).sqrt()
+    shift = (mean - norm.mean.double()) / spread
+    scale = 1 - (var + eps).sqrt() / spread
+    return float((shift**2 + scale**2).sqrt().median())

@@ -1,0 +1,83 @@
+import pytest
+import torch
+from doctor.planted import Residual, features, found, images, loss, mlp
+from torch import nn
+
+from bnlib.doctor import watch
+from bnlib.doctor.rules import eval_forgotten as rule
+from bnlib.surgery import pause_statistics
+
+
+def epoch(model, optimizer, data, prepare):
+    """Train on some batches, then evaluate."""
+    for batch in data:
+        optimizer.zero_grad()
+        loss(model(batch[0]), batch).backward()
+        optimizer.step()
+    prepare(model)
+    with torch.no_grad():
+        for batch in data:
+            model(batch[0])
+    model.train()
+
+
+@pytest.mark.parametrize(
+    ("make", "data", "names"), [(mlp, features, ("1", "4")), (Residual, images, ("b", "d"))]
+)
+def test_evaluation_in_train_mode_is_found(make, data, names):
+    for prepare, is_found in ((lambda m: None, True), (nn.Module.eval, False)):
+        model = make()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with watch(model, optimizer) as record:
+            epoch(model, optimizer, data(3), prepare)
+        expected = [(names, {"in_a_row": 3, "calls": 3})] if is_found else []
+        assert found(rule, model, record=record) == expected
+
+
+@pytest.mark.parametrize(("make", "name"), [(mlp, "4"), (Residual, "b")])
+def test_a_norm_in_train_mode_within_a_model_in_eval_mode_is_found(make, name):
+    model = make().eval()
+    assert found(rule, model) == []
+    model.get_submodule(name).train()
+    assert found(rule, model) == [((name,), {"norms": 1})]
+
+
+def test_frozen_parts_of_a_model_in_train_mode_are_healthy():
+    model = mlp().train()
+    model[1].eval()
+    assert found(rule, model) == []
+
+
+def test_single_passes_without_gradients_are_healthy():
+    """A generator makes one for its discriminator in each step."""
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer) as record:
+        for batch in features(4):
+            with torch.no_grad():
+                model(batch[0])
+            loss(model(batch[0]), batch).backward()
+            optimizer.step()
+    assert found(rule, model, record=record) == []
+
+
+def test_paused_statistics_and_recomputed_ones_are_healthy():
+    model = mlp()
+    with watch(model) as record, torch.no_grad(), pause_statistics(model):
+        for batch in features(4):
+            model(batch[0])
+    assert found(rule, model, record=record) == []
+    loader = [batch[0] for batch in features(4)]
+    with watch(model) as record:
+        torch.optim.swa_utils.update_bn(loader, model)
+    assert found(rule, model, record=record) == []
+
+
+def test_threshold(monkeypatch):
+    model = mlp()
+    with watch(model) as record, torch.no_grad():
+        for batch in features(4):
+            model(batch[0])
+    assert found(rule, model, record=record)
+    monkeypatch.setattr(rule, "IN_A_ROW", 5)
+    assert found(rule, model, record=record) == []

@@ -1,0 +1,63 @@
+import pytest
+import torch
+from doctor.planted import Residual, features, found, images, mlp, trained, watched
+from torch import nn
+
+from bnlib.doctor.rules import frozen_but_moving as rule
+from bnlib.nn import FrozenBatchNorm1d, FrozenBatchNorm2d
+from bnlib.surgery import freeze, pause_statistics, replace, to
+
+CASES = [(mlp, features, ("1", "4"), "6"), (Residual, images, ("b", "d"), "e")]
+
+
+@pytest.mark.parametrize(("make", "data", "names", "head"), CASES)
+def test_a_backbone_without_gradients_is_found_and_freeze_is_the_cure(make, data, names, head):
+    model = make().requires_grad_(False)
+    model.get_submodule(head).requires_grad_(True)
+    before = model.get_submodule(names[0]).running_mean.clone()
+    record = watched(model, data(3), learns=model.get_submodule(head))
+    assert not torch.equal(model.get_submodule(names[0]).running_mean, before)
+    assert found(rule, model) == [(names, {"norms": 2, "updates": 0})]
+    assert found(rule, model, record=record) == [(names, {"norms": 2, "updates": 3})]
+    freeze(model)
+    assert found(rule, model.train()) == []
+
+
+def test_frozen_classes_eval_mode_and_paused_statistics_are_healthy():
+    for make, frozen in ((mlp, FrozenBatchNorm1d), (Residual, FrozenBatchNorm2d)):
+        model = replace(make(), to(frozen)).requires_grad_(False)
+        assert found(rule, model) == []
+    model = mlp().requires_grad_(False)
+    assert found(rule, model.eval()) == []
+    model.train()
+    with pause_statistics(model):
+        assert found(rule, model) == []
+
+
+def test_norms_that_learn_cannot_move_or_have_nothing_to_learn_are_healthy():
+    still = mlp().requires_grad_(False)
+    still[1].momentum = still[4].momentum = 0.0
+    plain = mlp(norm=lambda c: nn.BatchNorm1d(c, affine=False))
+    for model in (mlp(), trained(Residual(), images()), still, plain):
+        assert found(rule, model) == []
+
+
+def test_a_half_frozen_norm_learns():
+    model = mlp()
+    model[1].weight.requires_grad_(False)
+    assert found(rule, model) == []
+
+
+def test_a_teacher_that_follows_its_student_is_healthy():
+    model = nn.ModuleDict({"student": mlp(), "teacher": mlp().requires_grad_(False)})
+
+    def step(batch):
+        target = model["teacher"](batch[0])
+        (model["student"](batch[0]) - target).square().mean().backward()
+        pairs = zip(model["teacher"].parameters(), model["student"].parameters(), strict=True)
+        for old, new in pairs:
+            old.data.lerp_(new.data, 0.5)
+
+    watched(model, features(3), step)
+    record = watched(model, features(3), step)
+    assert found(rule, model, record=record) == []

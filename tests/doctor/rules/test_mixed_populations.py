@@ -1,0 +1,75 @@
+import pytest
+import torch
+from doctor.planted import Residual, features, found, images, mlp, trained
+from torch import nn
+
+from bnlib.doctor.observe import NotPossibleError
+from bnlib.doctor.rules import mixed_populations as rule
+
+
+def populations(data):
+    """Each mini-batch from another place."""
+    return [(x + number, y) for number, (x, y) in enumerate(data)]
+
+
+def shuffled(data):
+    x, y = (torch.cat(parts) for parts in zip(*data, strict=True))
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    return [*zip(x[order].chunk(len(data)), y[order].chunk(len(data)), strict=True)]
+
+
+@pytest.mark.parametrize(("make", "data", "first"), [(mlp, features, "1"), (Residual, images, "b")])
+def test_other_populations_are_found_and_shuffling_is_the_cure(make, data, first):
+    model = make()
+    [(where, evidence)] = found(rule, model, populations(data()))
+    assert where == (first,)
+    assert evidence["batches"] == 4
+    assert evidence["ratio"] > 20
+    assert found(rule, model, shuffled(populations(data()))) == []
+    assert found(rule, model, data()) == found(rule, trained(model, data()), data()) == []
+
+
+def test_the_ratio_is_the_f_statistic():
+    stats = pytest.importorskip("scipy.stats")
+    data = populations(features())
+    model = nn.Sequential(nn.BatchNorm1d(5))
+    expected = [stats.f_oneway(*(x[:, c].double() for x, _ in data)).statistic for c in range(5)]
+    [(_, evidence)] = found(rule, model, data)
+    assert evidence["ratio"] == pytest.approx(sorted(expected)[2])
+    assert stats.f(3, 1000).sf(rule.RATIO) == pytest.approx(1 / 500, rel=0.1)
+    assert stats.f(1, 1000).sf(rule.RATIO) == pytest.approx(1 / 40, rel=0.1)
+
+
+def test_streams_within_a_step_are_another_rule():
+    """Real and fake examples in turn, of which each mini-batch has both."""
+
+    class Twice(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) + super().forward(x + 5)
+
+    assert found(rule, Twice(*mlp()), features()) == []
+
+
+def test_too_little_to_say_is_skipped():
+    for data in (features(3), features(4, 3)):
+        with pytest.raises(NotPossibleError, match="4 mini-batches of 4 examples"):
+            found(rule, mlp(), data)
+
+
+def test_thresholds(monkeypatch):
+    data = populations(features())
+    ratio = found(rule, mlp(), data)[0][1]["ratio"]
+    for name, value, is_found in (
+        ("RATIO", 10 * ratio, False),
+        ("BATCHES", 5, None),
+        ("LEAST", 17, None),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(rule, name, value)
+            if is_found is None:
+                with pytest.raises(NotPossibleError):
+                    found(rule, mlp(), data)
+            else:
+                assert found(rule, mlp(), data) == []
+    monkeypatch.setattr(rule, "RATIO", 0.05)
+    assert found(rule, mlp(), features())

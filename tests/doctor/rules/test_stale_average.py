@@ -1,0 +1,66 @@
+import pytest
+import torch
+from doctor.planted import Residual, features, found, images, mlp, trained
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, update_bn
+
+from bnlib.doctor.rules import stale_average as rule
+from bnlib.surgery import freeze, recalibrate
+
+CASES = [(mlp, features, "module.1"), (Residual, images, "module.b")]
+
+
+def shifted(data):
+    return [(x + 3, y) for x, y in data]
+
+
+def average_of(make, data, **options):
+    """An average made when the model had seen other data."""
+    model = trained(make(), data())
+    average = AveragedModel(model, **options)
+    trained(model, shifted(data()))
+    average.update_parameters(model)
+    return average
+
+
+@pytest.mark.parametrize(("make", "data", "name"), CASES)
+@pytest.mark.parametrize("cure", [recalibrate, lambda average, data: update_bn(data, average)])
+def test_statistics_of_the_start_are_found_and_both_cures_work(make, data, name, cure):
+    average, now = average_of(make, data), shifted(data())
+    [(where, evidence)] = found(rule, average, now)
+    assert name in where
+    assert evidence["gap"] > 0.5
+    assert evidence["examples"] == 64
+    cure(average, now)
+    assert found(rule, average, now) == []
+
+
+def test_averages_of_buffers_too_are_healthy():
+    average = average_of(mlp, features, use_buffers=True)
+    assert found(rule, average, shifted(features())) == []
+
+
+def test_models_and_averages_that_have_averaged_nothing_are_another_rule():
+    model = trained(mlp(), features())
+    for each in (model, AveragedModel(model)):
+        assert found(rule, each, shifted(features())) == []
+
+
+def test_frozen_norms_and_models_without_batch_norm_are_healthy():
+    average = average_of(mlp, features)
+    freeze(average)
+    assert found(rule, average, shifted(features())) == []
+    plain = average_of(lambda: mlp(norm=lambda c: nn.GroupNorm(2, c)), features)
+    plain.module.append(nn.InstanceNorm1d(4))
+    images_of = [torch.randn(8, 4, 6)]
+    instance = AveragedModel(nn.InstanceNorm1d(4, track_running_stats=True))
+    instance.update_parameters(instance.module)
+    assert found(rule, instance, images_of) == []
+
+
+@pytest.mark.parametrize("name", ["GAP", "NOISE"])
+def test_thresholds(name, monkeypatch):
+    average = average_of(mlp, features)
+    gap = found(rule, average, shifted(features()))[0][1]["gap"]
+    monkeypatch.setattr(rule, name, gap * (1.01 if name == "GAP" else 8.1))
+    assert found(rule, average, shifted(features())) == []

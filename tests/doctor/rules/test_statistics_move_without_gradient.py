@@ -1,0 +1,92 @@
+import pytest
+import torch
+from doctor.planted import Residual, features, found, images, loss, mlp, watched
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
+
+from bnlib.doctor import watch
+from bnlib.doctor.rules import statistics_move_without_gradient as rule
+from bnlib.surgery import freeze, pause_statistics
+
+
+class Transfer(nn.Module):
+    """A backbone without gradients, and a head that learns."""
+
+    def __init__(self, backbone, paused=False):
+        super().__init__()
+        self.backbone, self.head, self.paused = backbone, nn.Linear(4, 4), paused
+
+    def forward(self, x):
+        with torch.no_grad():
+            if self.paused:
+                with pause_statistics(self.backbone):
+                    x = self.backbone(x)
+            else:
+                x = self.backbone(x)
+        return self.head(F.relu(x))
+
+
+CASES = [(mlp, features, "1", "4"), (Residual, images, "b", "d")]
+
+
+@pytest.mark.parametrize(("make", "data", "first", "second"), CASES)
+def test_a_backbone_in_no_grad_is_found_and_both_cures_work(make, data, first, second):
+    model = Transfer(make())
+    norm = model.backbone.get_submodule(first)
+    record = watched(model, data(3))
+    assert int(norm.num_batches_tracked) == 3
+    where = (f"backbone.{first}", f"backbone.{second}")
+    assert found(rule, model, record=record) == [(where, {"norms": 2, "calls": 3})]
+    paused = Transfer(make(), paused=True)
+    assert found(rule, paused, record=watched(paused, data(3))) == []
+    freeze(model.backbone)
+    assert found(rule, model, record=watched(model.train(), data(3))) == []
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointing_is_another_rule(reentrant):
+    """The reentrant kind runs the part without gradients first, and again in the backward pass."""
+    model = nn.Sequential(nn.Linear(5, 5), mlp())
+
+    def step(batch):
+        x = model[0](batch[0])
+        loss(checkpoint(model[1], x, use_reentrant=reentrant), batch).backward()
+
+    record = watched(model, features(3), step)
+    assert record.norms["1.1"].in_backward == 3
+    assert record.norms["1.1"].moved_without_gradient == (3 if reentrant else 0)
+    assert found(rule, model, record=record) == []
+
+
+def test_a_generator_that_learns_in_turn_is_healthy():
+    model = nn.ModuleDict({"generator": mlp(), "discriminator": nn.Linear(4, 1)})
+
+    def step(batch):
+        with torch.no_grad():
+            fake = model["generator"](batch[0])
+        model["discriminator"](fake).mean().backward()
+        model["discriminator"](model["generator"](batch[0])).mean().neg().backward()
+
+    record = watched(model, features(3), step)
+    assert record.norms["generator.1"].moved_without_gradient == 3
+    assert found(rule, model, record=record) == []
+
+
+def test_recomputed_statistics_and_norms_in_eval_mode_are_healthy():
+    model = mlp()
+    with watch(model) as record:
+        torch.optim.swa_utils.update_bn([x for x, _ in features()], model)
+        model.eval()
+        with torch.no_grad():
+            model(features()[0][0])
+    assert found(rule, model, record=record) == []
+    assert found(rule, model, record=watched(model.train(), features())) == []
+
+
+def test_a_whole_model_without_gradients_is_another_rule():
+    model = mlp()
+    with watch(model) as record, torch.no_grad():
+        model(features()[0][0])
+    assert record.norms["1"].moved_without_gradient == 1
+    assert found(rule, model, record=record) == []

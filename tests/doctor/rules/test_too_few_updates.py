@@ -1,0 +1,68 @@
+import pytest
+import torch
+from doctor.planted import Residual, checked, features, found, images, mlp, trained
+from torch import nn
+
+from bnlib.doctor import norms
+from bnlib.doctor.rules import too_few_updates as rule
+from bnlib.surgery import freeze, recalibrate
+
+CASES = [(mlp, features, ("1", "4")), (Residual, images, ("b", "d"))]
+
+
+def shifted(data):
+    return [(x + 3, y) for x, y in data]
+
+
+@pytest.mark.parametrize(("make", "data", "names"), CASES)
+def test_ten_steps_are_found_and_recalibration_is_the_cure(make, data, names):
+    model = trained(make(), shifted(data()), 10)
+    [(where, evidence)] = found(rule, model)
+    assert where == names
+    assert evidence["updates"] == 10
+    [measured] = checked(rule, model, shifted(data()))
+    assert measured.severity is None
+    recalibrate(model, shifted(data()))
+    assert found(rule, model, shifted(data())) == []
+    assert [each.severity for each in checked(rule, model)] == ["note"]  # the counter alone
+
+
+def test_the_share_is_what_is_left_of_the_initial_values():
+    """A channel of zeros: the mean stays 0, and the variance is what is left of 1."""
+    norm = nn.BatchNorm1d(1, momentum=0.2)
+    for _ in range(4):
+        norm(torch.zeros(8, 1))
+    [(_, evidence)] = found(rule, norm)
+    assert evidence["left"] == pytest.approx(float(norm.running_var))
+
+
+def test_recomputed_averages_are_healthy():
+    model = mlp()
+    torch.optim.swa_utils.update_bn([x for x, _ in features()], model)
+    assert model[1].num_batches_tracked == 4
+    assert found(rule, model, features()) == []
+
+
+@pytest.mark.parametrize(("make", "data", "names"), CASES)
+def test_new_trained_even_and_frozen_averages_are_healthy(make, data, names):
+    even, still, frozen = make(), make(), make()
+    for name in names:
+        even.get_submodule(name).momentum = None
+        still.get_submodule(name).momentum = 0.0
+    for model in (even, still, frozen):
+        model(data()[0][0])
+    freeze(frozen)
+    for model in (make(), trained(make(), data(), 60), even, still, frozen):
+        assert found(rule, model) == []
+
+
+def test_thresholds(monkeypatch):
+    model = trained(mlp(), shifted(features()), 10)
+    assert norms.LEFT == rule.LEFT
+    monkeypatch.setattr(rule, "LEFT", 0.9**10 * 1.01)
+    assert found(rule, model) == []
+    monkeypatch.setattr(rule, "LEFT", 0.9**10 * 0.99)
+    assert found(rule, model)
+    monkeypatch.setattr(rule, "GAP", 100.0)
+    assert found(rule, model)
+    assert found(rule, model, shifted(features())) == []

@@ -1,0 +1,184 @@
+"""Passes over a copy, and what its norms see."""
+
+import contextlib
+
+import pytest
+import torch
+from doctor.planted import Residual, features, images, mlp
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from bnlib.doctor.case import Case
+from bnlib.doctor.observe import NotPossibleError, same_random_state, untouched
+from bnlib.nn import InstanceNorm1d, MaskedBatchNorm1d
+
+
+def test_calls_hold_the_statistics_of_the_input():
+    data = images(2)
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten())
+    calls = Case(model, data).forward(training=True).calls["0"]
+    assert [call.batch for call in calls] == [0, 1]
+    for call, (x, _) in zip(calls, data, strict=True):
+        rows = x.double().transpose(0, 1).flatten(1)
+        torch.testing.assert_close(call.mean, rows.mean(1))
+        torch.testing.assert_close(call.var, rows.var(1, correction=0))
+        assert (call.shape, call.values, call.uses_batch) == (tuple(x.shape), 16 * 36, True)
+    assert [c.uses_batch for c in Case(model, data).forward(training=False).calls["0"]] == [
+        False
+    ] * 2
+
+
+def test_a_mask_and_an_example_without_batch():
+    mask = torch.arange(5) < torch.tensor([[5], [2]])
+    x = torch.randn(2, 3, 5)
+    [call] = (
+        Case(MaskedBatchNorm1d(3), [{"input": x, "mask": mask}]).forward(training=True).calls[""]
+    )
+    kept = torch.cat([x[0], x[1, :, :2]], 1).double()
+    torch.testing.assert_close(call.mean, kept.mean(1))
+    assert call.values == 7
+    [call] = Case(InstanceNorm1d(3), [torch.randn(3, 5)]).forward(training=True).calls[""]
+    assert (len(call.mean), call.values) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("x", "expected"),
+    [
+        (torch.randn(2, 3, 4, 5), False),
+        (torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last), True),
+        (torch.randn(2, 3, 1, 1).contiguous(memory_format=torch.channels_last), False),
+        (torch.randn(2, 1, 4, 5).contiguous(memory_format=torch.channels_last), False),
+    ],
+)
+def test_channels_last(x, expected):
+    [call] = Case(nn.BatchNorm2d(x.shape[1]), [x]).forward(training=True).calls[""]
+    assert call.channels_last == expected
+
+
+def test_channels_last_of_volumes():
+    x = torch.randn(2, 3, 4, 5, 2).contiguous(memory_format=torch.channels_last_3d)
+    [call] = Case(nn.BatchNorm3d(3), [x]).forward(training=True).calls[""]
+    assert call.channels_last
+
+
+class Ends(nn.Module):
+    """A norm, and what `end` makes of it."""
+
+    def __init__(self, end):
+        super().__init__()
+        self.norm, self.end = nn.BatchNorm1d(5), end
+
+    def forward(self, x):
+        return self.end(self.norm(x))
+
+
+ENDS = [
+    (lambda y: y, True),
+    (lambda y: {"a": [y, None], "b": 3}, True),
+    (lambda y: (y + 1, y), True),
+    (lambda y: y.relu_(), False),
+    (lambda y: y.add_(0), False),
+    (lambda y: y.clone(), False),
+    (lambda y: y.view(-1), False),
+    (lambda y: y.sum(), False),
+]
+
+
+@pytest.mark.parametrize(("end", "is_output"), ENDS)
+def test_is_output(end, is_output):
+    [call] = Case(Ends(end), features(1)).forward(training=True).calls["norm"]
+    assert call.is_output == is_output
+
+
+def test_is_output_of_the_last_of_two_calls():
+    model = Ends(lambda y: y)
+    case = Case(model, features(1), show=lambda m, batch: m.norm(m(batch[0]) + 1))
+    assert [call.is_output for call in case.forward(training=True).calls["norm"]] == [False, True]
+
+
+def test_look_sees_input_and_output_of_each_call():
+    data = features(2)
+    made = Case(mlp(), data).look(lambda norm, x, y: (norm.name, x, y), training=True)
+    assert {name: len(seen) for name, seen in made.seen.items()} == {"1": 2, "4": 2}
+    name, x, y = made.seen["1"][0]
+    assert name == "1"
+    assert [x.requires_grad, y.requires_grad] == [False, False]
+    torch.testing.assert_close(F.batch_norm(x, None, None, training=True), y)
+
+
+def test_a_pass_is_made_once_and_a_look_each_time():
+    shown = []
+
+    def show(model, batch):
+        shown.append(model.training)
+        return model(batch[0])
+
+    case = Case(mlp(), features(1), show=show)
+    first = case.forward(training=True)
+    assert case.forward(training=True) is first
+    case.forward(training=False)
+    case.look(lambda *_: None, training=True)
+    assert shown == [True, False, True]
+
+
+class Dropping(nn.Module):
+    """Dropout by modules and by functions, in place and not."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop, self.norm = nn.Dropout(0.5, inplace=True), nn.BatchNorm1d(5)
+
+    def forward(self, x):
+        noise = torch.rand(3)
+        y = self.norm(F.dropout(self.drop(x.clone()), training=self.training))
+        return F.alpha_dropout(y, 0.3, self.training, inplace=True), noise, torch.rand(3)
+
+
+def test_dropout_can_be_off_with_the_same_random_numbers():
+    case = Case(Dropping(), features(1))
+    off, on = (case.forward(training=True, dropout=d).outputs[0] for d in (False, True))
+    expected = F.batch_norm(features(1)[0][0], None, None, training=True)
+    torch.testing.assert_close(off[0], expected)
+    assert not torch.allclose(on[0], expected)
+    assert torch.equal(off[1], on[1])
+    assert torch.equal(off[2], on[2])
+
+
+def test_modes_are_those_of_the_model_unless_it_is_in_eval_mode():
+    model = mlp()
+    model[1].eval()
+    uses = Case(model, features(1)).forward(training=True).calls
+    assert [uses[name][0].uses_batch for name in ("1", "4")] == [False, True]
+    uses = Case(model.eval(), features(1)).forward(training=True).calls
+    assert [uses[name][0].uses_batch for name in ("1", "4")] == [True, True]
+
+
+def test_a_model_without_a_call_is_refused():
+    with pytest.raises(NotPossibleError, match="none was"):
+        Case(nn.Linear(5, 2), features(1)).forward(training=True)
+
+
+def test_random_states_come_back_after_an_exception():
+    before = torch.get_rng_state()
+    with contextlib.suppress(KeyError), same_random_state():
+        torch.rand(3)
+        raise KeyError
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_untouched_puts_back_what_a_forward_does_to_the_model_itself():
+    model = Residual()
+    images_of = images(1)[0][0]
+    model(images_of).sum().backward()
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    gradients = [None if p.grad is None else (p.grad, p.grad.clone()) for p in model.parameters()]
+    with contextlib.suppress(KeyError), untouched(model):
+        model(images_of).sum().backward()
+        model.eval()
+        raise KeyError
+    assert model.d.training
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key]), key
+    for p, kept in zip(model.parameters(), gradients, strict=True):
+        assert (p.grad is None) == (kept is None)
+        assert kept is None or (p.grad is kept[0] and torch.equal(p.grad, kept[1]))
