@@ -62,6 +62,23 @@ def eval_forgotten(kind, faulty):
     return Case(model, data, {}, loop, optimizer)
 
 
+@plant("eval-forgotten", MLP)
+def look_at_the_shapes(kind, faulty):
+    """A tool that prints the shapes of a model sends noise through it, in train mode.
+
+    Remedy: ``model.eval()`` before.
+    """
+    model = trained(kind)
+
+    def loop():
+        model.train(faulty)
+        with torch.no_grad():
+            for seed in range(3):
+                model(torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(seed)))
+
+    return Case(model, batches(kind), {}, loop)
+
+
 class Distillation(nn.Module):
     """A student that imitates a teacher."""
 
@@ -87,23 +104,6 @@ def teacher_in_train_mode(kind, faulty):
         freeze(teacher)
     model = Distillation(build(kind), teacher)
     return watched(model, lambda batch: model(batch[0]).backward(), batches(kind))
-
-
-@plant("statistics-move-without-gradient", MLP)
-def look_at_the_shapes(kind, faulty):
-    """A tool that prints the shapes of a model sends noise through it, in train mode.
-
-    Remedy: ``model.eval()`` before.
-    """
-    model = trained(kind)
-
-    def loop():
-        model.train(faulty)
-        with torch.no_grad():
-            for seed in range(3):
-                model(torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(seed)))
-
-    return Case(model, batches(kind), {}, loop)
 
 
 def new_head(model):
