@@ -251,9 +251,9 @@ def train(
     return model.eval()
 
 
-def adam(model: nn.Module) -> torch.optim.Optimizer:
+def adam(model: nn.Module, rate: float = 5e-3) -> torch.optim.Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.Adam(parameters, 5e-3)
+    return torch.optim.Adam(parameters, rate)
 
 
 STEPS = 150
