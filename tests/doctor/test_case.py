@@ -48,7 +48,7 @@ def test_alone_with_companions_that_matter():
     [whole], [alone] = Case(model, features()).alone
     x = features()[0][0].double()
     torch.testing.assert_close(whole, F.batch_norm(x, None, None, training=True)[0])
-    assert alone.abs().max() == 0  # among copies each value is the mean
+    assert alone.abs().max() < 1e-12  # among copies each value is the mean
 
 
 def test_alone_needs_tensors_of_one_size_and_an_output_per_example():
@@ -66,7 +66,7 @@ def test_gradients_are_those_of_autograd_in_both_modes():
     found = Case(model, data, loss=loss).backward
     reference = mlp(bias=True).double()
     reference.load_state_dict(model.state_dict())
-    for training in (True, False):
+    for training in (False, True):  # train mode would move the statistics
         reference.train(training)
         reference.zero_grad()
         loss(reference(data[0][0].double()), data[0]).backward()

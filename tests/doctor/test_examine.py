@@ -1,5 +1,6 @@
 """Examining says what is wrong and leaves the model, bit for bit, as it was."""
 
+import contextlib
 import copy
 import random
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from doctor.planted import Residual, features, found, images, loss, mlp, trained
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -54,15 +55,35 @@ class Failing(nn.Module):
         raise RuntimeError("the model broke")
 
 
+class Fuse(nn.Module):
+    """Raises at one of all its calls, those of copies included."""
+
+    calls = 0
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def forward(self, x):
+        if self.at == Fuse.calls:
+            raise RuntimeError("the model broke")
+        Fuse.calls += 1
+        random.random()
+        return x + torch.rand(1)
+
+
+@settings(max_examples=30)
 @given(
     training=st.booleans(),
+    raises_at=st.none() | st.integers(0, 12),
     with_grad=st.booleans(),
     eval_part=st.booleans(),
     poisoned=st.booleans(),
     dropout=st.booleans(),
 )
-def test_everything_stays_as_it_was(training, with_grad, eval_part, poisoned, dropout):
-    model = nn.Sequential(Residual(bias=True), nn.Dropout(0.5 if dropout else 0.0))
+def test_everything_stays_as_it_was(training, raises_at, with_grad, eval_part, poisoned, dropout):
+    Fuse.calls = -100
+    model = nn.Sequential(Residual(bias=True), nn.Dropout(0.5 if dropout else 0.0), Fuse(raises_at))
     data = images(2, 4)
     if with_grad:
         loss(model(data[0][0]), data[0]).backward()
@@ -73,7 +94,10 @@ def test_everything_stays_as_it_was(training, with_grad, eval_part, poisoned, dr
         model[0].d.running_mean[0] = float("nan")
     before, states = bits(model), random_states()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
-    examine(model, data, loss=loss, optimizer=optimizer)
+    Fuse.calls = 0
+    with contextlib.suppress(RuntimeError):
+        examine(model, data, loss=loss, optimizer=optimizer)
+    assert Fuse.calls == raises_at if raises_at is not None else Fuse.calls > 12
     assert bits(model) == before
     assert random_states() == states
 

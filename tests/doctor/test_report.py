@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -30,11 +31,11 @@ def test_worst_first_and_table_of_norms():
 
 def test_text_says_what_was_measured_what_to_do_and_where_to_read():
     text = str(examine(faulty(), features()))
-    assert text.startswith("2 norms, 7 rules checked: 2 errors, 1 warning, 1 note\n")
+    assert re.match(r"2 norms, \d+ rules checked: 2 errors, 1 warning, 1 note\n", text)
     assert "warning: large-momentum at 1 and 1 more\n  The momentum is 0.99" in text
     assert "What to do: norm.momentum = 1 - norm.momentum" in text
     assert "\nmodule  norm " in text
-    assert text.endswith("Not checked, for want of the optimizer: give optimizer=: decayed-norm")
+    assert "\nNot checked, for want of the optimizer: give optimizer=: decayed-norm" in text
 
 
 def test_long_tables_are_cut():

@@ -37,7 +37,7 @@ def check(case: Case) -> Iterator[Hit]:
             var = norm.var
         else:
             continue
-        dead = var < limit
+        dead = (var >= 0) & (var < limit)  # a negative one is of `negative_variance`
         if dead.any():
             shares[norm.name] = float(dead.double().mean())
             channels += int(dead.sum())

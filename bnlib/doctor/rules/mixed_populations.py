@@ -35,11 +35,11 @@ LEAST = 4
 def check(case: Case) -> Iterator[Hit]:
     """Yield the first norm, if the means of the mini-batches at its input lie too far apart."""
     made = case.look(_means, training=True)
-    first = next(iter(made.seen), None)
-    rows = {}  # of the first call in each mini-batch, as further ones may be of other streams
+    first = next(iter(made.seen), "")
+    rows: dict[int, Tensor] = {}  # of the first call in each mini-batch: others may be streams
     for call, means in zip(made.calls.get(first, ()), made.seen.get(first, ()), strict=False):
         rows.setdefault(call.batch, means)
-    if first is None or len(rows) < BATCHES or min(len(each) for each in rows.values()) < LEAST:
+    if len(rows) < BATCHES or min(len(each) for each in rows.values()) < LEAST:
         raise NotPossibleError(f"{BATCHES} mini-batches of {LEAST} examples or more")
     ratio = _ratio([*rows.values()])
     if ratio > RATIO:

@@ -45,7 +45,7 @@ def check(case: Case) -> Iterator[Hit]:
 
 def _filler(norm: Norm, x: Tensor, y: Tensor) -> float:
     """Return the share of filler in the positions of an input (n, c, l), behind or before."""
-    if x.dim() != 3 or x.shape[1] < LEAST_CHANNELS or norm.family != "batch":
+    if x.dim() != 3 or x.shape[1] < LEAST_CHANNELS or norm.family != "batch" or not norm.uses_batch:
         return 0.0
     if isinstance(norm.owner, MaskedBatchNorm1d):
         return 0.0

@@ -1,8 +1,8 @@
 """An average of weights has running statistics that are not its own.
 
 The statistics of an average (SWA, an exponential average) are not the average of statistics, and
-`torch.optim.swa_utils.AveragedModel` does not even average them unless told to: it keeps those of
-the model when it was made.
+`torch.optim.swa_utils.AveragedModel` does not even average them unless told to: it takes those of
+the model that it was last updated from.
 """
 
 from collections.abc import Iterator

@@ -84,3 +84,11 @@ def test_threshold_of_an_error(monkeypatch):
         monkeypatch.setattr(rule, "HOPELESS", limit)
         [finding] = examine(mlp(), features(1, 3)).findings
         assert finding.severity == (severity or rule.SEVERITY)
+
+
+def test_single_examples_of_a_deployed_model_are_not_those_of_training():
+    report = examine(mlp().eval(), features(2, 1), select=["few-values"])
+    assert "train mode refuses those" in report.skipped["few-values"]
+    last = [*features(2), *features(1, 1)]  # but this is the end of an epoch
+    [finding] = examine(mlp().eval(), last, select=["few-values"]).findings
+    assert finding.evidence["values"] == 1

@@ -21,8 +21,7 @@ def test_another_preprocessing_is_found_and_adapting_is_the_cure(make, data, fir
     assert where == (first,)
     assert evidence["gap"] > 10
     assert evidence["examples"] == 64
-    adapt(model, as_bytes(data()))
-    assert found(rule, model, as_bytes(data())) == []
+    assert found(rule, adapt(model, as_bytes(data())), as_bytes(data())) == []
 
 
 def test_the_gap_of_a_shift():

@@ -39,8 +39,7 @@ def test_what_keeps_statistics_or_never_has_any_is_healthy():
         assert found(rule, model) == []
 
 
-def test_statistics_of_the_batch_on_purpose_are_seen_only_meanwhile():
+def test_statistics_of_the_batch_on_purpose_are_found_too():
     model = mlp().eval()
-    with use_batch_statistics(model):
-        model(features()[0][0])
+    assert found(rule, use_batch_statistics(model)) == [(("1", "4"), {"norms": 2, "of": 2})]
     assert found(rule, model) == []
