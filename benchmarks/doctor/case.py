@@ -82,6 +82,9 @@ def _sentences(make: Callable[..., Case]) -> tuple[str, str]:
 
 FAULTS: list[Fault] = []
 
+PATIENCE = 900.0
+"""Seconds for several processes, on a machine that is busy."""
+
 
 def plant(
     rule: str, *kinds: type[nn.Module], processes: int = 1
@@ -110,7 +113,7 @@ def findings(fault: Fault, faulty: bool = True) -> list[Any]:
     """Return what the doctor finds of a fault, or in its healthy twin, in all its processes."""
     if fault.processes == 1:
         return look(fault.case(faulty))
-    each = processes.launch(_look_again, fault.processes, fault.name, faulty)
+    each = processes.launch(_look_again, fault.processes, fault.name, faulty, timeout=PATIENCE)
     return [finding for found in each for finding in found]
 
 

@@ -438,6 +438,7 @@ def momentum_teacher():
     """A teacher in train mode follows its student by moving averages, as in BYOL, on purpose."""
     student = trained(ResNet)
     model = Distillation(student, copy.deepcopy(student).requires_grad_(False))
+    new_head(student)  # or both agree, and nothing is to be learned
 
     def step(batch):
         model(batch[0]).backward()

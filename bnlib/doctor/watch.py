@@ -227,7 +227,8 @@ def watch(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> I
     record, norms = Record(model, optimizer), norms_of(model)
     for name, norm in norms.items():
         record.norms[name].before = _copied(norm)
-        record.norms[name]._held = model.training and norm.mode == "eval"
+        around = model.get_submodule(name.rpartition(".")[0])  # one in eval mode may just be loaded
+        record.norms[name]._held = around.training and norm.mode == "eval"
     handles = [model.register_forward_pre_hook(_root_hook(record), with_kwargs=True)]
     try:
         for norm in norms.values():

@@ -9,10 +9,13 @@ from torch import nn
 from benchmarks.doctor.case import Case, plant
 from benchmarks.doctor.networks import (
     MLP,
+    Discriminator,
+    Generator,
     ResNet,
     SequenceNet,
     UNet,
     batches,
+    build,
     generator,
     images,
     loss_of,
@@ -200,3 +203,38 @@ def obeyed_error(kind, faulty):
     """
     model = seeded(lambda: Tokenwise(faulty))
     return Case(train(model, batches(kind, count=60)), batches(kind))
+
+
+def _joined(model, pair):
+    return model(torch.cat(pair)).chunk(2)
+
+
+def _apart(model, pair):
+    return [model(x) for x in pair]
+
+
+@plant("several-streams", Discriminator)
+def real_and_fake(kind, faulty):
+    """The discriminator sees real images in one pass and generated ones in the next.
+
+    Its running statistics are a mean of two populations that no pass had.
+    Remedy: one pass on both together, or `bnlib.nn.SplitBatchNorm2d`.
+    """
+    fakes = build(Generator)
+    with torch.no_grad():
+        data = [
+            (x, fakes(torch.randn(len(x), 8, generator=generator(seed))))
+            for seed, (x, _) in enumerate(batches(ResNet))
+        ]
+    return Case(build(kind), data, {"forward": _apart if faulty else _joined})
+
+
+@plant("several-streams", ResNet, MLP)
+def siamese(kind, faulty):
+    """Twin branches share weights, and one sees photographs, the other one drawings (inverted).
+
+    Remedy: `bnlib.nn.SplitBatchNorm2d`, with statistics for each of the two.
+    """
+    data = [(x, 1 - x) for x, _ in batches(kind)]
+    model, forward = build(kind), _apart if faulty else _joined
+    return Case(model, data, {"forward": forward})

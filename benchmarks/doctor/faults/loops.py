@@ -11,8 +11,6 @@ from benchmarks.doctor.case import Case, plant
 from benchmarks.doctor.networks import (
     CLASSES,
     MLP,
-    Discriminator,
-    Generator,
     ResNet,
     SequenceNet,
     UNet,
@@ -177,42 +175,6 @@ def accumulated_gradients(kind, faulty):
                 optimizer.zero_grad()
 
     return Case(model, data, {}, loop, optimizer)
-
-
-@plant("several-streams", Discriminator)
-def real_and_fake(kind, faulty):
-    """The discriminator sees real images in one pass and generated ones in the next.
-
-    Its running statistics are a mean of two populations that no pass had.
-    Remedy: one pass on both together, or `bnlib.nn.SplitBatchNorm2d`.
-    """
-    model, generator = build(kind), build(Generator)
-    real = [x for x, _ in batches(ResNet, count=16)]
-    source = torch.Generator().manual_seed(0)
-
-    def step(x):
-        with torch.no_grad():
-            fake = generator(torch.randn(len(x), 8, generator=source))
-        outputs = [model(x), model(fake)] if faulty else model(torch.cat([x, fake])).chunk(2)
-        (F.softplus(-outputs[0]).mean() + F.softplus(outputs[1]).mean()).backward()
-
-    return watched(model, step, real)
-
-
-@plant("several-streams", ResNet, MLP)
-def siamese(kind, faulty):
-    """Twin branches share weights, and one sees photographs, the other one drawings (inverted).
-
-    Remedy: `bnlib.nn.SplitBatchNorm2d`, with statistics for each of the two.
-    """
-    model = trained(kind)
-
-    def step(batch):
-        pairs = batch[0], 1 - batch[0]
-        one, other = map(model, pairs) if faulty else model(torch.cat(pairs)).chunk(2)
-        F.mse_loss(one, other).backward()
-
-    return watched(model, step, batches(kind))
 
 
 class Checkpointed(nn.Module):

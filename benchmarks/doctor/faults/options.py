@@ -133,7 +133,7 @@ def half_statistics(kind, faulty):
     if faulty:
         dtype = torch.bfloat16 if kind is ResNet else torch.float16
         model, data = model.to(dtype), [(x.to(dtype), y) for x, y in data]
-    return Case(model, data)
+    return Case(model.train(), data)
 
 
 @plant("far-from-zero", MLP, SequenceNet)

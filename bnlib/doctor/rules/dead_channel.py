@@ -11,7 +11,7 @@ import torch
 
 from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, counted, hit
-from bnlib.doctor.norms import LEAST_EPS
+from bnlib.doctor.norms import LEAST_EPS, arrived
 
 SEVERITY = "note"
 NEEDS = ("state",)
@@ -33,6 +33,8 @@ def check(case: Case) -> Iterator[Hit]:
         limit = BELOW_EPS * max(norm.eps or 0.0, LEAST_EPS)
         if norm.name in calls:
             var = torch.stack([call.var for call in calls[norm.name]]).amax(0)
+            if arrived(norm) and norm.var is not None and norm.family == "batch":
+                var = var.maximum(norm.var.to(var))  # a rare value may not be in the mini-batches
         elif norm.var is not None:
             var = norm.var
         else:

@@ -3,7 +3,8 @@
 torch's norms average over all axes but the second. Sequences as (examples, time, features) or
 images with the channels last run without an error if the sizes happen to agree, or if the norm was
 built for the length; then each time step or row is standardized over all features. It is seen by
-which axis explains the values: features have means of their own, positions hardly do.
+which axis explains the values: features have means of their own, positions hardly do, but for
+raw signals that are aligned.
 """
 
 from collections.abc import Iterator
@@ -19,9 +20,9 @@ NEEDS = ("structure", "forward")
 FIX = "norm(x.transpose(1, 2)).transpose(1, 2), or x.movedim(-1, 1) for images"
 CHAPTER = "convolution"
 
-LAST = 0.3
-"""Share of the variance that the last axis explains. Positions may explain some of it, as a digit
-has its ink in the middle; a third is more than those do."""
+LAST = 0.1
+"""Share of the variance that the last axis explains. The means of features explain more: 1 / pi of
+it behind a random layer on a ReLU, and an eighth where it was least, behind an LSTM."""
 
 TIMES = 10.0
 """More than the second axis explains."""
