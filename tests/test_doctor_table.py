@@ -1,11 +1,22 @@
 """The table of the doctor: stored entry by entry, made again where its sources changed."""
 
+import ast
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from benchmarks.doctor import rival, table
+from benchmarks.doctor.faults import FAULTS
+from benchmarks.doctor.healthy import HEALTHY
+from bnlib.doctor import all_rules
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = {  # each takes a second or two
+    "faults": ["last_batch in MLP", "zero_scales in MLP", "look_at_the_shapes in MLP"],
+    "healthy": ["mlp", "new_resnet", "only_the_state"],
+}
 
 
 def finding(rule, severity):
@@ -98,3 +109,36 @@ def test_rules_of_the_rival_exist():
 
     known = {rule.id for validator in load_default_validators() for rule in validator.rules}
     assert set().union(*rival.ABOUT.values()) <= known
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return table.load(ROOT / table.PATH)
+
+
+def test_the_store_has_all_cases_and_rules(stored):
+    assert stored["faults"].keys() == {fault.name for fault in FAULTS}
+    assert stored["healthy"].keys() == set(HEALTHY)
+    assert {entry["rule"] for entry in stored["faults"].values()} == all_rules().keys()
+    assert not [e for part in stored.values() for e in part.values() if "failed" in e]
+
+
+@pytest.mark.parametrize("name", SAMPLE["faults"])
+def test_a_stored_fault_is_as_it_is_found_today(stored, name):
+    [fault] = [fault for fault in FAULTS if fault.name == name]
+    entry = {"name": name, **table.fault_entry(fault)}
+    assert {key: stored["faults"][name][key] for key in entry} == entry
+
+
+@pytest.mark.parametrize("name", SAMPLE["healthy"])
+def test_a_stored_healthy_model_is_as_it_is_found_today(stored, name):
+    entry = {"name": name, **table.healthy_entry(name)}
+    assert {key: stored["healthy"][name][key] for key in entry} == entry
+
+
+def test_comments_and_docstrings_are_no_other_source():
+    one, other, third = (
+        ast.dump(table._Code().visit(ast.parse(text)))
+        for text in ('"""Text."""\nx = 1  # why\n', "x = 1\n", "x = 2\n")
+    )
+    assert one == other != third

@@ -1,12 +1,17 @@
 """Timm's architectures with batch norms, at initialization, with statistics of random images.
 
-Nothing is wrong with them: whatever the doctor calls an error or a warning is a false alarm.
+Nothing is wrong with them: whatever the doctor calls an error or a warning is a false alarm. They
+are taken in a random order, the same each time, so that a run that ended early has seen a sample.
 """
 
 from __future__ import annotations
 
+import random
+import time
 import warnings
+from collections.abc import Callable
 from importlib import util
+from statistics import median
 from typing import NamedTuple
 
 import torch
@@ -19,6 +24,20 @@ MILLIONS = 60  # of parameters; larger ones are skipped, as they take long and a
 SIZES = (64, 96, 128, 160, 224, 256, 288, 320, 384)
 M = 8
 PASSES = 4
+TIMED = (
+    "resnet18",
+    "resnet50",
+    "mobilenetv2_100",
+    "mobilenetv3_small_100",
+    "efficientnet_b0",
+    "densenet121",
+    "regnety_008",
+    "vgg11_bn",
+    "dla34",
+    "ghostnet_100",
+)
+TIMED_SIZE = 64
+STEPS = 5
 
 
 class Architecture(NamedTuple):
@@ -49,12 +68,14 @@ class Architecture(NamedTuple):
 
 
 def names() -> list[str]:
-    """Return the names of timm's architectures; none without timm."""
+    """Return the names of timm's architectures in a random order; none without timm."""
     if not util.find_spec("timm"):
         return []
     import timm
 
-    return timm.list_models()
+    found = timm.list_models()
+    random.Random(0).shuffle(found)
+    return found
 
 
 def survey(name: str) -> Architecture:
@@ -86,6 +107,40 @@ def case_of(architecture: Architecture) -> Case:
     for norm, old in momentum:
         norm.momentum = old
     return Case(model.eval(), batches[:2])
+
+
+def timing(name: str) -> dict[str, float]:
+    """Return the processor seconds of a training step, and of `examine` with all it can be given.
+
+    Both have mini-batches of `M` images; the step is the median of some, `examine` reads four.
+    """
+    from bnlib.doctor import examine
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = _create(name).train()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    shape, labels = (M, 3, TIMED_SIZE, TIMED_SIZE), torch.arange(M)
+    batches = [(torch.randn(shape, generator=generator(i)), labels) for i in range(4)]
+
+    def loss(output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(output, batch[1])
+
+    def step(batch: tuple[Tensor, Tensor]) -> None:
+        optimizer.zero_grad()
+        loss(model(batch[0]), batch).backward()
+        optimizer.step()
+
+    step(batches[0])
+    one = median(_seconds(lambda: step(batches[0])) for _ in range(STEPS))
+    whole = _seconds(lambda: examine(model, batches, loss=loss, optimizer=optimizer))
+    return {"step": round(one, 4), "examine": round(whole, 4), "ratio": round(whole / one, 2)}
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
 
 
 def _create(name: str) -> nn.Module:

@@ -91,15 +91,17 @@ def _still(case: Case) -> torch.optim.Optimizer:
 def _plain(case: Case, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     """Return a loop: a pass in the mode that the model is in, then a training."""
     loss = case.arguments.get("loss")
+    show = case.arguments.get("forward") or (lambda model, batch: model(batch[0]))
 
     def loop() -> None:
         for batch in case.batches or []:
             with torch.no_grad():
-                case.model(batch[0])
+                show(case.model, batch)
         case.model.train()
         for batch in case.batches or []:
             optimizer.zero_grad()
-            output = case.model(batch[0])
+            output = show(case.model, batch)
+            output = output if isinstance(output, torch.Tensor) else torch.cat(list(output))
             (loss or _any_loss)(output, batch).backward()
             optimizer.step()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import platform
@@ -22,13 +23,13 @@ from bnlib.experiments.records.cache import write_atomically
 from bnlib.experiments.records.provenance import versions
 
 PATH = Path("book", "_data", "doctor.json")
-PARTS = ("faults", "healthy", "rival", "architectures")
+PARTS = ("faults", "healthy", "rival", "architectures", "timing")
 ALARMS = ("error", "warning")
 OTHERS = ("torch", "timm", "torch-audit")
 
 
 def source(part: str) -> str:
-    """Hash what an entry depends on: the doctor or its rival, and the cases of that part."""
+    """Hash the code that an entry depends on: the doctor or its rival, and the cases."""
     here = Path(__file__).parent
     cases = [*here.joinpath("faults").glob("*.py"), here / "networks.py", here / "healthy.py"]
     doctor = [*Path(bnlib.__file__).parent.joinpath("doctor").rglob("*.py")]
@@ -37,11 +38,20 @@ def source(part: str) -> str:
         "healthy": [*doctor, *cases],
         "rival": [here / "rival.py", *cases],
         "architectures": [*doctor, here / "architectures.py"],
+        "timing": [*doctor, here / "architectures.py"],
     }[part]
     digest = hashlib.sha256()
     for file in sorted(files):
-        digest.update(file.read_bytes())
+        digest.update(ast.dump(_Code().visit(ast.parse(file.read_bytes()))).encode())
     return digest.hexdigest()[:16]
+
+
+class _Code(ast.NodeTransformer):
+    """What a file computes, without its docstrings and comments."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_text else node
 
 
 def provenance(part: str, seconds: float) -> dict[str, Any]:
@@ -176,6 +186,9 @@ def fill_all(path: Path = PATH, parts: Iterable[str] = PARTS, minutes: float = 3
         names = architectures.names()
         jobs = [(n, lambda n=n: architecture_entry(n)) for n in names]
         fill(path, "architectures", jobs, minutes)
+    if "timing" in parts and architectures.names():
+        jobs = [(n, lambda n=n: architectures.timing(n)) for n in architectures.TIMED]
+        fill(path, "timing", jobs, minutes)
 
 
 def report(entries: dict[str, dict[str, Any]]) -> str:
@@ -192,6 +205,11 @@ def report(entries: dict[str, dict[str, Any]]) -> str:
     lines += ["", f"missed: {', '.join(missed) or 'none'}"]
     for part in ("healthy", "architectures"):
         lines += ["", *_alarms_of(part, [*entries[part].values()])]
+    for e in sorted(entries["timing"].values(), key=lambda e: e.get("ratio", 0.0)):
+        if "ratio" in e:
+            lines.append(
+                f"{e['name']:34} examine {e['examine']:.2f} s, {e['ratio']:.0f} training steps"
+            )
     others = [e for e in entries["rival"].values() if "alarms" in e]
     twins = [e for e in others if "found" in e]
     for kind, some in (("twins", twins), ("healthy", [e for e in others if e not in twins])):
