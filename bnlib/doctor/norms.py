@@ -110,9 +110,13 @@ def left_of_initial(norm: Norm) -> float:
 
 
 def arrived(norm: Norm) -> bool:
-    """Whether the running statistics are those of data, and no longer the initial ones."""
-    known = norm.mean is not None and norm.var is not None
-    return known and not is_initial(norm) and left_of_initial(norm) <= LEFT
+    """Whether the running statistics are those of data, and no longer the initial ones.
+
+    What is left of the initial variance of 1 weighs more beside a small variance.
+    """
+    if norm.mean is None or norm.var is None or is_initial(norm):
+        return False
+    return left_of_initial(norm) <= LEFT * min(float(norm.var.median()), 1.0)
 
 
 def is_initial(norm: Norm) -> bool:

@@ -76,3 +76,14 @@ def test_samples_of_a_part_in_eval_mode_are_healthy():
 
     assert model.training
     assert found(rule, model, record=watched(model, features(3), step)) == []
+
+
+def test_a_new_wrapper_of_a_model_in_eval_mode_is_healthy():
+    """A loaded model comes in eval mode, and the class around it begins in train mode."""
+    wrapper = nn.Sequential(mlp().eval())
+    assert wrapper.training
+
+    def step(batch):
+        loss(wrapper.train()(batch[0]), batch).backward()
+
+    assert found(rule, wrapper, record=watched(wrapper, features(2), step)) == []
