@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from benchmarks.doctor.case import Case
 from benchmarks.doctor.networks import generator, norms
+from bnlib.surgery import recalibrate
 
 MILLIONS = 60  # of parameters; larger ones are skipped, as they take long and are wider twins
 SIZES = (64, 96, 128, 160, 224, 256, 288, 320, 384)
@@ -98,14 +99,7 @@ def case_of(architecture: Architecture) -> Case:
     channels = getattr(model, "default_cfg", {}).get("input_size", (3,))[0]
     shape = M, channels, architecture.size, architecture.size
     batches = [(torch.randn(shape, generator=generator(i)),) for i in range(PASSES)]
-    momentum = [(norm, norm.momentum) for norm in norms(model)]
-    for norm, _ in momentum:
-        norm.momentum = None  # the mean of all
-    with torch.no_grad(), torch.random.fork_rng():
-        for (x,) in batches:
-            model(x)
-    for norm, old in momentum:
-        norm.momentum = old
+    recalibrate(model, batches)
     return Case(model.eval(), batches[:2])
 
 
