@@ -18,10 +18,10 @@ from benchmarks.doctor.networks import (
     batches,
     build,
     loss_of,
-    norms,
     train,
     trained,
 )
+from bnlib.nn import convert_sync_batchnorm
 
 
 @plant("stale-average", ResNet, SequenceNet, MLP)
@@ -74,27 +74,24 @@ def target_network(kind, faulty):
 
 @plant("ranks-differ", ResNet, MLP, processes=2)
 def statistics_of_the_rank(kind, faulty):
-    """Gradients are averaged over the processes, but each norm keeps its own data's statistics.
+    """Each process reads the images of one scanner, and those of the second are twice as bright.
 
-    The checkpoint of process 0 knows a part of the data only.
-    Remedy: `bnlib.nn.convert_sync_batchnorm`, or DistributedDataParallel, which sends buffers.
+    Gradients are averaged, but each norm keeps the statistics of its own images, so that the
+    checkpoint of process 0 knows one scanner only.
+    Remedy: `bnlib.nn.convert_sync_batchnorm`, or images of both scanners in each process.
     """
     rank = dist.get_rank()
     model = trained(kind)
-    x, y = (torch.cat(each) for each in zip(*batches(kind, count=50), strict=True))
-    own = (y < 5) if rank else (y >= 5)  # each process reads its own files
-    data = [*zip(x[own].split(32), y[own].split(32), strict=True)]
+    if not faulty:
+        convert_sync_batchnorm(model)
     optimizer = adam(model)
     model.train()
-    for i in range(15):
-        loss_of(model(data[i][0]), data[i]).backward()
+    for x, y in batches(kind, count=15, seed=rank):
+        loss_of(model(x * (1 + rank)), (x, y)).backward()
         for parameter in model.parameters():
             dist.all_reduce(parameter.grad)
             parameter.grad /= 2
         optimizer.step()
         optimizer.zero_grad()
-    if not faulty:
-        for norm in norms(model):
-            for buffer in norm.buffers():
-                dist.broadcast(buffer, 0)
-    return Case(model.eval(), data[:8])
+    both = [(torch.cat([x[:16], 2 * x[16:]]), y) for x, y in batches(kind)]
+    return Case(model.eval(), both)

@@ -21,7 +21,7 @@ CHAPTER = "alternatives"
 
 GAP = 0.5
 """Of a standard deviation, from the mixture of the calls in mean and spread, in half of the
-channels: as for `train_eval_gap`."""
+channels: twice what `train_eval_gap` asks for, since a call may have as few values as `LEAST`."""
 
 LEAST = 16
 """Values per mean: with 16, chance moves a mean by a quarter of a standard deviation, with 4 by a
