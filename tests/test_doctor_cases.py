@@ -65,7 +65,7 @@ DIFFERS = {  # in what a fault and its twin differ before a loop; the loops them
     "dead_relu": {"parameters", "buffers"},
     "weights_init": {"parameters"},
     "zero_scales": {"parameters", "buffers"},
-    "slimmed": {"parameters", "buffers"},
+    "slimmed": {"parameters"},
     "parameters_alone": {"buffers"},
     "trained_in_eval_mode": {"parameters", "buffers"},
     "too_few_updates": {"options", "buffers"},
