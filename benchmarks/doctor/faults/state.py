@@ -98,7 +98,7 @@ def constant_column(kind, faulty):
     columns = torch.ones(64, dtype=torch.bool) if faulty else lively
     data = [(x.flatten(1)[:, columns], y) for x, y in batches(kind, count=100)]
     model = seeded(lambda: Tabular(int(columns.sum())))
-    return Case(train(model, data), data[:8])
+    return Case(train(model, data * 4), data[:8])
 
 
 class NormBehindActivation(nn.Module):

@@ -71,3 +71,11 @@ def test_a_value_that_the_mini_batches_lack_is_rare_and_not_dead():
     assert found(rule, norm, data) == []
     norm.running_var[4] = 0
     assert found(rule, norm, data) == [(("",), {"channels": 1, "share": 0.2})]
+
+
+def test_a_small_layer_scale_is_no_cut():
+    """A new network may begin its branches at 1e-6: tiny values, which are not constant."""
+    for scale, severity in ((1e-6, None), (1e-9, "warning")):
+        norm = torch.nn.BatchNorm1d(5)
+        [each] = checked(rule, norm, [(scale * x, y) for x, y in features()])
+        assert each.severity == severity
