@@ -86,7 +86,7 @@ def statistics_of_the_rank(kind, faulty):
         convert_sync_batchnorm(model)
     optimizer = adam(model)
     model.train()
-    for x, y in batches(kind, count=15, seed=rank):
+    for x, y in batches(kind, count=40, seed=rank):
         loss_of(model(x * (1 + rank)), (x, y)).backward()
         for parameter in model.parameters():
             dist.all_reduce(parameter.grad)

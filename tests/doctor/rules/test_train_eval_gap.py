@@ -1,5 +1,4 @@
 import pytest
-import torch
 from doctor.planted import Residual, features, found, images, mlp, trained
 
 from bnlib.doctor import norms
