@@ -15,7 +15,7 @@ export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install book pdf serve lab exercises test unit notebooks quick lint format check bench cpus wheel \
-	lowest architectures browser clean
+	lowest architectures doctor browser clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | while IFS="$$(printf '\t')" \
@@ -102,6 +102,9 @@ lowest:  ## run all tests with the oldest packages that pyproject.toml allows
 
 architectures: $(ARCHITECTURES)/.installed  ## test real models of torchvision and timm, with a newer torch
 	$(ARCHITECTURES)/bin/python -m pytest -n 2 --dist worksteal tests/surgery/test_real_models.py
+
+doctor: $(ARCHITECTURES)/.installed  ## judge bnlib.doctor by planted faults and healthy models (an hour)
+	$(ARCHITECTURES)/bin/python -m benchmarks.doctor
 
 $(ARCHITECTURES)/.installed: requirements-architectures.txt pyproject.toml
 	$(PYTHON) -m venv $(ARCHITECTURES)

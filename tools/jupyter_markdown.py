@@ -22,6 +22,7 @@ from pybtex.plugin import find_plugin
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "book" / "_ext"))
 
+import bndoctor  # noqa: E402
 import bnmultiverse  # noqa: E402
 import explorable_figures  # noqa: E402
 from bntext import MINUS, POWER  # noqa: E402
@@ -149,6 +150,8 @@ class Book:
             return ""
         if kind == "explorable":
             return f"{_picture(explorable_figures.svg(title))}{body}"
+        if kind == "doctor-table":
+            return bndoctor.markdown(bndoctor.read(self.root))
         if folds:
             return FORMS[form]["fold"].format(title=title, body=body)
         if kind == "admonition":
@@ -186,6 +189,8 @@ class Book:
         if kind == "multiverse":
             store = bnmultiverse.read(self.root / bnmultiverse.FOLDER / f"{shown}.json")
             return bnmultiverse.sentence(store)
+        if kind == "doctor":
+            return bndoctor.sentence(bndoctor.read(self.root), shown)
         if kind == "term":
             return shown
         if kind.startswith("py:"):

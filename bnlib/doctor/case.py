@@ -41,6 +41,10 @@ def needed(need: str) -> str:
     return ", or ".join(NEEDS[each] for each in either(need))
 
 
+class _NoBackwardError(RuntimeError):
+    """Torch refuses a backward pass, as through a graph that a model has kept."""
+
+
 @dataclass(frozen=True)
 class Gradients:
     """What a backward pass left, on the first mini-batch.
@@ -176,7 +180,11 @@ class Case:
         except NotPossibleError:
             raise
         except Exception:  # whatever a model raises that insists on its own type
+            pass
+        try:
             return {mode: self._gradients(mode, double=False) for mode in (True, False)}
+        except _NoBackwardError as error:
+            raise NotPossibleError(f"a backward pass, at which torch says: {error}") from error
 
     def _gradients(self, training: bool, *, double: bool) -> Gradients:
         scratch = self._prepared(training=training, double=double)
@@ -201,14 +209,17 @@ class Case:
 
     def _pull(self, output: Any, batch: Any) -> None:
         if self._loss is not None:
-            self._loss(output, batch).backward()
-            return
-        outputs = [y for y in observe.tensors_of(output) if y.requires_grad]
-        if not outputs:
-            raise NotPossibleError("an output with a gradient, or loss=")
-        generator = torch.Generator().manual_seed(1)
-        upstream = [torch.randn(y.shape, generator=generator).to(y) for y in outputs]
-        torch.autograd.backward(outputs, upstream)
+            outputs, upstream = [self._loss(output, batch)], None
+        else:
+            outputs = [y for y in observe.tensors_of(output) if y.requires_grad]
+            if not outputs:
+                raise NotPossibleError("an output with a gradient, or loss=")
+            generator = torch.Generator().manual_seed(1)
+            upstream = [torch.randn(y.shape, generator=generator).to(y) for y in outputs]
+        try:
+            torch.autograd.backward(outputs, upstream)
+        except RuntimeError as error:  # the loss itself has been computed
+            raise _NoBackwardError(str(error)) from error
 
     @functools.cached_property
     def alone(self) -> tuple[list[Tensor], list[Tensor]]:

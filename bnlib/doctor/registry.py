@@ -40,6 +40,8 @@ class Rule:
         Each with its value and the reason for it.
     check : callable
         Case -> iterator of hits.
+    causes : tuple of str
+        Rules whose faults bring this one about: beside a finding of theirs its own is a note.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Rule:
     chapter: str
     thresholds: dict[str, tuple[float, str]]
     check: Callable[[Case], Iterator[Hit]]
+    causes: tuple[str, ...] = ()
 
     def findings(self, case: Case) -> list[Finding]:
         """Check a case.
@@ -133,6 +136,7 @@ def rule_of(module: types.ModuleType) -> Rule:
         module.CHAPTER,
         _thresholds(module, name),
         module.check,
+        tuple(getattr(module, "CAUSES", ())),
     )
 
 

@@ -200,6 +200,7 @@ def report_of(case: Case, chosen: dict[str, Rule]) -> Report:
             findings += rule.findings(case)
         except NotPossibleError as reason:
             skipped[name] = str(reason)
+    findings = _beside_causes(findings, chosen)
     findings.sort(key=lambda finding: -SEVERITIES.index(finding.severity))
     return Report(
         tuple(findings),
@@ -207,6 +208,19 @@ def report_of(case: Case, chosen: dict[str, Rule]) -> Report:
         skipped,
         tuple(name for name in chosen if name not in skipped),
     )
+
+
+def _beside_causes(findings: list[Finding], chosen: dict[str, Rule]) -> list[Finding]:
+    """Make a note of each finding that may follow from another one, which is to be mended first."""
+    serious = {finding.rule for finding in findings if finding.severity != SEVERITIES[0]}
+    found = []
+    for finding in findings:
+        causes = [cause for cause in chosen[finding.rule].causes if cause in serious]
+        if causes:
+            message = f"{finding.message} It may come from {' and '.join(causes)}: mend that first."
+            finding = dataclasses.replace(finding, severity=SEVERITIES[0], message=message)
+        found.append(finding)
+    return found
 
 
 def _rows(case: Case, findings: list[Finding]) -> tuple[NormRow, ...]:

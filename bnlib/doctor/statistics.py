@@ -7,8 +7,9 @@ import torch
 from bnlib.doctor.norms import Norm
 from bnlib.doctor.observe import Call
 
-NOISE = 4.0
-"""Means over n examples are off by about 1 / sqrt(n); so many of these may be chance."""
+NOISE = 2.5
+"""Means over n examples are off by about 1 / sqrt(n), and half of the channels of a norm seldom by
+more than one of these at once; so many may be chance, also of running means of as many examples."""
 
 
 def gap(norm: Norm, calls: list[Call]) -> float:

@@ -225,10 +225,10 @@ def watch(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> I
         raise TypeError(f"optimizer: expected a torch.optim.Optimizer, got {optimizer!r}")
     model = unwrapped(model)
     record, norms = Record(model, optimizer), norms_of(model)
-    is_mixed = model.training and _has_layers_in_train_mode(model)
     for name, norm in norms.items():
         record.norms[name].before = _copied(norm)
-        record.norms[name]._held = is_mixed and norm.mode == "eval"
+        around = model.get_submodule(name.rpartition(".")[0])  # one in eval mode may just be loaded
+        record.norms[name]._held = around.training and norm.mode == "eval"
     handles = [model.register_forward_pre_hook(_root_hook(record), with_kwargs=True)]
     try:
         for norm in norms.values():
@@ -249,15 +249,6 @@ def watch(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> I
                 seen.updates = _count(seen.before), _count(seen.after)
                 if seen.nonfinite_call is None and not _finite(norm):
                     seen.nonfinite_call = seen.modes["train"]
-
-
-def _has_layers_in_train_mode(model: nn.Module) -> bool:
-    """Whether a layer within is in train mode; a new wrapper of a model in eval mode has none."""
-    return any(
-        module.training and next(module.parameters(recurse=False), None) is not None
-        for module in model.modules()
-        if module is not model
-    )
 
 
 def _copied(norm: Norm) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 
 from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, counted, hit
-from bnlib.doctor.norms import LEAST_EPS
+from bnlib.doctor.norms import LEAST_EPS, arrived, left_of_initial
 
 SEVERITY = "note"
 NEEDS = ("state",)
@@ -24,23 +24,32 @@ BELOW_EPS = 0.01
 MANY = 0.5
 """Share of a norm's channels above which it is a warning: the layer before it is cut off."""
 
+CONSTANT = 1e-7
+"""Of that variance, 1e-14 at the usual eps, is a constant in mini-batches, for that warning: the
+layer scale of a new network leaves variances of 1e-10 to 1e-12, which training raises."""
+
 
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms with such channels, the one with the largest share first, in one hit."""
-    shares, channels = {}, 0
+    shares, channels, cut_off = {}, 0, False
     calls = case.forward(training=True).calls if case.batches else {}
     for norm in case.norms.values():
         limit = BELOW_EPS * max(norm.eps or 0.0, LEAST_EPS)
         if norm.name in calls:
             var = torch.stack([call.var for call in calls[norm.name]]).amax(0)
+            constant = var < CONSTANT * limit
+            if arrived(norm) and norm.var is not None and norm.family == "batch":
+                known = norm.var.to(var) - left_of_initial(norm)
+                var = var.maximum(known)  # a rare value may not be in the mini-batches
         elif norm.var is not None:
-            var = norm.var
+            var, constant = norm.var, norm.var < limit
         else:
             continue
         dead = (var >= 0) & (var < limit)  # a negative one is of `negative_variance`
         if dead.any():
             shares[norm.name] = float(dead.double().mean())
             channels += int(dead.sum())
+            cut_off |= float((dead & constant).double().mean()) > MANY
     names = sorted(shares, key=lambda name: -shares[name])
     if names:
         worst = shares[names[0]]
@@ -48,5 +57,5 @@ def check(case: Case) -> Iterator[Hit]:
             f"{counted(channels, 'channel')} in {counted(len(names), 'norm')} with a variance "
             f"below {BELOW_EPS:g} eps; in {names[0] or 'the model'} {worst:.0%} of all."
         )
-        severity = "warning" if worst > MANY else None
+        severity = "warning" if cut_off else None
         yield hit(names, message, severity=severity, channels=channels, share=worst)

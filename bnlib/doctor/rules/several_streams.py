@@ -19,9 +19,9 @@ NEEDS = ("structure", "forward")
 FIX = "a norm for each stream (SplitBatchNorm, or a list of norms), or one call for all of them"
 CHAPTER = "alternatives"
 
-GAP = 0.5
+GAP = 0.25
 """Of a standard deviation, from the mixture of the calls in mean and spread, in half of the
-channels: as for `train_eval_gap`."""
+channels and in each mini-batch: as for `train_eval_gap`, since eval mode is off by as much."""
 
 LEAST = 16
 """Values per mean: with 16, chance moves a mean by a quarter of a standard deviation, with 4 by a

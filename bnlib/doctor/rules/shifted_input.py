@@ -18,7 +18,8 @@ FIX = "the preprocessing of training; if the data are meant to differ: surgery.a
 CHAPTER = "debugging"
 
 GAP = 0.5
-"""Half a standard deviation, in half of the channels, as for `train_eval_gap`."""
+"""Half a standard deviation, in half of the channels: twice what `train_eval_gap` asks for, which
+speaks of milder shifts without naming the data as their cause."""
 
 
 def check(case: Case) -> Iterator[Hit]:

@@ -2,13 +2,16 @@
 
 Such a channel gives its shift whatever comes in, and its weights get no gradient. Weight decay on
 the scale of the norm does this, and so does pruning, where it is meant. A norm whose scales are all
-zero, as the last one of a residual branch is initialized, is healthy.
+zero, as the last one of a residual branch is initialized, is healthy as long as gradients reach
+them; behind the norm a ReLU and no sum, they do not, and it never learns.
 """
 
 from collections.abc import Iterator
 
 from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, counted, hit
+from bnlib.doctor.norms import Norm
+from bnlib.doctor.observe import NotPossibleError
 
 SEVERITY = "note"
 NEEDS = ("state",)
@@ -21,10 +24,13 @@ TINY = 1e-3
 
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms with such channels, the one with the largest share first, in one hit."""
-    shares, channels = {}, 0
+    shares, channels, stuck = {}, 0, []
     for norm in case.norms.values():
         weight = norm.tensors.get("weight")
-        if weight is None or not weight.numel() or not weight.any():
+        if weight is None or not weight.numel():
+            continue
+        if not weight.any():
+            stuck += [norm.name] if _is_stuck(case, norm) else []
             continue
         tiny = weight.abs() < TINY * weight.abs().max()
         if tiny.any():
@@ -37,3 +43,17 @@ def check(case: Case) -> Iterator[Hit]:
             f"than {TINY:g} of the largest beside it."
         )
         yield hit(names, message, channels=channels, share=shares[names[0]])
+    if stuck:
+        message = f"All scales of {counted(len(stuck), 'norm')} are zero and get no gradient."
+        yield hit(stuck, message, severity="warning", norms=len(stuck))
+
+
+def _is_stuck(case: Case, norm: Norm) -> bool:
+    """Whether no gradient reaches the scales, as far as there are mini-batches to tell by."""
+    if not case.batches:
+        return False
+    try:
+        gradient = case.backward[True].parameters.get(f"{norm.name}.weight".removeprefix("."))
+    except NotPossibleError:
+        return False
+    return gradient is not None and not gradient.any()

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, counted, hit
-from bnlib.doctor.norms import LEFT, left_of_initial
-from bnlib.doctor.statistics import gap
+from bnlib.doctor.norms import LEFT, Norm, left_of_initial
+from bnlib.doctor.observe import Call
+from bnlib.doctor.statistics import NOISE, gap
 
 SEVERITY = "warning"
 NEEDS = ("structure",)
@@ -20,7 +21,7 @@ CHAPTER = "inference"
 
 GAP = 0.1
 """Of a standard deviation, from the mini-batches that were given, in half of the channels: less is
-what a norm of a hundred values may be off by."""
+what a norm of a hundred values may be off by; of fewer examples, `NOISE` says it."""
 
 
 def check(case: Case) -> Iterator[Hit]:
@@ -29,7 +30,7 @@ def check(case: Case) -> Iterator[Hit]:
     late = sorted((name for name in left if left[name] > LEFT), key=lambda name: -left[name])
     if late and case.batches:
         calls = case.attempt(training=True).calls
-        late = [n for n in late if n in calls and gap(case.norms[n], calls[n]) > GAP]
+        late = [n for n in late if n in calls and _is_off(case.norms[n], calls[n])]
     if late:
         first = case.norms[late[0]]
         message = (
@@ -38,3 +39,9 @@ def check(case: Case) -> Iterator[Hit]:
         )
         severity = None if case.batches else "note"
         yield hit(late, message, severity=severity, updates=first.updates, left=left[late[0]])
+
+
+def _is_off(norm: Norm, calls: list[Call]) -> bool:
+    """Whether the statistics differ from those of the mini-batches by more than chance."""
+    examples = sum(call.shape[0] for call in calls)
+    return gap(norm, calls) > max(GAP, NOISE / examples**0.5)

@@ -60,3 +60,22 @@ def test_thresholds(monkeypatch):
     assert found(rule, model)[0][0] == ("4",)
     monkeypatch.setattr(rule, "MANY", 0.1)
     assert checked(rule, model)[0].severity == "warning"
+
+
+def test_a_value_that_the_mini_batches_lack_is_rare_and_not_dead():
+    norm = torch.nn.BatchNorm1d(5)
+    data = [(torch.cat([x[:, :4], torch.zeros(len(x), 1)], 1), y) for x, y in features()]
+    assert found(rule, norm, data) == [(("",), {"channels": 1, "share": 0.2})]
+    norm.running_mean.fill_(0.1)
+    norm.running_var.fill_(0.5)  # it has seen the value elsewhere
+    assert found(rule, norm, data) == []
+    norm.running_var[4] = 0
+    assert found(rule, norm, data) == [(("",), {"channels": 1, "share": 0.2})]
+
+
+def test_a_small_layer_scale_is_no_cut():
+    """A new network may begin its branches at 1e-6: tiny values, which are not constant."""
+    for scale, severity in ((1e-6, None), (1e-9, "warning")):
+        norm = torch.nn.BatchNorm1d(5)
+        [each] = checked(rule, norm, [(scale * x, y) for x, y in features()])
+        assert each.severity == severity

@@ -73,3 +73,23 @@ def test_thresholds(monkeypatch):
                 assert found(rule, mlp(), data) == []
     monkeypatch.setattr(rule, "RATIO", 0.05)
     assert found(rule, mlp(), features())
+
+
+def test_classes_that_only_the_last_norm_tells_apart_are_found():
+    """The sign of a product tells them, which no single feature does."""
+
+    class Products(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.BatchNorm1d(4), nn.BatchNorm1d(3)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.last(x[:, 1:] * x[:, :1])
+
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    x[:, 1:] = x[:, :1].sign() * x[:, 1:].abs()
+    x[32:, 1:] *= -1
+    [(where, _)] = found(rule, Products(), [*x.split(16)])
+    assert where == ("last",)
+    assert found(rule, Products(), [x[i::4] for i in range(4)]) == []

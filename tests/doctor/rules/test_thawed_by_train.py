@@ -87,3 +87,12 @@ def test_a_new_wrapper_of_a_model_in_eval_mode_is_healthy():
         loss(wrapper.train()(batch[0]), batch).backward()
 
     assert found(rule, wrapper, record=watched(wrapper, features(2), step)) == []
+
+
+def test_a_new_head_on_a_model_in_eval_mode_is_healthy():
+    model = nn.Sequential(mlp().eval(), nn.Linear(4, 4))
+
+    def step(batch):
+        loss(model.train()(batch[0]), batch).backward()
+
+    assert found(rule, model, record=watched(model, features(2), step)) == []

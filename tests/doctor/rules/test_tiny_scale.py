@@ -1,6 +1,6 @@
 import pytest
 import torch
-from doctor.planted import Residual, features, found, images, mlp, trained
+from doctor.planted import Residual, checked, features, found, images, mlp, trained
 from torch import nn
 
 from bnlib.doctor.rules import tiny_scale as rule
@@ -44,3 +44,16 @@ def test_threshold(monkeypatch):
     assert found(rule, norm) == []
     monkeypatch.setattr(rule, "TINY", 2e-3)
     assert found(rule, norm)
+
+
+def test_scales_that_no_gradient_reaches_are_found():
+    """Zero scales before a ReLU, and no sum around them; in a residual branch they learn."""
+    model = mlp()
+    for name in (1, 4):
+        nn.init.zeros_(model[name].weight)
+    assert found(rule, model) == found(rule, model, features(1, 1)) == []  # it cannot be told
+    assert found(rule, model, features()) == [(("1", "4"), {"norms": 2})]
+    assert checked(rule, model, features())[0].severity == "warning"
+    nn.init.ones_(model[1].weight)
+    nn.init.ones_(model[4].weight)
+    assert found(rule, model, features()) == found(rule, Residual(), images()) == []

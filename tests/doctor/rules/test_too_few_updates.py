@@ -66,3 +66,12 @@ def test_thresholds(monkeypatch):
     monkeypatch.setattr(rule, "GAP", 100.0)
     assert found(rule, model)
     assert found(rule, model, shifted(features())) == []
+
+
+def test_a_difference_that_few_examples_make_by_chance_is_healthy():
+    model = nn.BatchNorm1d(50)
+    x = torch.randn(400, 50, generator=torch.Generator().manual_seed(0))
+    model(x)
+    model.running_mean.zero_()
+    assert [where for where, _ in found(rule, model)] == [("",)]
+    assert found(rule, model, [x[:8], x[8:16]]) == []
