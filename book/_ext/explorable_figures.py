@@ -77,7 +77,44 @@ def training(fig, ax):
     )
 
 
-FIGURES = {draw.__name__: draw for draw in (backward_pass, training, inference)}
+def alternatives(fig, ax):
+    """Draw the images (n, c, h, w) = (3, 6, 4, 5), with the values of one mean of BN filled."""
+    n, c, h, w = 3, 6, 4, 5
+    x, y = [], []  # of all lines, with gaps
+    for i in range(n):
+        top = -i * (h + 1)
+        box = [0, w, w, 0], [top, top, top - h, top - h]
+        ax.fill(*box, color=_color("batch"), linewidth=0)  # channel 1
+        for left in np.arange(c) * (w + 1):
+            for r in range(h + 1):
+                x += [left, left + w, np.nan]
+                y += [top - r, top - r, np.nan]
+            for q in range(w + 1):
+                x += [left + q, left + q, np.nan]
+                y += [top, top - h, np.nan]
+    ax.plot(x, y, color=_color("reference"), linewidth=0.6)
+    ax.set(xlim=(-0.5, c * (w + 1)), ylim=(0.5 - n * (h + 1), 0.5), aspect="equal")
+    ax.set(xlabel="channels $c$, each with pixels $h, w$", ylabel="examples $n$")
+    ax.set_xticks([j * (w + 1) + w / 2 for j in range(c)], range(1, c + 1))
+    ax.set_yticks([-i * (h + 1) - h / 2 for i in range(n)], range(1, n + 1))
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return (
+        f"Images of {n} examples with {c} channels and {h} times {w} pixels, drawn as cells. "
+        f"Filled are the {n * h * w} values of channel 1 in all examples, which share one mean in "
+        "batch normalization."
+    )
+
+
+FIGURES = {
+    draw.__name__: draw
+    for draw in (
+        backward_pass,
+        training,
+        inference,
+        alternatives,
+    )
+}
 
 
 @lru_cache

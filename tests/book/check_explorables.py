@@ -32,11 +32,13 @@ PAGES = {
     "inference": "inference",
     "learning_rate_and_convergence": "training",
     "index": "training",
+    "alternatives": "alternatives",
 }
 FILES = HTML / "_static" / "explorables"
 CODE = {
     "backward_pass": ["bn.mjs"],
     "inference": ["bn.mjs", "mlp.mjs"],
+    "alternatives": ["bn.mjs", "mlp.mjs"],
     "training": ["training_worker.mjs", "digits.mjs", "mlp.mjs", "bn.mjs"],
 }
 TO_FIGURE = """() => {
@@ -214,6 +216,57 @@ def stored_means(rate, depth=6, scale=1.0, batch=32):
     row = BANDS["rates"].index(rate)
     none, bn = (found["bands"][norm][row][0][-1] / 10 for norm in ("none", "batch"))
     return f"The means of the book’s {BANDS['seeds']} seeds are {none:.0f} % and {bn:.0f} %."
+
+
+def test_companions_light_up_with_their_number(touch):
+    tab, figure, faults = touch("alternatives", answer=None)
+    lit = figure.locator("[role=gridcell].batch, [role=gridcell].layer, [role=gridcell].group")
+    assert figure.locator("[role=gridcell]").count() == 3 * 6 * 4 * 5
+    assert lit.count() == 0
+    figure.get_by_role("button", name="60", exact=True).click()
+    assert "Right" in figure.locator(".explorable-prediction").inner_text()
+    assert "60 values share its mean, channel 1 in all examples" in said(tab, "Batch norm")
+    assert lit.count() == 60
+    for norm, count, means in (("layer", 120, 3), ("instance", 20, 18), ("group", 60, 6)):
+        figure.get_by_role("radio", name=norm, exact=True).check()
+        sentence = said(tab, f"{norm.capitalize()} norm")
+        assert f"{count} values share its mean" in sentence
+        assert f"There are {means} such means" in sentence
+        assert "does not depend on the mini-batch" in sentence
+        assert lit.count() == count
+    assert "✓" not in figure.locator(".explorable-task").inner_text()
+    figure.get_by_role("radio", name="one per channel").check()
+    said(tab, "20 values share its mean, channel 1 of example 1")
+    assert "✓ At these sizes instance norm and" in figure.locator(".explorable-task").inner_text()
+    assert not faults, "\n".join(faults)
+
+
+def test_a_value_is_chosen_with_keys_and_with_a_finger(touch):
+    tab, figure, faults = touch("alternatives")
+    figure.get_by_role("grid").focus()
+    for key in ("End", "ArrowDown", "ArrowDown", "ArrowDown", "ArrowDown", "ArrowLeft"):
+        tab.keyboard.press(key)
+    said(tab, "example 2, channel 6, row 1, column 4")
+    figure.get_by_role("gridcell", name="example 3, channel 2, row 4, column 5").click()
+    assert "channel 2 in all examples" in said(tab, "example 3, channel 2, row 4, column 5")
+    chosen = figure.get_by_role("grid").get_attribute("aria-activedescendant")
+    assert "example 3" in figure.locator(f"#{chosen}").get_attribute("aria-label")
+    assert not faults, "\n".join(faults)
+
+
+def test_the_norms_of_the_example_of_the_chapter(touch):
+    tab, figure, faults = touch("alternatives")
+    figure.get_by_role("button", name="the chapter’s example").click()
+    for norm, x_hat in (("batch", "−1"), ("layer", "−1.34"), ("group", "−1")):
+        figure.get_by_role("radio", name=norm, exact=True).check()
+        sentence = said(tab, f"{norm.capitalize()} norm, x = 1, example 1, channel 1")
+        assert f"x̂ is {x_hat}." in sentence
+    shown = figure.locator(".explorable-numbers text").all_text_contents()
+    assert shown[:4] == ["1", "−1", "3", "1"]  # x and x_hat
+    figure.get_by_role("radio", name="instance", exact=True).check()
+    assert "alone in its mean" in said(tab, "Instance norm")
+    faults += audit(tab)
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.parametrize("page", PAGES)

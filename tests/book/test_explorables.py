@@ -109,3 +109,7 @@ def test_jupyter_shows_the_figure_with_its_caption(form):
     assert re.fullmatch(
         r'<img alt="[^"]+" src="data:image/svg\+xml;base64,[\w+/=]+">\n\nWhat it shows, .*', made
     )
+
+
+def test_the_other_figures_have_the_numbers_of_their_chapters():
+    assert "the 60 values of channel 1" in explorable_figures.svg("alternatives")

@@ -52,7 +52,12 @@ def batch_norm_cases(rng):
 
 def norm_cases(rng):
     """Take each norm of activations (n, c, s) without parameters, forward and backward."""
-    shape, groups = (3, 4, 5), 2
+    for shape, groups in (((3, 4, 5), 2), ((2, 6, 4), 3), ((1, 4, 2), 4), ((4, 2, 20), 1)):
+        yield from norms_of(shape, groups, rng)
+
+
+def norms_of(shape, groups, rng):
+    """Take each norm once; eps is large, so that a wrong one is seen."""
     forwards = {
         "batch": (batch_norm_forward, batch_norm_backward, {}),
         "layer": (layer_norm_forward, layer_norm_backward, {"axes": (1, 2)}),
@@ -65,6 +70,14 @@ def norm_cases(rng):
         dx = backward(dy, cache)[0]
         arrays = {k: v.ravel().tolist() for k, v in {"x": x, "dy": dy, "y": y, "dx": dx}.items()}
         yield {"norm": norm, "shape": shape, "groups": groups, "eps": 0.1, **arrays}
+
+
+def example_case():
+    """Return x_hat of the example of the chapter on alternatives: two examples, four features."""
+    x = np.array([[1.0, 3, 5, 7], [3, 7, 1, 5]])
+    outputs = {"batch": batch_norm_forward(x, eps=0.0), "layer": layer_norm_forward(x, eps=0.0)}
+    outputs["group"] = group_norm_forward(x, 2, eps=0.0)
+    return {"x": x.ravel().tolist(), **{k: y.ravel().tolist() for k, (y, _) in outputs.items()}}
 
 
 def training_case(norm, rng):
@@ -123,6 +136,7 @@ def state_of(layers):
 def write(folder, rng):
     """Write bn.json, mlp.json and digits.bin."""
     bn = {"batchNorm": [*batch_norm_cases(rng)], "norms": [*norm_cases(rng)]}
+    bn["example"] = example_case()
     (folder / "bn.json").write_text(json.dumps(bn), "utf8")
     mlp = [training_case(norm, rng) for norm in (False, True)]
     (folder / "mlp.json").write_text(json.dumps(mlp), "utf8")
