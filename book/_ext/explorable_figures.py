@@ -106,6 +106,37 @@ def alternatives(fig, ax):
     )
 
 
+def forward_pass(fig, ax):
+    """Draw x_hat of three values in the plane of the vectors with sum 0, for two eps."""
+    from bnlib.functional import batch_norm_forward
+
+    x, eps = np.array([[3.0], [0], [6]]), 6.0
+    angle = np.pi / 2 + np.arange(3) * 2 * np.pi / 3
+    plane = np.sqrt(2 / 3) * np.stack([np.cos(angle), np.sin(angle)])  # (2, 3), keeps lengths
+    for end, name in zip(2.55 * (np.eye(3) - 1 / 3), "123", strict=True):
+        ax.plot(*np.stack([[0, 0], plane @ end], axis=1), "-", color=_color("reference"), lw=0.8)
+        ax.text(*(1.12 * plane @ end), rf"$\hat{{x}}_{name}$", ha="center", va="center")
+    turn = np.linspace(0, 2 * np.pi, 100)
+    lengths = []
+    for each, style in ((0.0, ":"), (eps, "--")):
+        x_hat = batch_norm_forward(x, eps=each)[0][:, 0]
+        lengths.append(np.linalg.norm(x_hat))
+        color = _color("batch" if each else "reference")
+        ax.plot(*(lengths[-1] * np.stack([np.cos(turn), np.sin(turn)])), style, color=color)
+        ax.plot(*(plane @ x_hat), "s", color=_color("batch"))
+        side, ha = (-9, "right") if each else (9, "left")
+        at = {"textcoords": "offset points", "ha": ha, "va": "center"}
+        ax.annotate(rf"$\epsilon = {each:g}$", plane @ x_hat, (side, 0), **at)
+    ax.set(aspect="equal", xlim=(-3, 3), ylim=(-2.1, 2.5))
+    ax.set_axis_off()
+    return (
+        "Two circles around the origin in the plane of the vectors with sum 0, with three axes a "
+        f"third of a turn apart. With eps = 0 x_hat lies on the outer one, of radius "
+        f"{lengths[0]:.2f}, and with eps = {eps:g} in the same direction on the inner one, of "
+        f"radius {lengths[1]:.2f}."
+    )
+
+
 FIGURES = {
     draw.__name__: draw
     for draw in (
@@ -113,6 +144,7 @@ FIGURES = {
         training,
         inference,
         alternatives,
+        forward_pass,
     )
 }
 

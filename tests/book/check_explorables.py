@@ -33,12 +33,14 @@ PAGES = {
     "learning_rate_and_convergence": "training",
     "index": "training",
     "alternatives": "alternatives",
+    "forward_pass": "forward_pass",
 }
 FILES = HTML / "_static" / "explorables"
 CODE = {
     "backward_pass": ["bn.mjs"],
     "inference": ["bn.mjs", "mlp.mjs"],
     "alternatives": ["bn.mjs", "mlp.mjs"],
+    "forward_pass": ["bn.mjs"],
     "training": ["training_worker.mjs", "digits.mjs", "mlp.mjs", "bn.mjs"],
 }
 TO_FIGURE = """() => {
@@ -266,6 +268,43 @@ def test_the_norms_of_the_example_of_the_chapter(touch):
     figure.get_by_role("radio", name="instance", exact=True).check()
     assert "alone in its mean" in said(tab, "Instance norm")
     faults += audit(tab)
+    assert not faults, "\n".join(faults)
+
+
+def test_eps_moves_x_hat_inward_and_a_shift_does_not_move_it(touch):
+    tab, figure, faults = touch("forward_pass", answer=None)
+    eps = figure.get_by_role("slider", name="ε")
+    assert eps.is_disabled()
+    radius = "() => +document.querySelector('circle.inner').getAttribute('r')"
+    assert tab.evaluate(radius) == 0
+    figure.get_by_role("button", name="straight inward").click()
+    assert "x̂ = (0, −0.87, 0.87) has the length 1.22" in said(tab, "ε is 6")  # 3/sqrt(12)
+    assert tab.evaluate(radius) == pytest.approx(92 / 2**0.5)
+    figure.get_by_role("button", name="add 2 to all").click()
+    said(tab, "x̂ has not moved")
+    figure.get_by_role("button", name="times 2").click()
+    said(tab, "That would leave the picture.")
+    figure.get_by_role("button", name="half").click()
+    said(tab, "You halved all values. x̂ has moved")
+    figure.get_by_role("button", name="Start again").click()
+    assert "x̂ = (0, −1.22, 1.22) has the length 1.73" in said(tab, "These are the first values")
+    figure.get_by_role("button", name="times −1").click()
+    assert "x̂ = (0, 1.22, −1.22)" in said(tab, "You changed all signs")
+    assert not faults, "\n".join(faults)
+
+
+def test_an_outlier_reaches_the_root_of_two(touch):
+    tab, figure, faults = touch("forward_pass")
+    figure.get_by_role("button", name="Start again").click()
+    for name, key in (("x 1", "End"), ("x 2", "Home"), ("x 3", "Home")):
+        assert "✓" not in figure.locator(".explorable-task").inner_text()
+        figure.get_by_role("slider", name=name).focus()
+        tab.keyboard.press(key)
+    assert "x̂ = (1.41, −0.71, −0.71)" in said(tab, "to −10. x = (10, −10, −10)")
+    assert "✓" in figure.locator(".explorable-task").inner_text()
+    figure.get_by_role("slider", name="x 1").focus()
+    tab.keyboard.press("Home")
+    said(tab, "BN is not defined")
     assert not faults, "\n".join(faults)
 
 

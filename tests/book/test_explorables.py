@@ -113,3 +113,6 @@ def test_jupyter_shows_the_figure_with_its_caption(form):
 
 def test_the_other_figures_have_the_numbers_of_their_chapters():
     assert "the 60 values of channel 1" in explorable_figures.svg("alternatives")
+    circles = explorable_figures.svg("forward_pass")
+    assert "of radius 1.73" in circles
+    assert "of radius 1.22" in circles  # half of the square is left

@@ -80,6 +80,20 @@ def example_case():
     return {"x": x.ravel().tolist(), **{k: y.ravel().tolist() for k, (y, _) in outputs.items()}}
 
 
+def sphere_cases(rng):
+    """Take m = 3 values and an eps: x_hat and its length."""
+    for _ in range(50):
+        x, eps = rng.uniform(-10, 10, (3, 1)), float(rng.choice([0.0, 0.1, 1.0, 6.0, 60.0]))
+        x_hat, cache = batch_norm_forward(x, eps=eps)
+        length = float(np.linalg.norm(x_hat))
+        yield {
+            "xHat": x_hat[:, 0].tolist(),
+            "length": length,
+            "var": float(cache.var[0]),
+            "eps": eps,
+        }
+
+
 def training_case(norm, rng):
     """Train a network on the digits: its weights before, after 1 step and after 20."""
     data, widths, rate, m = digits(), (64, 16, 16, 10), 0.3, 16
@@ -136,7 +150,7 @@ def state_of(layers):
 def write(folder, rng):
     """Write bn.json, mlp.json and digits.bin."""
     bn = {"batchNorm": [*batch_norm_cases(rng)], "norms": [*norm_cases(rng)]}
-    bn["example"] = example_case()
+    bn |= {"example": example_case(), "sphere": [*sphere_cases(rng)]}
     (folder / "bn.json").write_text(json.dumps(bn), "utf8")
     mlp = [training_case(norm, rng) for norm in (False, True)]
     (folder / "mlp.json").write_text(json.dumps(mlp), "utf8")
