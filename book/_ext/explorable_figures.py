@@ -77,7 +77,102 @@ def training(fig, ax):
     )
 
 
-FIGURES = {draw.__name__: draw for draw in (backward_pass, training, inference)}
+def alternatives(fig, ax):
+    """Draw the images (n, c, h, w) = (3, 6, 4, 5), with the values of one mean of BN filled."""
+    n, c, h, w = 3, 6, 4, 5
+    x, y = [], []  # of all lines, with gaps
+    for i in range(n):
+        top = -i * (h + 1)
+        box = [0, w, w, 0], [top, top, top - h, top - h]
+        ax.fill(*box, color=_color("batch"), linewidth=0)  # channel 1
+        for left in np.arange(c) * (w + 1):
+            for r in range(h + 1):
+                x += [left, left + w, np.nan]
+                y += [top - r, top - r, np.nan]
+            for q in range(w + 1):
+                x += [left + q, left + q, np.nan]
+                y += [top, top - h, np.nan]
+    ax.plot(x, y, color=_color("reference"), linewidth=0.6)
+    ax.set(xlim=(-0.5, c * (w + 1)), ylim=(0.5 - n * (h + 1), 0.5), aspect="equal")
+    ax.set(xlabel="channels $c$, each with pixels $h, w$", ylabel="examples $n$")
+    ax.set_xticks([j * (w + 1) + w / 2 for j in range(c)], range(1, c + 1))
+    ax.set_yticks([-i * (h + 1) - h / 2 for i in range(n)], range(1, n + 1))
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return (
+        f"Images of {n} examples with {c} channels and {h} times {w} pixels, drawn as cells. "
+        f"Filled are the {n * h * w} values of channel 1 in all examples, which share one mean in "
+        "batch normalization."
+    )
+
+
+def forward_pass(fig, ax):
+    """Draw x_hat of three values in the plane of the vectors with sum 0, for two eps."""
+    from bnlib.functional import batch_norm_forward
+
+    x, eps = np.array([[3.0], [0], [6]]), 6.0
+    angle = np.pi / 2 + np.arange(3) * 2 * np.pi / 3
+    plane = np.sqrt(2 / 3) * np.stack([np.cos(angle), np.sin(angle)])  # (2, 3), keeps lengths
+    for end, name in zip(2.55 * (np.eye(3) - 1 / 3), "123", strict=True):
+        ax.plot(*np.stack([[0, 0], plane @ end], axis=1), "-", color=_color("reference"), lw=0.8)
+        ax.text(*(1.12 * plane @ end), rf"$\hat{{x}}_{name}$", ha="center", va="center")
+    turn = np.linspace(0, 2 * np.pi, 100)
+    lengths = []
+    for each, style in ((0.0, ":"), (eps, "--")):
+        x_hat = batch_norm_forward(x, eps=each)[0][:, 0]
+        lengths.append(np.linalg.norm(x_hat))
+        color = _color("batch" if each else "reference")
+        ax.plot(*(lengths[-1] * np.stack([np.cos(turn), np.sin(turn)])), style, color=color)
+        ax.plot(*(plane @ x_hat), "s", color=_color("batch"))
+        side, ha = (-9, "right") if each else (9, "left")
+        at = {"textcoords": "offset points", "ha": ha, "va": "center"}
+        ax.annotate(rf"$\epsilon = {each:g}$", plane @ x_hat, (side, 0), **at)
+    ax.set(aspect="equal", xlim=(-3, 3), ylim=(-2.1, 2.5))
+    ax.set_axis_off()
+    return (
+        "Two circles around the origin in the plane of the vectors with sum 0, with three axes a "
+        f"third of a turn apart. With eps = 0 x_hat lies on the outer one, of radius "
+        f"{lengths[0]:.2f}, and with eps = {eps:g} in the same direction on the inner one, of "
+        f"radius {lengths[1]:.2f}."
+    )
+
+
+def depth_and_signal_propagation(fig, ax):
+    """Draw the gradient through 50 layers, with He's weights and with half of them."""
+    from bnlib.experiments import signal_propagation
+
+    config = signal_propagation.Config(scales=(0.5, 1.0))
+    levels = signal_propagation.run(config).gradients.mean(axis=2)  # (norms, scales, depth + 1)
+    said = []
+    for norm, label, arm in zip(("none", "batch"), ("none", "BN"), levels, strict=True):
+        for scale, level, height in zip(("half of He", "He"), arm, (-9, 9), strict=True):
+            style = {"none": "-", "batch": "--"}[norm]
+            passed = level[::-1] - level[-1]  # from the output to the input
+            ax.plot(passed, style, color=_color(norm))
+            at = {"textcoords": "offset points", "va": "center", "color": _color(norm)}
+            shift = 0 if norm == "none" else height
+            ax.annotate(f"{label}, {scale}", (config.depth, passed[-1]), (6, shift), **at)
+            said.append(f"{passed[-1]:.1f} decades for {label}, {scale}")
+    ax.set(xlabel="layers passed backward", ylabel="log10 of RMS of the gradient")
+    ax.set_xlim(0, 1.25 * config.depth)
+    ax.set_xticks(range(0, config.depth + 1, 10))
+    return (
+        f"Root mean square of the gradient over {config.depth} ReLU layers passed backward, mean "
+        f"of {config.seeds} seeds. It changes by {'; '.join(said)}."
+    )
+
+
+FIGURES = {
+    draw.__name__: draw
+    for draw in (
+        backward_pass,
+        training,
+        inference,
+        alternatives,
+        forward_pass,
+        depth_and_signal_propagation,
+    )
+}
 
 
 @lru_cache

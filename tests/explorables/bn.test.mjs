@@ -33,7 +33,7 @@ test("running statistics and eval mode", () => {
 });
 
 for (const c of norms) {
-  test(`${c.norm} norm is batch norm of other sets of values`, () => {
+  test(`${c.norm} norm of (${c.shape}) is batch norm of other sets of values`, () => {
     const y = [];
     const dx = [];
     for (const set of bn.valuesOf(c.norm, c.shape, c.groups)) {

@@ -2,12 +2,13 @@
 
 import json
 import sys
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
 
 from bnlib.datasets import digits
+from bnlib.experiments import signal_propagation
 from bnlib.functional import (
     RunningStatistics,
     batch_norm_backward,
@@ -52,7 +53,12 @@ def batch_norm_cases(rng):
 
 def norm_cases(rng):
     """Take each norm of activations (n, c, s) without parameters, forward and backward."""
-    shape, groups = (3, 4, 5), 2
+    for shape, groups in (((3, 4, 5), 2), ((2, 6, 4), 3), ((1, 4, 2), 4), ((4, 2, 20), 1)):
+        yield from norms_of(shape, groups, rng)
+
+
+def norms_of(shape, groups, rng):
+    """Take each norm once; eps is large, so that a wrong one is seen."""
     forwards = {
         "batch": (batch_norm_forward, batch_norm_backward, {}),
         "layer": (layer_norm_forward, layer_norm_backward, {"axes": (1, 2)}),
@@ -65,6 +71,52 @@ def norm_cases(rng):
         dx = backward(dy, cache)[0]
         arrays = {k: v.ravel().tolist() for k, v in {"x": x, "dy": dy, "y": y, "dx": dx}.items()}
         yield {"norm": norm, "shape": shape, "groups": groups, "eps": 0.1, **arrays}
+
+
+def example_case():
+    """Return x_hat of the example of the chapter on alternatives: two examples, four features."""
+    x = np.array([[1.0, 3, 5, 7], [3, 7, 1, 5]])
+    outputs = {"batch": batch_norm_forward(x, eps=0.0), "layer": layer_norm_forward(x, eps=0.0)}
+    outputs["group"] = group_norm_forward(x, 2, eps=0.0)
+    return {"x": x.ravel().tolist(), **{k: y.ravel().tolist() for k, (y, _) in outputs.items()}}
+
+
+def sphere_cases(rng):
+    """Take m = 3 values and an eps: x_hat and its length."""
+    for _ in range(50):
+        x, eps = rng.uniform(-10, 10, (3, 1)), float(rng.choice([0.0, 0.1, 1.0, 6.0, 60.0]))
+        x_hat, cache = batch_norm_forward(x, eps=eps)
+        length = float(np.linalg.norm(x_hat))
+        yield {
+            "xHat": x_hat[:, 0].tolist(),
+            "length": length,
+            "var": float(cache.var[0]),
+            "eps": eps,
+        }
+
+
+def propagation_case(activation, norm, scale):
+    """Send a signal and a gradient through a small network of `signal_propagation`."""
+    config = signal_propagation.Config(activation=activation, depth=5, width=7)
+    rng = np.random.default_rng(3)
+    blocks = signal_propagation.build(config, scale, norm, [rng])
+    x, g = rng.normal(size=(2, 1, 6, 7))  # (k, m, d)
+    levels = [_log_rms(x)], [_log_rms(g)]
+    case = {"x": x[0].T.tolist(), "g": g[0].T.tolist(), "norm": norm == "batch"}
+    for block in blocks:
+        x = block(x)
+        levels[0].append(_log_rms(x))
+    for block in reversed(blocks):
+        g = block.backward(g)
+        levels[1].insert(0, _log_rms(g))
+    weights = [block.parameters["0.weight"][0].T / scale for block in blocks]  # (d_out, d_in)
+    case |= {"weights": [w.tolist() for w in weights], "scale": scale}
+    case |= {"relu": activation == "relu", "activations": levels[0], "gradients": levels[1]}
+    return case
+
+
+def _log_rms(x):
+    return float(0.5 * np.log10(np.square(x).mean()))
 
 
 def training_case(norm, rng):
@@ -121,9 +173,13 @@ def state_of(layers):
 
 
 def write(folder, rng):
-    """Write bn.json, mlp.json and digits.bin."""
+    """Write bn.json, propagation.json, mlp.json and digits.bin."""
     bn = {"batchNorm": [*batch_norm_cases(rng)], "norms": [*norm_cases(rng)]}
+    bn |= {"example": example_case(), "sphere": [*sphere_cases(rng)]}
     (folder / "bn.json").write_text(json.dumps(bn), "utf8")
+    every = product(("relu", "linear"), ("none", "batch"), (0.5, 1.7))
+    deep = [propagation_case(*options) for options in every]
+    (folder / "propagation.json").write_text(json.dumps(deep), "utf8")
     mlp = [training_case(norm, rng) for norm in (False, True)]
     (folder / "mlp.json").write_text(json.dumps(mlp), "utf8")
     (folder / "digits.bin").write_bytes(explorable_figures.digits())
