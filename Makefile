@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARCHITECTURES := .venv-architectures
+LITE := .venv-lite
 
 # Small networks: a second thread costs time and reproducibility. Two processes use two cores.
 export OMP_NUM_THREADS := 1
@@ -16,6 +17,7 @@ export MKL_NUM_THREADS := 1
 .DEFAULT_GOAL := help
 .PHONY: help install book pdf serve lab exercises test unit notebooks quick lint format check bench cpus wheel \
 	lowest architectures doctor browser clean
+	lowest architectures lite browser clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | while IFS="$$(printf '\t')" \
@@ -110,6 +112,16 @@ $(ARCHITECTURES)/.installed: requirements-architectures.txt pyproject.toml
 	$(PYTHON) -m venv $(ARCHITECTURES)
 	$(ARCHITECTURES)/bin/python -m pip install --disable-pip-version-check \
 		-r requirements-architectures.txt -e ".[fast]"
+	@touch $@
+
+lite: $(INSTALLED) $(LITE)/.installed  ## build the exercises for the browser, without a server (PYODIDE=its release)
+	$(BIN)/python tools/execute.py
+	$(BIN)/python tools/lite.py $(LITE)/bin/jupyter-lite $(PYODIDE)
+	$(BIN)/python -m pytest tests/book/check_lite.py
+
+$(LITE)/.installed: requirements-lite.txt
+	$(PYTHON) -m venv $(LITE)
+	$(LITE)/bin/python -m pip install --disable-pip-version-check -r requirements-lite.txt
 	@touch $@
 
 browser: $(INSTALLED)  ## look at every built page in Chromium: errors, requests, accessibility

@@ -155,15 +155,17 @@ def hash_sources(notebook: NotebookNode) -> str:
     return hashlib.sha256("\0".join(cell.source for cell in notebook.cells).encode()).hexdigest()
 
 
-def write_all(root: Path, folders: dict[bool, Path], form: str, site: str = "") -> None:
-    """Write all chapters (False) and exercises (True) into their folders."""
+def write_all(
+    root: Path, folders: dict[bool, Path], form: str, site: str = "", *, pages=(), install: str = ""
+) -> None:
+    """Write chapters (False) and exercises (True), all or those of some pages, into folders."""
     book = Book(root, site=site)
     code = executed(root, book.notebooks)
     if missing := book.notebooks.keys() - code.keys():
         print(f"not executed, so that names stand for numbers there: {', '.join(sorted(missing))}")
     book.glued = dict(pair for cells in code.values() for pair in glued_in(cells))
-    install = install_cell(root)
-    for page in book.notebooks:
+    install = install or install_cell(root)
+    for page in pages or book.notebooks:
         for exercises, folder in folders.items():
             ran = code.get(page, ())
             made = derive(book, page, form, exercises=exercises, code=ran, install=install)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bnbook import ROOT
 from jupyter_notebooks import write_all
+from lite import CHAPTERS
 
 BRANCH = "notebooks"
 
@@ -32,11 +33,21 @@ def _launch(repository, name):
     ]
 
 
+def _lite(name, pathto):
+    """Link the exercises in the browser, if `BOOK_LITE` names the folder of the site with them."""
+    folder = os.environ.get("BOOK_LITE")
+    if not folder or Path(name).stem not in CHAPTERS:
+        return []
+    url = f"{pathto(f'{folder}/lab/index.html', 1)}?path={name}"
+    return [_link("In the browser", "Do the exercises in the browser", url, "fas fa-play", "lite")]
+
+
 def _set_buttons(app, pagename, templatename, context, doctree):
     if context.get("page_source_suffix") != ".ipynb":
         return
     name = f"{Path(pagename).name}.ipynb"
     buttons = [
+        *_lite(name, context["pathto"]),
         *_launch(os.environ.get("BOOK_REPOSITORY_URL", ""), name),
         *(
             _link(text, f"Download the {text.lower()}", context["pathto"](url, 1), icon, "notebook")

@@ -8,19 +8,9 @@ from pathlib import Path
 import pytest
 
 BOOK = Path(__file__).parents[2] / "book"
+sys.path.append(str(BOOK.parent / "tools"))
 
-CHAPTERS = (
-    "a_network_learns",
-    "motivation",
-    "forward_pass",
-    "backward_pass",
-    "inference",
-    "convolution",
-    "internal_covariate_shift",
-    "learning_rate_and_convergence",
-    "depth_and_signal_propagation",
-    "regularization",
-)
+from lite import CHAPTERS  # noqa: E402
 
 RUN = """
 import importlib.abc, json, sys
