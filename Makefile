@@ -15,9 +15,8 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book pdf serve lab exercises test unit notebooks quick lint format check bench cpus wheel \
-	lowest architectures doctor browser clean
-	lowest architectures lite browser clean
+.PHONY: help install book pdf lite serve lab exercises test unit notebooks quick lint format check bench cpus \
+	wheel lowest architectures doctor browser clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | while IFS="$$(printf '\t')" \
