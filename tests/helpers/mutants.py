@@ -407,7 +407,7 @@ MUTANTS = [
         "self.m2 = self.m2 + m2 + self._products(delta) * (self.count * count / total)",
         "self.m2 = self.m2 + m2",
         ("recalibrate",),
-        ("folding_and_deployment", "debugging"),
+        ("folding_and_deployment", "debugging", "recipes"),
     ),
     Mutant(
         "recalibration stores the biased variance",
@@ -524,7 +524,7 @@ MUTANTS = [
         "n * (var + distance**2)",
         "n * var",
         (),
-        ("beyond_one_machine", "recipes"),
+        ("beyond_one_machine",),
     ),
     Mutant(
         "backward pass of each process by itself",
