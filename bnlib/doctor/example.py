@@ -83,8 +83,8 @@ def loader(
     torch.utils.data.DataLoader
     """
     generator = torch.Generator().manual_seed(seed)
-    options = {"shuffle": True, "generator": generator} | options
-    return DataLoader(_Images(x, y), batch_size, collate_fn=_as_it_is, **options)
+    given: dict[str, Any] = {"shuffle": True, "generator": generator} | options
+    return DataLoader(_Images(x, y), batch_size, collate_fn=_as_it_is, **given)
 
 
 class _Images(TensorDataset):
