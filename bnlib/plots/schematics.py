@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from numpy.typing import NDArray
 
@@ -360,9 +361,8 @@ def decision_tree(
     for _, answer, _ in steps:
         if answer not in answers:
             raise ValueError(f"steps: expected the answers {' or '.join(answers)}, got {answer!r}")
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    figure.set_size_inches(*_TREE_SIZE)
+    if isinstance(ax.figure, Figure):
+        ax.figure.set_size_inches(*_TREE_SIZE)
     boxes = []
     for row, (question, answer, cause) in enumerate(steps):
         boxes += [_box(ax, 0, -row, 2.3, question), _box(ax, 3.05, -row, 1.9, cause, "batch")]
