@@ -137,6 +137,31 @@ def forward_pass(fig, ax):
     )
 
 
+def depth_and_signal_propagation(fig, ax):
+    """Draw the gradient through 50 layers, with He's weights and with half of them."""
+    from bnlib.experiments import signal_propagation
+
+    config = signal_propagation.Config(scales=(0.5, 1.0))
+    levels = signal_propagation.run(config).gradients.mean(axis=2)  # (norms, scales, depth + 1)
+    said = []
+    for norm, label, arm in zip(("none", "batch"), ("none", "BN"), levels, strict=True):
+        for scale, level, height in zip(("half of He", "He"), arm, (-9, 9), strict=True):
+            style = {"none": "-", "batch": "--"}[norm]
+            passed = level[::-1] - level[-1]  # from the output to the input
+            ax.plot(passed, style, color=_color(norm))
+            at = {"textcoords": "offset points", "va": "center", "color": _color(norm)}
+            shift = 0 if norm == "none" else height
+            ax.annotate(f"{label}, {scale}", (config.depth, passed[-1]), (6, shift), **at)
+            said.append(f"{passed[-1]:.1f} decades for {label}, {scale}")
+    ax.set(xlabel="layers passed backward", ylabel="log10 of RMS of the gradient")
+    ax.set_xlim(0, 1.25 * config.depth)
+    ax.set_xticks(range(0, config.depth + 1, 10))
+    return (
+        f"Root mean square of the gradient over {config.depth} ReLU layers passed backward, mean "
+        f"of {config.seeds} seeds. It changes by {'; '.join(said)}."
+    )
+
+
 FIGURES = {
     draw.__name__: draw
     for draw in (
@@ -145,6 +170,7 @@ FIGURES = {
         inference,
         alternatives,
         forward_pass,
+        depth_and_signal_propagation,
     )
 }
 

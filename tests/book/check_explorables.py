@@ -34,13 +34,16 @@ PAGES = {
     "index": "training",
     "alternatives": "alternatives",
     "forward_pass": "forward_pass",
+    "depth_and_signal_propagation": "depth_and_signal_propagation",
 }
+ANSWERED = {"training": "After 200", "depth_and_signal_propagation": "decades"}  # of the sentence
 FILES = HTML / "_static" / "explorables"
 CODE = {
     "backward_pass": ["bn.mjs"],
     "inference": ["bn.mjs", "mlp.mjs"],
     "alternatives": ["bn.mjs", "mlp.mjs"],
     "forward_pass": ["bn.mjs"],
+    "depth_and_signal_propagation": ["bn.mjs", "mlp.mjs"],
     "training": ["training_worker.mjs", "digits.mjs", "mlp.mjs", "bn.mjs"],
 }
 TO_FIGURE = """() => {
@@ -81,7 +84,7 @@ def said(tab, part, timeout=5_000):
 @pytest.mark.parametrize("page", PAGES)
 def test_each_explorable_is_accessible(touch, page, view):
     tab, figure, faults = touch(page, view)
-    said(tab, "After 200" if PAGES[page] == "training" else "=", 120_000)
+    said(tab, ANSWERED.get(PAGES[page], "="), 120_000)
     assert figure.get_attribute("data-explorable") == PAGES[page]
     assert not figure.locator(".explorable-static").is_visible()
     figure.screenshot(path=SCREENSHOTS / f"explorable-{page}-{view}.png")
@@ -306,6 +309,62 @@ def test_an_outlier_reaches_the_root_of_two(touch):
     tab.keyboard.press("Home")
     said(tab, "BN is not defined")
     assert not faults, "\n".join(faults)
+
+
+def test_halved_weights_change_only_the_network_without_bn(touch):
+    tab, figure, faults = touch("depth_and_signal_propagation", answer=None)
+    scale = figure.get_by_role("slider", name="factor on the weights")
+    assert scale.is_disabled()
+    assert tab.locator(".explorable-sentence").inner_text() == ""
+    figure.get_by_role("button", name="it grows as before").click()
+    half = decades(said(tab, "The weights are 0.5 times He’s."))
+    scale.focus()
+    for _ in range(4):
+        tab.keyboard.press("ArrowRight")
+    he = decades(said(tab, "The weights are 1 times He’s."))
+    assert half[4] == he[4] == 4.2  # the theory, 25 log10(pi / (pi - 1))
+    assert half[2] < -10  # without BN
+    assert abs(he[2]) < 2
+    assert abs(half[3] - he[3]) < 0.11  # with BN, but for eps
+    assert 3 < he[3] < 5.5
+    assert "✓" not in figure.locator(".explorable-task").inner_text()
+    figure.get_by_role("radio", name="none").check()
+    linear = decades(said(tab, "1 times Xavier’s"))
+    assert linear[4] == 0.4  # 25 log10(30 / 29)
+    assert abs(linear[3]) < 1
+    assert "✓" in figure.locator(".explorable-task").inner_text()
+    figure.get_by_role("button", name="New weights").click()
+    said(tab, "These are new weights.")
+    assert not faults, "\n".join(faults)
+
+
+def decades(sentence):
+    """Return signal and gradient, each without and with BN, and the theory."""
+    found = re.findall(r"([+−]?\d+(?:\.\d)?) (?:decades|with)", sentence)
+    return [float(v.replace("−", "-")) for v in found]
+
+
+def test_with_reduced_motion_both_directions_are_drawn_at_once(touch):
+    tab, figure, _ = touch("depth_and_signal_propagation", answer=None)
+    seen = """() => {
+      window.lengths = [];
+      const picture = document.querySelector('.explorable-live svg');
+      new MutationObserver(() => picture.querySelectorAll('polyline')
+        .forEach(p => lengths.push(p.points.length))).observe(picture, {childList: true});
+    }"""
+    lengths = {}
+    tab.evaluate(seen)
+    for motion in ("reduce", "no-preference"):
+        tab.emulate_media(reduced_motion=motion)
+        tab.evaluate("lengths = []")
+        if motion == "reduce":
+            figure.locator(".explorable-prediction button").first.click()
+        else:
+            figure.get_by_role("button", name="New weights").click()
+        tab.wait_for_function("lengths.filter(n => n === 51).length >= 4")
+        lengths[motion] = set(tab.evaluate("lengths"))
+    assert lengths["reduce"] == {51}
+    assert len(lengths["no-preference"]) > 1  # how many depends on the machine
 
 
 @pytest.mark.parametrize("page", PAGES)

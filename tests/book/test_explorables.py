@@ -116,3 +116,10 @@ def test_the_other_figures_have_the_numbers_of_their_chapters():
     circles = explorable_figures.svg("forward_pass")
     assert "of radius 1.73" in circles
     assert "of radius 1.22" in circles  # half of the square is left
+    deep = explorable_figures.svg("depth_and_signal_propagation")
+    decades = [float(v) for v in re.findall(r"(-?[\d.]+) decades", deep)]
+    half, he, bn_half, bn_he = decades
+    assert half < -10
+    assert abs(he) < 1
+    assert bn_half == pytest.approx(bn_he, abs=0.11)
+    assert 3.5 < bn_he < 5  # the theory says 4.2

@@ -2,12 +2,13 @@
 
 import json
 import sys
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
 
 from bnlib.datasets import digits
+from bnlib.experiments import signal_propagation
 from bnlib.functional import (
     RunningStatistics,
     batch_norm_backward,
@@ -94,6 +95,30 @@ def sphere_cases(rng):
         }
 
 
+def propagation_case(activation, norm, scale):
+    """Send a signal and a gradient through a small network of `signal_propagation`."""
+    config = signal_propagation.Config(activation=activation, depth=5, width=7)
+    rng = np.random.default_rng(3)
+    blocks = signal_propagation.build(config, scale, norm, [rng])
+    x, g = rng.normal(size=(2, 1, 6, 7))  # (k, m, d)
+    levels = [_log_rms(x)], [_log_rms(g)]
+    case = {"x": x[0].T.tolist(), "g": g[0].T.tolist(), "norm": norm == "batch"}
+    for block in blocks:
+        x = block(x)
+        levels[0].append(_log_rms(x))
+    for block in reversed(blocks):
+        g = block.backward(g)
+        levels[1].insert(0, _log_rms(g))
+    weights = [block.parameters["0.weight"][0].T / scale for block in blocks]  # (d_out, d_in)
+    case |= {"weights": [w.tolist() for w in weights], "scale": scale}
+    case |= {"relu": activation == "relu", "activations": levels[0], "gradients": levels[1]}
+    return case
+
+
+def _log_rms(x):
+    return float(0.5 * np.log10(np.square(x).mean()))
+
+
 def training_case(norm, rng):
     """Train a network on the digits: its weights before, after 1 step and after 20."""
     data, widths, rate, m = digits(), (64, 16, 16, 10), 0.3, 16
@@ -148,10 +173,13 @@ def state_of(layers):
 
 
 def write(folder, rng):
-    """Write bn.json, mlp.json and digits.bin."""
+    """Write bn.json, propagation.json, mlp.json and digits.bin."""
     bn = {"batchNorm": [*batch_norm_cases(rng)], "norms": [*norm_cases(rng)]}
     bn |= {"example": example_case(), "sphere": [*sphere_cases(rng)]}
     (folder / "bn.json").write_text(json.dumps(bn), "utf8")
+    every = product(("relu", "linear"), ("none", "batch"), (0.5, 1.7))
+    deep = [propagation_case(*options) for options in every]
+    (folder / "propagation.json").write_text(json.dumps(deep), "utf8")
     mlp = [training_case(norm, rng) for norm in (False, True)]
     (folder / "mlp.json").write_text(json.dumps(mlp), "utf8")
     (folder / "digits.bin").write_bytes(explorable_figures.digits())
