@@ -11,6 +11,7 @@ names. Without it, the reader's browser loads Pyodide from its own host. The sit
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -114,7 +115,8 @@ def stage(folder: Path, release: Path | None) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "pypi").mkdir(parents=True)
     (folder / "jupyter-lite.json").write_text(json.dumps(SETTINGS), "utf8")
-    write_all(ROOT, {True: folder / "files"}, "plain", pages=CHAPTERS, install=INSTALL)
+    site = os.environ.get("BOOK_BASE_URL", "")
+    write_all(ROOT, {True: folder / "files"}, "plain", site, pages=CHAPTERS, install=INSTALL)
     gather_wheels(folder / "pypi")
     if release:
         host_pyodide(CORE, release, folder / "static" / "pyodide")
