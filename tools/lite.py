@@ -2,15 +2,15 @@
 
 Usage: ``python tools/lite.py JUPYTER_LITE [PYODIDE]``, or ``make lite [PYODIDE=...]``
 
-`JUPYTER_LITE` is the command of that name, `PYODIDE` the archive of a Pyodide release or the folder
-that it unpacks to. With it, the site asks no other host: Pyodide itself comes from npm, and of the
-archive only what our notebooks need is taken, if it has the hash that npm's copy of the lock file
-names. Without it, the reader's browser loads Pyodide from its own host. The site goes to
-``_build/lite``.
+`JUPYTER_LITE` is the command of that name, `PYODIDE` a release of Pyodide, as archive or folder. With
+it, the site asks no other host: Pyodide itself comes from npm, and of the release only what our
+notebooks need is taken, if it has the hash in npm's copy of the lock file. Without it, the reader's
+browser loads Pyodide from its own host. The site goes to ``_build/lite``.
 """
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -114,7 +114,8 @@ def stage(folder: Path, release: Path | None) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "pypi").mkdir(parents=True)
     (folder / "jupyter-lite.json").write_text(json.dumps(SETTINGS), "utf8")
-    write_all(ROOT, {True: folder / "files"}, "plain", pages=CHAPTERS, install=INSTALL)
+    site = os.environ.get("BOOK_BASE_URL", "")
+    write_all(ROOT, {True: folder / "files"}, "plain", site, pages=CHAPTERS, install=INSTALL)
     gather_wheels(folder / "pypi")
     if release:
         host_pyodide(CORE, release, folder / "static" / "pyodide")
