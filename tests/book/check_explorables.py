@@ -223,6 +223,55 @@ def stored_means(rate, depth=6, scale=1.0, batch=32):
     return f"The means of the book’s {BANDS['seeds']} seeds are {none:.0f} % and {bn:.0f} %."
 
 
+@pytest.fixture
+def finger(browser, address):  # noqa: F811
+    """Return a function that opens a page on a telephone, and one that drags by pixels."""
+    context = browser.new_context(has_touch=True, **VIEWS["narrow"])
+
+    def open_explorable(page):
+        tab = context.new_page()
+        tab.goto(f"{address}/book/{page}.html")
+        tab.wait_for_function(TO_FIGURE, polling=200)
+        tab.locator(".explorable-prediction button").first.tap()
+        return tab
+
+    def drag(tab, point, down):
+        point.scroll_into_view_if_needed()
+        box = point.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        session = context.new_cdp_session(tab)
+        for kind, at in (
+            ("Start", [y]),
+            ("Move", [y + down / 2]),
+            ("Move", [y + down]),
+            ("End", []),
+        ):
+            points = [{"x": x, "y": each} for each in at]
+            session.send(
+                "Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points}
+            )
+
+    yield open_explorable, drag
+    context.close()
+
+
+def test_a_finger_chooses_a_value(finger):
+    open_explorable, _ = finger
+    tab = open_explorable("alternatives")
+    tab.get_by_role("gridcell", name="example 2, channel 5, row 2, column 3").tap()
+    said(tab, "example 2, channel 5, row 2, column 3")
+
+
+def test_a_finger_moves_a_value_and_x_hat(finger):
+    open_explorable, drag = finger
+    tab = open_explorable("forward_pass")
+    said(tab, "ε is 6")
+    point = tab.get_by_role("slider", name="x 3")
+    drag(tab, point, 57)  # of 190 pixels for 20
+    assert "x = (3, 0, 0)" in said(tab, "You set x\u20093 to 0")
+    assert point.get_attribute("aria-valuenow") == "0"
+
+
 def test_companions_light_up_with_their_number(touch):
     tab, figure, faults = touch("alternatives", answer=None)
     lit = figure.locator("[role=gridcell].batch, [role=gridcell].layer, [role=gridcell].group")
@@ -246,7 +295,7 @@ def test_companions_light_up_with_their_number(touch):
     assert not faults, "\n".join(faults)
 
 
-def test_a_value_is_chosen_with_keys_and_with_a_finger(touch):
+def test_a_value_is_chosen_with_keys_and_with_a_click(touch):
     tab, figure, faults = touch("alternatives")
     figure.get_by_role("grid").focus()
     for key in ("End", "ArrowDown", "ArrowDown", "ArrowDown", "ArrowDown", "ArrowLeft"):
