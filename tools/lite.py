@@ -2,7 +2,7 @@
 
 Usage: ``python tools/lite.py JUPYTER_LITE [PYODIDE]``, or ``make lite [PYODIDE=...]``
 
-`JUPYTER_LITE` is the command of that name, `PYODIDE` a release of Pyodide, as archive or folder. With
+`JUPYTER_LITE` is the command of that name, `PYODIDE` a release of Pyodide (archive or folder). With
 it, the site asks no other host: Pyodide itself comes from npm, and of the release only what our
 notebooks need is taken, if it has the hash in npm's copy of the lock file. Without it, the reader's
 browser loads Pyodide from its own host. The site goes to ``_build/lite``.
