@@ -22,6 +22,7 @@ def check(case: Case) -> Iterator[Hit]:
         if norm.var is not None and (norm.var < 0).any():
             count, least = int((norm.var < 0).sum()), float(norm.var.min())
             message = (
-                f"The running variance of {counted(count, 'channel')} is negative, the least is {least:.3g}."
+                f"The running variance of {counted(count, 'channel')} is negative, the least is "
+                f"{least:.3g}."
             )
             yield hit(norm.name, message, channels=count, least=least)
