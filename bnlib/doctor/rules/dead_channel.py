@@ -2,7 +2,7 @@
 
 A ReLU whose units never fire, a weight that decayed to zero or an unused input leave a variance far
 below eps. The channel learns almost nothing, and in eval mode its input is divided by sqrt(eps), so
-the first value that differs from the constant is made 300 times as large at the usual eps of 1e-5.
+a first deviation from the constant is made 300 times as large at the usual eps of 1e-5.
 """
 
 from collections.abc import Iterator

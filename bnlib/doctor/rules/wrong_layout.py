@@ -25,8 +25,8 @@ LAST = 0.05
 last axis explained up to 0.03, and features there 0.1 and more."""
 
 TIMES = 10.0
-"""As much as any other axis explains. In images the positions of the last axis may explain a part,
-because a digit has its ink in the middle; but then the axis before it explains about as much."""
+"""Times as much as any other axis explains, the second among them. In images the positions of the
+last axis may explain a part, because a digit has its ink in the middle; but then the axis before it explains about as much."""
 
 
 def check(case: Case) -> Iterator[Hit]:
