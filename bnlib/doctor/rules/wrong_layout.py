@@ -26,7 +26,8 @@ last axis explained up to 0.03, and features there 0.1 and more."""
 
 TIMES = 10.0
 """Times as much as any other axis explains, the second among them. In images the positions of the
-last axis may explain a part, because a digit has its ink in the middle; but then the axis before it explains about as much."""
+last axis may explain a part, because a digit has its ink in the middle; but then the axis before it
+explains about as much."""
 
 
 def check(case: Case) -> Iterator[Hit]:
