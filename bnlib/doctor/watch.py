@@ -113,7 +113,7 @@ class Record:
     rest : str
         What happened after the last step.
     longest : dict of str to int
-        Most events of a kind in a row, steps and backward passes between them not counted in.
+        Most events of a kind in a row; a step or a backward pass between them ends the row.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:

@@ -1,8 +1,8 @@
 """Gradients are accumulated, but each mean is still taken over one small part.
 
-Accumulating k mini-batches before a step gives the gradient of a k times larger one for everything
-but batch norm, whose statistics are those of each part: the noise is that of the small parts, and
-the running averages move k times a step.
+Accumulating k mini-batches before a step gives the gradient of a k times larger one, except through
+batch norm, because its statistics are those of each part. So they are as noisy as those of a small
+part, and the running averages move k times per step.
 """
 
 from collections.abc import Iterator
@@ -13,17 +13,18 @@ from bnlib.doctor.finding import Hit, hit
 SEVERITY = "warning"
 NEEDS = ("structure", "watch")
 FIX = (
-    "larger parts, surgery.replace by group norms, or momentum 1 - (1 - momentum) ** (1 / k) for "
-    "the averages"
+    "larger parts, or surgery.replace(model, surgery.group_norm(...)); momentum = "
+    "1 - (1 - momentum) ** (1 / k) mends only the running averages"
 )
 CHAPTER = "beyond_one_machine"
 
 FEW = 32
-"""Values per mean below which the parts are what one accumulates for: the relative error of the
-variance is above a quarter."""
+"""Values per mean: with fewer the relative error of the variance, sqrt(2 / (values - 1)), is above
+a quarter, so the parts are too small for the statistics."""
 
 SHARE = 0.5
-"""Of the steps: a plain step at the end of an epoch is no sign of the contrary."""
+"""Share of the steps that have to accumulate; not all, because the last step of an epoch may have
+one part only."""
 
 
 def check(case: Case) -> Iterator[Hit]:
@@ -43,7 +44,7 @@ def check(case: Case) -> Iterator[Hit]:
     few = sorted((n for n in values if values[n] < FEW), key=lambda name: values[name])
     if few:
         message = (
-            f"A step adds the gradients of {k} mini-batches, but a mean is taken over "
+            f"A step adds up the gradients of {k} mini-batches, but a mean is taken over "
             f"{values[few[0]]} values, not over {k * values[few[0]]}."
         )
         yield hit(few, message, parts=k, values=values[few[0]])

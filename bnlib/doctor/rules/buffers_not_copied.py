@@ -2,8 +2,9 @@
 
 A target network or a teacher that is updated from ``network.parameters()`` gets the weights and not
 the buffers, so in eval mode it is another function than the network that it should follow. It is
-seen where both are parts of the model that is examined. Parts that have seen equally many
-mini-batches have statistics of their own, as the blocks of an encoder that start as copies do.
+seen where both are parts of the model that is examined. Norms that have counted equally many
+mini-batches are left out, because each of them has collected statistics of its own, as in the
+blocks of an encoder that start as copies.
 """
 
 from collections.abc import Iterator
@@ -22,10 +23,11 @@ FIX = "target.load_state_dict(network.state_dict()), or copy the buffers beside 
 CHAPTER = "debugging"
 
 GAP = 0.5
-"""Of a standard deviation, in half of the channels of some norm."""
+"""Between the running means, in running standard deviations, in half of the channels of some norm:
+as much as `shifted_input` takes for other data."""
 
 NEAR = 0.1
-"""Relative distance of the weights: a target that follows slowly is that near."""
+"""Relative distance of the weights: a target that follows slowly stays as near as this."""
 
 
 def check(case: Case) -> Iterator[Hit]:
@@ -45,7 +47,7 @@ def check(case: Case) -> Iterator[Hit]:
         if apart > GAP:
             told += [one, two]
             message = (
-                f"{one} and {two} have the same weights, to {distance:.2g}, but running statistics "
+                f"{one} and {two} have the same weights, to {distance:.2g}, but running means "
                 f"{apart:.2g} standard deviations apart."
             )
             yield hit((one, two), message, gap=apart, distance=distance)

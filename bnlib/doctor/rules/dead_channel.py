@@ -1,8 +1,8 @@
-"""The input of a channel is constant, so the norm gives its shift and nothing else.
+"""The input of a channel is almost constant, so the norm gives little more than its shift.
 
 A ReLU whose units never fire, a weight that decayed to zero or an unused input leave a variance far
-below eps. The channel learns nothing, and in eval mode its input is divided by sqrt(eps): a first
-value other than the constant comes out 300 times as large.
+below eps. The channel learns almost nothing, and in eval mode its input is divided by sqrt(eps), so
+a first deviation from the constant is made 300 times as large at the usual eps of 1e-5.
 """
 
 from collections.abc import Iterator
@@ -19,14 +19,15 @@ FIX = "a smaller learning rate or a leaky activation function before it; or take
 CHAPTER = "forward_pass"
 
 BELOW_EPS = 0.01
-"""Variance relative to eps: at a hundredth, the norm gives a tenth of a standard deviation."""
+"""Variance relative to eps: at a hundredth, the standard deviation of the output is a tenth."""
 
 MANY = 0.5
 """Share of a norm's channels above which it is a warning: the layer before it is cut off."""
 
 CONSTANT = 1e-7
-"""Of that variance, 1e-14 at the usual eps, is a constant in mini-batches, for that warning: the
-layer scale of a new network leaves variances of 1e-10 to 1e-12, which training raises."""
+"""Factor below that limit at which a channel counts for the warning, if there are mini-batches; so
+its variance is below 1e-14 at the usual eps. The layer scale of a new network leaves 1e-10 to
+1e-12, which is no fault, because training raises it."""
 
 
 def check(case: Case) -> Iterator[Hit]:

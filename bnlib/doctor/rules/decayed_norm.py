@@ -1,8 +1,8 @@
 """Weight decay pulls the scales and shifts of norms towards zero.
 
-On a weight before a norm, weight decay sets the effective learning rate; on the scale of the norm
-it does shrink the function, and a scale near zero cuts its channel off. The common recipe leaves
-scales, shifts and biases out. The effect is often small, so this is a note.
+On a weight before a norm, weight decay only sets the effective learning rate. But on the scale of
+the norm it shrinks the function, and a scale near zero cuts its channel off. So the common recipe
+leaves scales, shifts and biases out. The effect is often small, so this is a note.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def check(case: Case) -> Iterator[Hit]:
                 found[name] = float(max(own))
     if found:
         largest = max(found.values())
-        message = f"The weight decay of {counted(len(found), 'norm')} is {largest:g}."
+        message = f"The weight decay of {counted(len(found), 'norm')} is up to {largest:g}."
         yield hit(found, message, norms=len(found), weight_decay=largest)
 
 

@@ -1,9 +1,9 @@
 """A model is evaluated in train mode, or a part of it stays in train mode.
 
-Without ``model.eval()`` each norm goes on to normalize by the mini-batch, so that a prediction
-depends on what else is in it, and the running statistics move towards the data of the evaluation.
-A watched loop shows it by forward passes in a row, in train mode and without gradients. A single
-one between two steps is no sign of it, as a GAN makes one for its discriminator.
+Without ``model.eval()`` each norm goes on normalizing by the mini-batch, so a prediction depends on
+the other examples in it, and the running statistics move towards the data of the evaluation. A
+watched loop shows this by forward passes in a row, in train mode and without gradients. A single
+pass between two steps is no sign of it, because a GAN makes one for its discriminator.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,8 @@ FIX = "model.eval() before the evaluation, model.train() after it"
 CHAPTER = "inference"
 
 IN_A_ROW = 2
-"""Forward passes without gradients and without a training pass between them: a loop."""
+"""Forward passes without gradients and with nothing else between them: two are a loop, a single one
+may be wanted."""
 
 
 def check(case: Case) -> Iterator[Hit]:

@@ -3,8 +3,8 @@
 The mean and the variance of a mini-batch are estimates, and with n values the relative error of the
 variance is about sqrt(2 / (n - 1)). With one value the output does not depend on the input, and
 torch refuses it; with two, each output is plus or minus one. What counts is the number of values
-for each mean, examples times positions: two images of 32 x 32 pixels have 2,048. The last
-mini-batch of an epoch and feature maps of 1 x 1 are where few come from.
+for each mean, which is examples times positions: two images of 32 x 32 pixels have 2,048. Few
+values come from a small last mini-batch of an epoch, or from feature maps of 1 x 1.
 """
 
 import sys
@@ -21,15 +21,16 @@ SEVERITY = "warning"
 NEEDS = ("forward or watch",)
 FIX = (
     "drop_last=True if it is the last mini-batch; else larger mini-batches, SyncBatchNorm over the "
-    "processes, or surgery.replace by group norms"
+    "processes, or surgery.replace(model, surgery.group_norm(...))"
 )
 CHAPTER = "alternatives"
 
 FEWEST = 9
-"""With 9 values the relative error of the variance, sqrt(2 / 8), is a half."""
+"""With 9 values the relative error of the variance, sqrt(2 / 8), is a half; with fewer it is
+more."""
 
 HOPELESS = 2
-"""Of two values only the order is left."""
+"""Of two values only the order is left, so from here on the finding is an error."""
 
 
 def check(case: Case) -> Iterator[Hit]:

@@ -1,9 +1,9 @@
 """The scale and the shift of a norm are frozen, but its running statistics move.
 
-``requires_grad = False`` stops the optimizer, not the update of the running statistics, which
-train mode makes in the forward pass. So a frozen backbone changes from batch to batch, and train
-mode normalizes by the mini-batch in it. A teacher whose weights follow those of its student is not
-frozen: a watched loop shows that they change.
+``requires_grad = False`` stops the optimizer. It does not stop the update of the running
+statistics, because train mode makes it in the forward pass. So a frozen backbone changes from batch
+to batch, and in train mode it normalizes by the mini-batch. A teacher whose weights follow those of
+its student is not frozen: a watched loop shows that they change.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,9 @@ from bnlib.nn._classes import is_paused
 
 SEVERITY = "warning"
 NEEDS = ("structure",)
-FIX = "surgery.freeze(model, layers=...), which train() does not undo, or FrozenBatchNorm2d"
+FIX = (
+    "surgery.freeze(model, layers=...), which train() does not undo, or bnlib.nn.FrozenBatchNorm2d"
+)
 CHAPTER = "fine_tuning_and_freezing"
 
 

@@ -2,9 +2,9 @@
 
 An update adds momentum times a difference. If that is below half a unit in the last place of the
 running value, it is rounded away and the average stalls before it arrives: in bfloat16 at a
-difference of 1 / (256 momentum) of the value, 4 % at a momentum of 0.1. In float16 a variance above
-65,504 overflows, too. A model that was cast for inference, and is in eval mode, does not update
-them and is healthy.
+difference of up to 1 / (256 momentum) of the value, which is 4 % at a momentum of 0.1. In float16 a
+variance above 65,504 overflows, too. A model that was cast for inference and is in eval mode does
+not update them, so it is healthy.
 """
 
 from collections.abc import Iterator
@@ -31,6 +31,6 @@ def check(case: Case) -> Iterator[Hit]:
         stall = torch.finfo(dtype).eps / 2
         message = (
             f"{counted(len(names), 'norm')} in train mode with running statistics in {kind}: an "
-            f"update below {stall:.1%} of the value is rounded away."
+            f"update below {stall:.1%} of the value may be rounded away."
         )
         yield hit(names, message, norms=len(names), dtype=kind, stall=stall)

@@ -1,9 +1,9 @@
-"""A bias does nothing in train mode, as the norm behind it takes it off again with the mean.
+"""A bias does nothing in train mode, because the norm behind it subtracts it with the mean.
 
-It costs memory and time, and weight decay or rounding may move it. It is found by its gradient:
-that is zero in train mode, though gradients do arrive at the output that it is added to, and it is
-not zero once the statistics of the norms are fixed. So neither order nor names of modules matter.
-The shift of a norm before another norm is left out, since it comes with its scale.
+It costs memory and time, and weight decay or rounding may move it. It is found by its gradient,
+which is zero in train mode, although gradients do arrive at the output that the bias is added to,
+and which is not zero once the statistics of the norms are fixed. So neither the order nor the names
+of modules matter. The shift of a norm before another norm is left out, since it comes with a scale.
 """
 
 import math
@@ -15,7 +15,7 @@ from bnlib.surgery._family import NORMS
 
 SEVERITY = "note"
 NEEDS = ("structure", "backward")
-FIX = "bias=False in the layer before a norm; surgery.remove_redundant_bias takes it out exactly"
+FIX = "bias=False in the layer before a norm; once trained, surgery.remove_redundant_bias(model)"
 CHAPTER = "backward_pass"
 
 IDLE = 1e-6

@@ -1,8 +1,8 @@
 """The running statistics keep little but the last mini-batch.
 
-PyTorch's momentum is the weight of the new value, where Keras's and Flax's is the weight of the old
-one: their 0.99 is PyTorch's 0.01. Taken over as it is, it makes of the running mean and variance
-those of the last mini-batch, so that eval mode has the noise of one mini-batch.
+PyTorch's momentum is the weight of the new value, but that of Keras and Flax is the weight of the
+old one, so their 0.99 is PyTorch's 0.01. If the number is copied as it is, the running mean and
+variance are almost those of the last mini-batch, so eval mode has the noise of one mini-batch.
 """
 
 from collections.abc import Iterator
@@ -27,5 +27,5 @@ def check(case: Case) -> Iterator[Hit]:
         if tracks and norm.momentum is not None and norm.momentum > LARGEST:
             found.setdefault(norm.momentum, []).append(norm.name)
     for momentum, names in found.items():
-        message = f"The momentum is {momentum:g}: the last mini-batch has that share of the mean."
+        message = f"The momentum is {momentum:g}: the last mini-batch has this weight in the mean."
         yield hit(names, message, momentum=momentum)

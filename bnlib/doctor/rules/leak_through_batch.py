@@ -2,8 +2,8 @@
 
 Something still normalizes over the mini-batch: a norm without running statistics, a functional call
 with ``training=True``, a hand-written mean over the examples. It is found by what happens: the
-first example is shown within its mini-batch, and among copies of itself. The sizes stay, so that
-random numbers that a model draws in eval mode do too.
+first example is shown within its mini-batch, and among copies of itself. Both mini-batches have the
+same size, so that a model that draws random numbers in eval mode draws the same ones.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from bnlib.doctor.finding import Hit, hit
 
 SEVERITY = "error"
 NEEDS = ("structure", "forward")
-FIX = "running statistics for the norm: training=self.training in F.batch_norm, model.eval()"
+FIX = "track_running_stats=True for the norm, or training=self.training in F.batch_norm"
 CHAPTER = "inference"
 
 ROUNDING = 0.5
-"""Exponent of the rounding unit: rounding of sums leaves less than its square root, 1.5e-8 in
-float64, where the others move an output by some percent."""
+"""Exponent of the rounding unit: the rounding of sums changes an output by less than the square
+root of the unit, 1.5e-8 in float64, but the other examples change it by some percent."""
 
 
 def check(case: Case) -> Iterator[Hit]:

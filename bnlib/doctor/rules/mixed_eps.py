@@ -1,9 +1,9 @@
 """Some norms of a model have another eps than the rest.
 
-Keras and TensorFlow divide by sqrt(var + 0.001), PyTorch by sqrt(var + 0.00001). A part that was
-taken over from there, or a head that was built beside it, then standardizes otherwise than the
-weights were trained for. It matters where the variance of a channel is not large beside eps. The
-message says by how much it changes the outputs of the norms concerned.
+Keras divides by sqrt(var + 0.001), PyTorch by sqrt(var + 0.00001). If weights are taken over
+without their eps, the norm does not standardize as the weights were trained for. This matters where
+the variance of a channel is not large compared with eps, so the message says by how much the common
+eps would change the outputs of the norms concerned.
 """
 
 from collections.abc import Iterator
@@ -18,11 +18,12 @@ FIX = "norm.eps = that of the framework in which these weights were trained"
 CHAPTER = "conventions"
 
 FACTOR = 30.0
-"""Times as large or as small as that of most norms; 1e-5 and 1e-6 are both in use, and as good."""
+"""Times as large or as small as that of most norms. It is above 10, because 1e-5 and 1e-6 are both
+in use and equally good."""
 
 CHANGE = 0.02
-"""Relative change of the outputs above which it is a warning: what the noise of a mini-batch of a
-thousand values does to them, too."""
+"""Relative change of the outputs above which it is a warning: the noise of a mini-batch of a
+thousand values changes them by about as much, sqrt(2 / 999) / 2."""
 
 
 def check(case: Case) -> Iterator[Hit]:

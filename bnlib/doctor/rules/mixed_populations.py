@@ -1,10 +1,11 @@
 """Mini-batches differ by more than chance: each holds another population.
 
-Sorted data, one class or one recording per mini-batch, all real or all fake. Train mode takes the
-mean of a population off, and with it what tells the populations apart; the running statistics are
-those of the mixture, so eval mode meets other inputs. The variance between the means of
-mini-batches is compared with the one that shuffled examples would have, at the first norm and at
-the last one, whose inputs tell classes apart; in eval mode, which takes no means off before it.
+The cause may be sorted data, one class or one recording per mini-batch, or mini-batches that are
+all real or all fake. Train mode subtracts the mean of a population, and with it what tells the
+populations apart. But the running statistics are those of the mixture, so in eval mode the layers
+meet other inputs. The rule compares the variance between the means of mini-batches with the one
+that shuffled examples would have, at the first norm and at the last one, whose inputs tell classes
+apart. It does so in eval mode, because train mode would subtract the means before the last norm.
 """
 
 from collections.abc import Iterator
@@ -23,14 +24,14 @@ FIX = "shuffle=True in the loader, or several classes in each mini-batch"
 CHAPTER = "debugging"
 
 RATIO = 5.0
-"""Variance between mini-batches over that of chance, the median of the channels. With four large
+"""Variance between mini-batches divided by that of chance, in the median channel. With four large
 mini-batches chance exceeds 5 for one independent channel in 500, and two norms are looked at."""
 
 BATCHES = 4
-"""With two mini-batches chance exceeds 5 for one independent channel in 40."""
+"""Fewest mini-batches: with only two, chance exceeds 5 for one independent channel in 40."""
 
 LEAST = 4
-"""Examples for each mini-batch, or the variance within them is not known."""
+"""Fewest examples per mini-batch: with fewer the variance within them is hardly known."""
 
 
 def check(case: Case) -> Iterator[Hit]:

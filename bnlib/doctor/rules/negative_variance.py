@@ -1,14 +1,14 @@
 """A running variance is below zero, which no data give.
 
 Arithmetic on checkpoints does this: extrapolated averages of weights, differences of models, a
-conversion that exchanged mean and variance. Below minus eps, eval mode returns NaN; above it, the
-channel is blown up.
+conversion that exchanged mean and variance. If the variance is below minus eps, eval mode returns
+NaN; between minus eps and zero it divides by less than sqrt(eps), so the channel is far too large.
 """
 
 from collections.abc import Iterator
 
 from bnlib.doctor.case import Case
-from bnlib.doctor.finding import Hit, hit
+from bnlib.doctor.finding import Hit, counted, hit
 
 SEVERITY = "error"
 NEEDS = ("state",)
@@ -22,6 +22,7 @@ def check(case: Case) -> Iterator[Hit]:
         if norm.var is not None and (norm.var < 0).any():
             count, least = int((norm.var < 0).sum()), float(norm.var.min())
             message = (
-                f"The running variance of {count} channels is negative, the least {least:.3g}."
+                f"The running variance of {counted(count, 'channel')} is negative, the least is "
+                f"{least:.3g}."
             )
             yield hit(norm.name, message, channels=count, least=least)

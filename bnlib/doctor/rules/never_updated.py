@@ -2,9 +2,10 @@
 
 Eval mode then subtracts 0 and divides by 1. The parameters were copied or loaded without the
 buffers (a target network or an average made from ``parameters()``, ``strict=False``), or the norm
-was in eval mode during all of the training. That a norm is trained is seen from its scales and
-shifts: initialization makes all scales equal, or all shifts. A norm that has none is looked at
-together with the others, and a new head on a trained backbone is healthy.
+was in eval mode during all of the training. A norm counts as trained if both its scales and its
+shifts differ among the channels, because initialization makes all scales equal, or all shifts. A
+norm without them is named if one of the others is. A new head on a trained backbone is healthy,
+because its own scales and shifts are still the initial ones.
 """
 
 from collections.abc import Iterator

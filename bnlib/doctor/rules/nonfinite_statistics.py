@@ -1,8 +1,10 @@
 """A norm holds a NaN or an infinity, which stays.
 
 One mini-batch with a NaN, or with values whose square overflows, sets the running statistics to NaN
-for good, as each new value is mixed with the old one. Training goes on without a sign of it, since
-train mode does not read them; eval mode returns NaN.
+or infinity for good, because each new value is mixed with the old one. Training goes on without a
+sign of it, since train mode does not read them, but eval mode no longer gives a prediction. A scale
+or shift that is not finite comes from a step of the optimizer and spoils train mode, too; new
+statistics do not mend it.
 """
 
 from collections.abc import Iterator
@@ -13,8 +15,8 @@ from bnlib.doctor.finding import Hit, hit
 SEVERITY = "error"
 NEEDS = ("state",)
 FIX = (
-    "norm.reset_running_stats(), then surgery.recalibrate on clean data; bnlib.nn.BatchNorm2d with "
-    "refuse_nonfinite=True raises at the mini-batch that does it"
+    "surgery.recalibrate(model, loader) on clean data; for a weight or bias an earlier checkpoint; "
+    "bnlib.nn.BatchNorm2d(..., refuse_nonfinite=True) raises at the mini-batch that does it"
 )
 CHAPTER = "debugging"
 

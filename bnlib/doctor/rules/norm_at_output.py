@@ -1,10 +1,10 @@
 """The output of the model is the output of a norm.
 
 In train mode each output is standardized over the mini-batch, so the mean of all predictions is the
-shift whatever the inputs are: a regression cannot follow a mini-batch whose targets are all large,
-a classifier cannot give all of its examples one class. Behind an embedding it is wanted, as in some
-contrastive methods; without scale and shift, or where feature maps are returned, that is likely, so
-it is a note there.
+shift whatever the inputs are. So a regression cannot follow a mini-batch whose targets are all
+large, and a classifier cannot raise the mean score of a class in a mini-batch that holds this class
+only. Behind an embedding such a norm may be wanted, as in some contrastive methods. This is likely
+if it has no scale and shift, or if feature maps are returned, so there the finding is a note.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from bnlib.doctor.observe import Call
 
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
-FIX = "end with the linear layer: model[:-1], or the norm before the last layer"
+FIX = "end with the linear layer (model[:-1] of a Sequential), or put the norm before it"
 CHAPTER = "placement"
 
 

@@ -1,8 +1,9 @@
 """Padding takes part in the means: a part of the positions is the same constant.
 
-Sequences of different lengths are filled up, and the filler counts as values. The means then depend
-on how much longer the longest sequence of the mini-batch is, and eval mode on how padded the
-training was. It is seen as runs of positions at the ends of sequences that are all the same.
+Sequences of different lengths are filled up, and the filler counts as values. So the means depend
+on how much longer the longest sequence of the mini-batch is, and eval mode depends on how much
+padding the training had. The rule looks for runs of positions, at the end or at the beginning of
+several sequences, that hold the same values in all channels.
 """
 
 from collections.abc import Iterator
@@ -20,14 +21,15 @@ FIX = "bnlib.nn.MaskedBatchNorm1d, called with the mask; or a norm per position,
 CHAPTER = "convolution"
 
 SHARE = 0.1
-"""Of the positions. A mean moves by that share of its distance from the filler."""
+"""Of the positions. A mean moves by this share of its distance from the filler, here by a tenth."""
 
 LEAST_CHANNELS = 2
-"""A single channel repeats a value easily: a sequence that is silent at its end is no padding."""
+"""A single channel easily repeats a value, as a recording that is silent at its end does, and this
+is no padding."""
 
 EDGE = 2
-"""Positions at the very end that a convolution mixes with its own zeros, where there are 16 or
-more."""
+"""Positions at the very end that are not looked at, because a convolution mixes them with its own
+zeros; only one if there are fewer than 16 positions, and none if there are fewer than 8."""
 
 
 def check(case: Case) -> Iterator[Hit]:
@@ -37,8 +39,8 @@ def check(case: Case) -> Iterator[Hit]:
     padded = sorted((n for n in shares if shares[n] > SHARE), key=lambda name: -shares[name])
     if padded:
         message = (
-            f"{shares[padded[0]]:.0%} of the positions, at the ends of the sequences, hold the "
-            "same constant in every channel, and take part in the means."
+            f"{shares[padded[0]]:.0%} of the positions, in runs at one end of the sequences, all "
+            "hold the same values, and take part in the means."
         )
         yield hit(padded, message, share=shares[padded[0]])
 

@@ -1,8 +1,8 @@
 """The processes of a training hold different running statistics.
 
 Each process of a DistributedDataParallel training without SyncBatchNorm sees its own examples. With
-``broadcast_buffers=False`` the statistics drift apart, and what is saved is that of rank 0 alone.
-The rule compares them where a process group is running, so all processes have to examine.
+``broadcast_buffers=False`` the statistics drift apart, and usually only those of rank 0 are saved.
+The rule compares the running means over the process group, so all processes have to examine.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,15 @@ from bnlib.doctor.observe import NotPossibleError
 
 SEVERITY = "warning"
 NEEDS = ("state",)
-FIX = "bnlib.nn.convert_sync_batchnorm(model) before wrapping, or surgery.recalibrate in every one"
+FIX = (
+    "bnlib.nn.convert_sync_batchnorm(model) before wrapping, or surgery.recalibrate(model, loader) "
+    "in every process"
+)
 CHAPTER = "beyond_one_machine"
 
 GAP = 0.1
-"""Of a running standard deviation, in the median channel: more than the noise of an average over
-ten mini-batches of 100 values."""
+"""Of a running standard deviation, in the median channel: three times the noise of an average over
+ten mini-batches of 100 values, 1 / sqrt(1000)."""
 
 
 def check(case: Case) -> Iterator[Hit]:

@@ -1,8 +1,8 @@
 """A norm is called several times in one pass, and each time with other statistics.
 
-Shared towers, heads shared over the levels of a pyramid, a norm reused at each time step: train
-mode standardizes each call by itself, but there is one running mean for all of them, so eval mode
-shifts and scales every one of the streams.
+Examples are shared towers, heads shared over the levels of a pyramid, and a norm that is reused at
+each time step. Train mode standardizes each call by itself, but there is one running mean for all
+of them, so in eval mode none of the streams is standardized.
 """
 
 from collections.abc import Iterator
@@ -16,16 +16,20 @@ from bnlib.doctor.observe import Call
 
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
-FIX = "a norm for each stream (SplitBatchNorm, or a list of norms), or one call for all of them"
+FIX = (
+    "a norm for each stream (bnlib.nn.SplitBatchNorm2d, or a list of norms), or one call for all "
+    "of them"
+)
 CHAPTER = "alternatives"
 
 GAP = 0.25
-"""Of a standard deviation, from the mixture of the calls in mean and spread, in half of the
-channels and in each mini-batch: as for `train_eval_gap`, since eval mode is off by as much."""
+"""Of a standard deviation: how far a call is from the mixture of the calls in mean and spread, in
+half of the channels and in each mini-batch. It is that of `train_eval_gap`, since eval mode is off
+by as much."""
 
 LEAST = 16
-"""Values per mean: with 16, chance moves a mean by a quarter of a standard deviation, with 4 by a
-half."""
+"""Fewest values per mean: with 16, chance moves a mean by a quarter of a standard deviation, which
+is the threshold; with fewer it moves it by more."""
 
 
 def check(case: Case) -> Iterator[Hit]:
@@ -42,8 +46,8 @@ def check(case: Case) -> Iterator[Hit]:
     if apart:
         first = apart[0]
         message = (
-            f"Its {calls_of[first]} calls in one pass differ by {gaps[first]:.2g} standard "
-            "deviations in the median channel, and share one running mean and variance."
+            f"Its {calls_of[first]} calls in one pass are up to {gaps[first]:.2g} standard "
+            "deviations from their mixture in the median channel, and share one running mean."
         )
         yield hit(apart, message, gap=gaps[first], calls=calls_of[first])
 

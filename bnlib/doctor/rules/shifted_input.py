@@ -1,8 +1,8 @@
 """The data differ from those of training already at the first norm.
 
-Its input has passed one layer only, so its batch statistics are those of the data. Where they are
-not what the norm has seen in training, the preprocessing is another one (0 to 255 for 0 to 1, BGR
-for RGB, no standardization) or the data are.
+Its input has often passed one layer only, so its batch statistics tell of the data. If they are not
+what the norm saw in training, then either the preprocessing differs (0 to 255 in place of 0 to 1,
+BGR in place of RGB, no standardization), or the data do.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ FIX = "the preprocessing of training; if the data are meant to differ: surgery.a
 CHAPTER = "debugging"
 
 GAP = 0.5
-"""Half a standard deviation, in half of the channels: twice what `train_eval_gap` asks for, which
-speaks of milder shifts without naming the data as their cause."""
+"""Half a standard deviation, in half of the channels: twice that of `train_eval_gap`, because this
+rule names the data as the cause; that one reports milder gaps without naming a cause."""
 
 
 def check(case: Case) -> Iterator[Hit]:

@@ -1,8 +1,8 @@
 """An average of weights has running statistics that are not its own.
 
-The statistics of an average (SWA, an exponential average) are not the average of statistics, and
-`torch.optim.swa_utils.AveragedModel` does not even average them unless told to: it takes those of
-the model that it was last updated from.
+The statistics of averaged weights (SWA, an exponential average) are not the average of the
+statistics. And `torch.optim.swa_utils.AveragedModel` does not even average these unless told to: it
+copies those of the model that it was last updated from.
 """
 
 from collections.abc import Iterator
@@ -15,12 +15,15 @@ from bnlib.doctor.statistics import NOISE, gap
 
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
-FIX = "surgery.recalibrate(average, loader), as torch.optim.swa_utils.update_bn, before evaluating"
+FIX = (
+    "before evaluating, surgery.recalibrate(average, loader) or "
+    "torch.optim.swa_utils.update_bn(loader, average)"
+)
 CHAPTER = "fine_tuning_and_freezing"
 
 GAP = 0.2
-"""Of a standard deviation in half of the channels; less than `train_eval_gap` asks for, as the
-cause is known here."""
+"""Of a standard deviation, in half of the channels: less than `train_eval_gap` asks for, because
+here the cause is known."""
 
 
 def check(case: Case) -> Iterator[Hit]:

@@ -1,9 +1,10 @@
 """A part of the model runs without gradients, but in train mode, and its statistics move.
 
-``torch.no_grad()`` around a backbone stops its weights, not the update of its running statistics.
-So the features that the head learns from drift, and in eval mode they are not those of training.
-Parts that learn otherwise are healthy: a generator while its discriminator is trained, a teacher
-that follows its student.
+``torch.no_grad()`` around a backbone stops its weights, but not the update of its running
+statistics. So in train mode the head learns from features that depend on the mini-batch, and in
+eval mode the features are others. Parts that learn otherwise are healthy: a generator while its
+discriminator is trained, a teacher that follows its student. So are parts that checkpointing runs
+again in the backward pass. If the whole model ran so, this is the subject of `eval_forgotten`.
 """
 
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ CHAPTER = "fine_tuning_and_freezing"
 
 
 def check(case: Case) -> Iterator[Hit]:
-    """Yield the norms that moved within a pass with gradients, in one hit."""
+    """Yield the norms that moved without gradients while the rest had them, in one hit."""
     record = case.record
     assert record is not None
     if record.ran_without_gradients:

@@ -1,7 +1,7 @@
 """Norms that were put into eval mode were put back by ``train()``.
 
-``model.train()`` sets the mode of every module below it, so the norms that somebody froze with
-``eval()`` move again from the first epoch on. It is seen in a watched loop: a norm in eval mode
+``model.train()`` sets the mode of every module in the model, so the norms that somebody froze with
+``eval()`` move again from this call on. A watched loop shows it: a norm is first in eval mode
 within a model in train mode, with gradients, and later in train mode.
 """
 

@@ -1,9 +1,10 @@
 """The scales of some channels are almost zero beside the others of their norm.
 
-Such a channel gives its shift whatever comes in, and its weights get no gradient. Weight decay on
-the scale of the norm does this, and so does pruning, where it is meant. A norm whose scales are all
-zero, as the last one of a residual branch is initialized, is healthy as long as gradients reach
-them; behind the norm a ReLU and no sum, they do not, and it never learns.
+Such a channel gives almost its shift alone, whatever comes in, and its weights get hardly any
+gradient. Weight decay on the scale of the norm does this, and so does pruning, where it is meant.
+The last norm of a residual branch may be initialized with scales that are all zero. It is healthy
+as long as gradients reach the scales. If a ReLU follows directly, with no sum between, and the
+shifts are zero, too, then no gradient reaches them, and the norm never learns.
 """
 
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ from bnlib.doctor.observe import NotPossibleError
 
 SEVERITY = "note"
 NEEDS = ("state",)
-FIX = "no weight decay on scales: surgery.parameter_groups; or take the channels out"
+FIX = "no weight decay on scales: surgery.parameter_groups(model, weight_decay=...); or prune them"
 CHAPTER = "learning_rate_and_convergence"
 
 TINY = 1e-3
-"""Of the largest scale of the same norm: below the rounding of float16 in a sum with the others."""
+"""Of the largest scale of the same norm: about the spacing of float16 numbers relative to their
+size, 2^-10, so in a sum with the others hardly anything of the channel is left."""
 
 
 def check(case: Case) -> Iterator[Hit]:
@@ -45,7 +47,8 @@ def check(case: Case) -> Iterator[Hit]:
         yield hit(names, message, channels=channels, share=shares[names[0]])
     if stuck:
         message = f"All scales of {counted(len(stuck), 'norm')} are zero and get no gradient."
-        yield hit(stuck, message, severity="warning", norms=len(stuck))
+        fix = "start these scales at 1; zeros are for the last norm of a residual branch"
+        yield hit(stuck, message, severity="warning", fix=fix, norms=len(stuck))
 
 
 def _is_stuck(case: Case, norm: Norm) -> bool:

@@ -1,9 +1,10 @@
 """The running statistics have not arrived yet: they still hold a share of 0 and 1.
 
 After n updates the share of the initial values in an exponential average is (1 - momentum)^n: 35 %
-after 10 updates at PyTorch's 0.1, and at 0.01 still 37 % after 100. Short trainings, small momenta
-and evaluations in the first epoch meet it. The share is that of the counter, which recalibration
-does not move; so where there are mini-batches, the statistics have to differ from theirs, too.
+after 10 updates at PyTorch's 0.1, and at 0.01 still 37 % after 100. It happens in short trainings,
+with a small momentum, and in evaluations during the first epoch. The share is computed from the
+counter of updates, which recalibration does not change. So if there are mini-batches, the
+statistics must differ from theirs, too; without mini-batches the finding is a note.
 """
 
 from collections.abc import Iterator
@@ -20,8 +21,9 @@ FIX = "surgery.recalibrate(model, loader) before evaluating, or momentum=None, a
 CHAPTER = "inference"
 
 GAP = 0.1
-"""Of a standard deviation, from the mini-batches that were given, in half of the channels: less is
-what a norm of a hundred values may be off by; of fewer examples, `NOISE` says it."""
+"""Of a standard deviation, from the mini-batches that were given, in half of the channels: the mean
+of a hundred values is off by as much, 1 / sqrt(100). For few examples the limit is larger, NOISE
+divided by the root of their number."""
 
 
 def check(case: Case) -> Iterator[Hit]:

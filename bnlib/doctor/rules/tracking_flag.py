@@ -1,4 +1,4 @@
-"""A norm does not do in eval mode what its flag `track_running_stats` promises.
+"""The flag `track_running_stats` leaves a norm without statistics, or with ones that do not move.
 
 Built with ``track_running_stats=False`` a norm has no running statistics, so eval mode normalizes
 by the mini-batch and a prediction depends on its companions. Set to False on a finished norm, the
@@ -14,8 +14,8 @@ from bnlib.doctor.finding import Hit, counted, hit
 SEVERITY = "warning"
 NEEDS = ("structure",)
 FIX = (
-    "build it with track_running_stats=True; surgery.recalibrate(model, loader) fills in what is "
-    "missing"
+    "build it with track_running_stats=True, and load the weights with strict=False; then "
+    "surgery.recalibrate(model, loader) gives it its statistics"
 )
 CHAPTER = "inference"
 

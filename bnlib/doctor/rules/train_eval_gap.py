@@ -1,11 +1,11 @@
 """Train mode and eval mode give different outputs for the same data.
 
-Eval mode normalizes by running statistics. Where these are not those of the data, as other data,
-a wrong preprocessing, an average that lags behind, or streams that were mixed have made them, the
-norm shifts and scales what it should standardize. The gap of a channel is the root mean square of
-the difference of its two standardized outputs, so 1 means as far as the data are spread. A model
-that was never trained, and norms that are frozen on purpose, are not looked at. Beside a rule that
-names a cause the finding is a note.
+Eval mode normalizes by running statistics. If these are not those of the data, the norm does not
+standardize them: its output has another mean and another spread. The cause may be other data, a
+wrong preprocessing, an average that lags behind, or streams that were mixed. The gap of a channel
+is the root mean square of the difference of its two standardized outputs, so a gap of 1 is one
+standard deviation of the data. A model that was never trained, and norms that are frozen on
+purpose, are not looked at. Beside a finding that names a cause, this one is a note.
 """
 
 from collections.abc import Iterator
@@ -35,9 +35,9 @@ CAUSES = (
 )
 
 GAP = 0.25
-"""A quarter of a standard deviation, in half of the channels, as the layers add up: small
-convolutional networks with 0.24 to 0.5 lost a fifth to three quarters of their accuracy in eval
-mode; good statistics were within 0.1."""
+"""A quarter of a standard deviation, in half of the channels. It is that small because the gaps of
+the layers add up: small convolutional networks with 0.24 to 0.5 lost a fifth to three quarters of
+their accuracy in eval mode, and good statistics were within 0.1."""
 
 
 def check(case: Case) -> Iterator[Hit]:

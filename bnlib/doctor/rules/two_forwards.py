@@ -1,9 +1,10 @@
 """The model sees two mini-batches for one loss, each normalized by its own statistics.
 
-Two views in a contrastive loss or a Siamese network, real and fake examples for a discriminator:
-with two passes each is standardized by itself, with one joint pass both together, and these are
-different functions. In two passes no mean tells real from fake, but the running statistics mix
-both. A second pass for a look at the accuracy is one, too. Each can be wanted, so this is a note.
+They may be two views in a contrastive loss or a Siamese network, or real and fake examples for a
+discriminator. In two passes each mini-batch is standardized by itself, in one joint pass both are
+standardized together, and these are different functions. In two passes no mean tells real from
+fake, but the running statistics mix both. A second pass that only measures the accuracy is found,
+too, if gradients are on. Each can be wanted, so this is a note.
 """
 
 from collections.abc import Iterator
@@ -13,11 +14,14 @@ from bnlib.doctor.finding import Hit, hit
 
 SEVERITY = "note"
 NEEDS = ("structure", "watch")
-FIX = "decide for one: model(torch.cat([a, b])).chunk(2), or SplitBatchNorm for separate statistics"
+FIX = (
+    "decide for one: model(torch.cat([a, b])).chunk(2), or bnlib.nn.SplitBatchNorm2d for separate "
+    "statistics"
+)
 CHAPTER = "alternatives"
 
 SHARE = 0.5
-"""Of the steps."""
+"""Of the steps with a second pass: in fewer it is an occasional look, and no part of the loss."""
 
 
 def check(case: Case) -> Iterator[Hit]:

@@ -1,9 +1,9 @@
 """Running statistics are updated twice for the same mini-batch.
 
 Checkpointing runs a part of the model again in the backward pass, and a norm in it updates its
-running statistics again. So does a second pass on the same tensor before the optimizer's step, as
-sharpness-aware minimization makes it, or a look at the accuracy. The average forgets faster than
-its momentum says: two updates at 0.1 weigh 0.19.
+running statistics again. A second pass with gradients on the same tensor before the optimizer's
+step does so, too, as in sharpness-aware minimization, or to measure the accuracy. So the average
+forgets faster than its momentum says: two updates at 0.1 weigh as much as one at 0.19.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,14 @@ from bnlib.doctor.finding import Hit, counted, hit
 SEVERITY = "warning"
 NEEDS = ("structure", "watch")
 FIX = (
-    "surgery.pause_statistics(model) around the second pass, which checkpoint takes by context_fn; "
-    "or momentum = 1 - (1 - momentum) ** 0.5, and ignore this rule"
+    "surgery.pause_statistics(model) around the second pass, in checkpoint by its context_fn; "
+    "or norm.momentum = 1 - (1 - norm.momentum) ** 0.5, and ignore this rule"
 )
 CHAPTER = "fine_tuning_and_freezing"
 
 SHARE = 0.5
-"""Of the steps with a second pass on the same tensor: now and then it is a look."""
+"""Second passes on the same tensor per step: in fewer it is an occasional look. A repetition in the
+backward pass always counts."""
 
 
 def check(case: Case) -> Iterator[Hit]:

@@ -1,9 +1,10 @@
 """The second axis of the input is not the channels.
 
-torch's norms average over all axes but the second. Sequences as (examples, time, features) or
+torch's batch norms average over all axes but the second. Sequences as (examples, time, features) or
 images with the channels last run without an error if the sizes happen to agree, or if the norm was
-built for the length; then each time step or row is standardized over all features. It is seen by
-which axis explains the values: features have means of their own, positions hardly do.
+built for the length; then each time step or row is standardized over all features. The rule finds
+the channels by the axis that explains the values, because features have means of their own and
+positions hardly do.
 """
 
 from collections.abc import Iterator
@@ -16,16 +17,17 @@ from bnlib.doctor.norms import Norm
 
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
-FIX = "norm(x.transpose(1, 2)).transpose(1, 2), or x.movedim(-1, 1) for images"
+FIX = "norm(x.transpose(1, 2)).transpose(1, 2); norm(x.movedim(-1, 1)).movedim(1, -1) for images"
 CHAPTER = "convolution"
 
 LAST = 0.05
-"""Share of the variance that the last axis explains. In small trained networks positions explained
-up to 0.03, and features at that place 0.1 and more."""
+"""Share of the variance that the last axis explains. In small trained networks positions on the
+last axis explained up to 0.03, and features there 0.1 and more."""
 
 TIMES = 10.0
-"""More than the other axes explain, the second among them. In images the axis before the last one
-tells positions, as a digit has its ink in the middle, from channels."""
+"""Times as much as any other axis explains, the second among them. In images the positions of the
+last axis may explain a part, because a digit has its ink in the middle; but then the axis before it
+explains about as much."""
 
 
 def check(case: Case) -> Iterator[Hit]:
