@@ -112,6 +112,8 @@ class Record:
         two batches for one loss.
     rest : str
         What happened after the last step.
+    passes_without_gradients : int
+        Forward passes of the whole model in train mode with gradients disabled.
     longest : dict of str to int
         Most events of a kind in a row; a step or a backward pass between them ends the row.
     """
@@ -122,6 +124,7 @@ class Record:
         self.steps = 0
         self.patterns: Counter[str] = Counter()
         self.rest = ""
+        self.passes_without_gradients = 0
         self.longest: dict[str, int] = {}
         self._run = ("", 0)
         self._shown: Callable[[], Tensor | None] = lambda: None
@@ -145,11 +148,6 @@ class Record:
         with untouched(self.model):
             return report_of(Case(self.model, optimizer=self.optimizer, record=self), rules)
 
-    @property
-    def ran_without_gradients(self) -> bool:
-        """Whether the whole model ran in train mode with gradients disabled."""
-        return "n" in self.longest
-
     def _backward(self, *_: Any) -> None:
         if self._run[0] != "b":  # once for all parameters
             self._event("b")
@@ -164,6 +162,7 @@ class Record:
     def _event(self, kind: str) -> None:
         if len(self.rest) < LONGEST:
             self.rest += kind
+        self.passes_without_gradients += kind == "n"
         last, length = self._run
         self._run = (kind, length + 1 if kind == last else 1)
         self.longest[kind] = max(self.longest.get(kind, 0), self._run[1])

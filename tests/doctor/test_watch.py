@@ -104,7 +104,7 @@ def test_evaluations_and_passes_without_gradients():
 
     record = watched(model, features(3), step)
     assert record.patterns == {"nefbs": 3}
-    assert record.ran_without_gradients
+    assert record.passes_without_gradients
     assert record.longest == {"n": 1, "e": 1, "f": 1, "b": 1, "s": 1}
     seen = record.norms["1"]
     assert seen.modes == {"train": 6, "eval": 3}

@@ -4,7 +4,7 @@
 statistics. So in train mode the head learns from features that depend on the mini-batch, and in
 eval mode the features are others. Parts that learn otherwise are healthy: a generator while its
 discriminator is trained, a teacher that follows its student. So are parts that checkpointing runs
-again in the backward pass. If the whole model ran so, this is the subject of `eval_forgotten`.
+again in the backward pass. Passes of the whole model are the subject of `eval_forgotten`.
 """
 
 from collections.abc import Iterator
@@ -25,13 +25,13 @@ def check(case: Case) -> Iterator[Hit]:
     """Yield the norms that moved without gradients while the rest had them, in one hit."""
     record = case.record
     assert record is not None
-    if record.ran_without_gradients:
-        return  # the whole model did, which is the subject of `eval_forgotten`
     calls = {n: seen.moved_without_gradient for n, seen in record.norms.items()}
     moved = [
         name
         for name, seen in record.norms.items()
-        if calls[name] and not seen.in_backward and not seen.learned
+        if calls[name] > record.passes_without_gradients
+        and not seen.in_backward
+        and not seen.learned
     ]
     if moved:
         message = (

@@ -90,3 +90,18 @@ def test_a_whole_model_without_gradients_is_another_rule():
         model(features()[0][0])
     assert record.norms["1"].moved_without_gradient == 1
     assert found(rule, model, record=record) == []
+
+
+def test_one_look_at_the_whole_model_hides_nothing():
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer) as record:
+        for batch in features(4):
+            with torch.no_grad():
+                hidden = model[:3](batch[0])
+            model[3:](hidden).square().mean().backward()
+            optimizer.step()
+        with torch.no_grad():
+            model(features(1)[0][0])
+    [(where, _)] = found(rule, model, record=record)
+    assert where == ("1",)
