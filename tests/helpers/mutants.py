@@ -69,6 +69,7 @@ CONVENTIONS = "conventions.py"
 LOSSES = "layers/losses.py"
 LINEAR = "layers/linear.py"
 HALVES = "layers/half_batch_norms.py"
+FREEZE = "surgery/freeze.py"  # tests/surgery/test_freeze.py checks it
 SYNC = "nn/_sync.py"  # tests/nn/test_sync_batch_norm.py checks it, in several processes
 
 MUTANTS = [
@@ -408,6 +409,14 @@ MUTANTS = [
         "self.m2 = self.m2 + m2",
         ("recalibrate",),
         ("folding_and_deployment", "debugging", "recipes"),
+    ),
+    Mutant(
+        "train() thaws a frozen norm",
+        FREEZE,
+        "    batch_norm.train = functools.partial(_stay_in_eval_mode, batch_norm, turned_off)\n",
+        "",
+        (),
+        ("fine_tuning_and_freezing",),
     ),
     Mutant(
         "recalibration stores the biased variance",
