@@ -64,7 +64,7 @@ def lighten(out: Path, pages: Iterable[Path]) -> None:
     }
     page = max(links, key=lambda page: len(links[page]))
     if len(links[page]) > 1:
-        scripts = (script.read_text("utf8") for script in (out / "_static").rglob("*.js"))
+        scripts = (script.read_text("utf8") for script in (out / "_static").rglob("*.*js"))
         used = names_in_use(before.values(), scripts)
         sheets = ((page.parent / link).resolve() for link in links[page])
         style = "".join(light_sheet(sheet, (out / STYLE).parent, used) for sheet in sheets)
