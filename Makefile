@@ -124,7 +124,8 @@ $(LITE)/.installed: requirements-lite.txt
 	@touch $@
 
 browser: $(INSTALLED)  ## look at every built page in Chromium: errors, requests, accessibility
-	$(BIN)/python -m pytest -n 2 tests/book/check_pages.py tests/book/check_explorables.py
+	$(BIN)/python -m pytest -n 2 tests/book/check_pages.py
+	$(BIN)/python -m pytest -n 2 tests/book/check_explorables.py
 
 clean:  ## remove what was built (not .venv)
 	rm -rf _build dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis
