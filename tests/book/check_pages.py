@@ -313,6 +313,17 @@ def test_finger_follows_a_link_at_once(browser, address):
     context.close()
 
 
+def test_a_fold_is_on_paper_at_once(visit):
+    """One that fades in is printed before it can be seen."""
+    tab, _ = visit("book/backward_pass.html", "light")
+    tab.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true })")
+    moving = """() => [...document.querySelectorAll('details *')]
+        .map(part => getComputedStyle(part).animationName).filter(name => name !== 'none')"""
+    assert tab.evaluate(moving)
+    tab.emulate_media(media="print")
+    assert tab.evaluate(moving) == []
+
+
 @pytest.mark.skipif(not shutil.which("pdftoppm"), reason="needs Poppler")
 def test_two_pages_as_one_pdf(browser, tmp_path):
     out = tmp_path / "book.pdf"
