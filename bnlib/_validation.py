@@ -1,6 +1,7 @@
 """Checks of arguments: every error names the argument, what was expected and what came."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from numbers import Real
 
 import numpy as np
@@ -8,6 +9,12 @@ import numpy as np
 FLOATS = {np.dtype(name) for name in ("float16", "float32", "float64")}
 Axes = int | Sequence[int] | None
 Rng = np.random.Generator | Sequence[np.random.Generator]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the guess that an error adds to an unknown name, after a space, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def float_array(name: str, value: np.ndarray) -> np.ndarray:

@@ -82,6 +82,11 @@ class Finding:
     chapter: str
 
 
+def above(values: Mapping[str, float], limit: float) -> list[str]:
+    """Return the names with a value above the limit, the largest first."""
+    return sorted((n for n in values if values[n] > limit), key=lambda name: -values[name])
+
+
 def counted(number: int, noun: str) -> str:
     """Return ``1 norm`` or ``20 norms``."""
     return f"{number} {noun}{'s' * (number != 1)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 import inspect
 import pkgutil
@@ -12,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 
+from bnlib._validation import did_you_mean
 from bnlib.doctor.case import NEEDS, Case, either
 from bnlib.doctor.finding import SEVERITIES, Finding, Hit
 
@@ -176,8 +176,7 @@ def _check_names(argument: str, names: object, known: Collection[str]) -> None:
         raise TypeError(f"{argument}: expected a collection of names of rules, got {names!r}")
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            guess = f" (did you mean {close[0]}?)" if close else ""
+            guess = did_you_mean(str(name), known)
             raise ValueError(f"{argument}: no rule {name!r}{guess}; there are: {', '.join(known)}")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 
 from bnlib.doctor.case import Case
-from bnlib.doctor.finding import Hit, counted, hit
+from bnlib.doctor.finding import Hit, above, counted, hit
 from bnlib.doctor.observe import Call
 
 SEVERITY = "warning"
@@ -35,7 +35,7 @@ def check(case: Case) -> Iterator[Hit]:
             live = plain > (case.norms[name].eps or 0.0)
             if live.any():
                 ratios[name] = float((with_dropout / plain)[live].median())
-    raised = sorted((n for n in ratios if ratios[n] > RATIO), key=lambda name: -ratios[name])
+    raised = above(ratios, RATIO)
     if raised:
         message = (
             f"Dropout raises the variance at {counted(len(raised), 'norm')}, that of the median "

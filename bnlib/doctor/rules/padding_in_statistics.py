@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from bnlib.doctor.case import Case
-from bnlib.doctor.finding import Hit, hit
+from bnlib.doctor.finding import Hit, above, hit
 from bnlib.doctor.norms import Norm
 from bnlib.nn import MaskedBatchNorm1d
 
@@ -36,7 +36,7 @@ def check(case: Case) -> Iterator[Hit]:
     """Yield the norms that average over filler, the one with most of it first, in one hit."""
     seen = case.look(_filler, training=True).seen
     shares = {name: max(each for each in found) for name, found in seen.items()}
-    padded = sorted((n for n in shares if shares[n] > SHARE), key=lambda name: -shares[name])
+    padded = above(shares, SHARE)
     if padded:
         message = (
             f"{shares[padded[0]]:.0%} of the positions, in runs at one end of the sequences, all "

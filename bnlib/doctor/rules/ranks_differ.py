@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from bnlib.doctor.case import Case
-from bnlib.doctor.finding import Hit, counted, hit
+from bnlib.doctor.finding import Hit, above, counted, hit
 from bnlib.doctor.observe import NotPossibleError
 
 SEVERITY = "warning"
@@ -39,7 +39,7 @@ def check(case: Case) -> Iterator[Hit]:
             dist.all_gather(means, own)
             spread = torch.stack(means).double().std(0, correction=0)
             gaps[norm.name] = float((spread / norm.var.double().clamp(min=1e-30).sqrt()).median())
-    apart = sorted((name for name in gaps if gaps[name] > GAP), key=lambda name: -gaps[name])
+    apart = above(gaps, GAP)
     if apart:
         message = (
             f"The running means of {counted(len(apart), 'norm')} differ among "

@@ -11,7 +11,7 @@ from itertools import groupby
 import torch
 
 from bnlib.doctor.case import Case
-from bnlib.doctor.finding import Hit, hit
+from bnlib.doctor.finding import Hit, above, hit
 from bnlib.doctor.observe import Call
 
 SEVERITY = "warning"
@@ -42,7 +42,7 @@ def check(case: Case) -> Iterator[Hit]:
         if case.norms[name].family == "batch" and turns:
             calls_of[name] = max(len(turn) for turn in turns)
             gaps[name] = min(_apart(turn) for turn in turns)
-    apart = sorted((name for name in gaps if gaps[name] > GAP), key=lambda name: -gaps[name])
+    apart = above(gaps, GAP)
     if apart:
         first = apart[0]
         message = (

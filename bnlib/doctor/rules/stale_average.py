@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from torch.optim.swa_utils import AveragedModel
 
 from bnlib.doctor.case import Case
-from bnlib.doctor.finding import Hit, hit
+from bnlib.doctor.finding import Hit, above, hit
 from bnlib.doctor.statistics import NOISE, gap
 
 SEVERITY = "warning"
@@ -38,7 +38,7 @@ def check(case: Case) -> Iterator[Hit]:
     }
     examples = sum(call.shape[0] for call in next(iter(train.values())))
     limit = max(GAP, NOISE / examples**0.5)
-    stale = sorted((name for name in gaps if gaps[name] > limit), key=lambda name: -gaps[name])
+    stale = above(gaps, limit)
     if stale:
         message = (
             f"The running statistics of this average of weights are {gaps[stale[0]]:.2g} standard "

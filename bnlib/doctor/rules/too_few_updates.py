@@ -10,7 +10,7 @@ statistics must differ from theirs, too; without mini-batches the finding is a n
 from collections.abc import Iterator
 
 from bnlib.doctor.case import Case
-from bnlib.doctor.finding import Hit, counted, hit
+from bnlib.doctor.finding import Hit, above, counted, hit
 from bnlib.doctor.norms import LEFT, Norm, left_of_initial
 from bnlib.doctor.observe import Call
 from bnlib.doctor.statistics import NOISE, gap
@@ -29,7 +29,7 @@ divided by the root of their number."""
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms with too much left, the one with most first, in one hit."""
     left = {n.name: left_of_initial(n) for n in case.norms.values() if n.updates and not n.frozen}
-    late = sorted((name for name in left if left[name] > LEFT), key=lambda name: -left[name])
+    late = above(left, LEFT)
     if late and case.batches:
         calls = case.attempt(training=True).calls
         late = [n for n in late if n in calls and _is_off(case.norms[n], calls[n])]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from bnlib.doctor.case import Case
-from bnlib.doctor.finding import Hit, hit
+from bnlib.doctor.finding import Hit, above, hit
 from bnlib.doctor.norms import arrived
 from bnlib.doctor.statistics import NOISE, gap
 
@@ -50,7 +50,7 @@ def check(case: Case) -> Iterator[Hit]:
         if norm.family == "batch" and arrived(norm) and all(c.uses_batch for c in calls):
             gaps[name] = gap(norm, calls)
     limit = max(GAP, NOISE / examples**0.5)
-    worst = sorted((n for n in gaps if gaps[n] > limit), key=lambda n: -gaps[n])
+    worst = above(gaps, limit)
     if worst:
         outputs = _difference(train.outputs, case.forward(training=False).outputs)
         message = (

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import re
 import types
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from bnlib._validation import did_you_mean
 
 _AS_IN = re.compile(r"As in (?::class:)?`([\w.]+)\.Config`\.?")
 _ROLE = re.compile(r"(?::[\w:]+:)?`+([^`]*)`+")
@@ -169,9 +170,7 @@ def _kind(kind: Any) -> str:
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """Say that there is no such name, and which there are."""
-    close = difflib.get_close_matches(name, known, n=1)
-    guess = f" (did you mean {close[0]}?)" if close else ""
-    return f"unknown {what} {name!r}{guess}; there are: {', '.join(known)}"
+    return f"unknown {what} {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}"
 
 
 def _meanings(config: type) -> dict[str, str]:
