@@ -38,8 +38,8 @@ def examine(
         A model, which stays bit for bit as it was, or a state dict, of which less can be said.
     batches : iterable, optional
         Mini-batches as in training, such as the data loader: tensors, tuples or lists whose first
-        entry is the model's input, or dicts of keyword arguments. Four are read, and of a list the
-        last one, too. Without them no pass is made.
+        entry is the model's input, or dicts of keyword arguments. Four are read: the first ones, or
+        of a list the first three and the last. Without them no pass is made.
     forward : callable, optional
         ``forward(model, batch)`` shows the model a batch of another form. It gets a copy of the
         model.

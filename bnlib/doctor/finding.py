@@ -88,8 +88,9 @@ def above(values: Mapping[str, float], limit: float) -> list[str]:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return ``1 norm`` or ``20 norms``."""
-    return f"{number} {noun}{'s' * (number != 1)}"
+    """Return ``1 norm``, ``20 norms`` or ``2 passes``."""
+    plural = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{plural}"
 
 
 def place(names: tuple[str, ...]) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from bnlib.nn._classes import is_paused
 from bnlib.nn.decorrelated_batch_norm import _DecorrelatedBatchNorm
 from bnlib.nn.frozen_batch_norm import _FrozenBatchNorm
 from bnlib.nn.ghost_batch_norm import _GhostBatchNorm
@@ -84,6 +85,13 @@ class Norm:
     def frozen(self) -> bool:
         """Whether ``train()`` leaves it in eval mode: by its class or by `surgery.freeze`."""
         return self.family == "frozen" or (self.owner is not None and is_frozen(self.owner))
+
+    @property
+    def tracks(self) -> bool:
+        """Whether a pass in train mode would move its running statistics."""
+        if self.mean is None or self.frozen or self.owner is None or is_paused(self.owner):
+            return False
+        return bool(getattr(self.owner, "track_running_stats", True))
 
     @property
     def mode(self) -> str:

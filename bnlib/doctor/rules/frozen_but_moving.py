@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, counted, hit
 from bnlib.doctor.norms import Norm
-from bnlib.nn._classes import is_paused
 
 SEVERITY = "warning"
 NEEDS = ("structure",)
@@ -42,8 +41,7 @@ def check(case: Case) -> Iterator[Hit]:
 
 
 def _moves(norm: Norm) -> bool:
-    tracks = norm.mean is not None and getattr(norm.module, "track_running_stats", True)
-    return tracks and norm.momentum != 0 and norm.uses_batch and not is_paused(norm.module)
+    return norm.tracks and norm.uses_batch and norm.momentum != 0
 
 
 def _is_fixed(norm: Norm) -> bool:
@@ -53,4 +51,7 @@ def _is_fixed(norm: Norm) -> bool:
 
 def _updates(case: Case, norm: Norm) -> int:
     seen = case.record.norms.get(norm.name) if case.record else None
-    return seen.modes["train"] if seen else 0
+    if seen is None:
+        return 0
+    before, after = seen.updates
+    return seen.modes["train"] if before is None or after is None else after - before

@@ -24,7 +24,12 @@ def check(case: Case) -> Iterator[Hit]:
     """Yield the norms in train mode with buffers of half precision, one hit for each dtype."""
     found: dict[torch.dtype, list[str]] = {}
     for norm in case.norms.values():
-        if norm.mean is not None and norm.uses_batch and norm.mean.dtype.itemsize < 4:
+        if (
+            norm.mean is not None
+            and norm.tracks
+            and norm.uses_batch
+            and norm.mean.dtype.itemsize < 4
+        ):
             found.setdefault(norm.mean.dtype, []).append(norm.name)
     for dtype, names in found.items():
         kind = str(dtype).removeprefix("torch.")

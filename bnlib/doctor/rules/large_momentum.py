@@ -23,8 +23,7 @@ def check(case: Case) -> Iterator[Hit]:
     """Yield the norms with a larger momentum, one hit for each momentum."""
     found: dict[float, list[str]] = {}
     for norm in case.norms.values():
-        tracks = norm.mean is not None and not norm.frozen
-        if tracks and norm.momentum is not None and norm.momentum > LARGEST:
+        if norm.tracks and norm.momentum is not None and norm.momentum > LARGEST:
             found.setdefault(norm.momentum, []).append(norm.name)
     for momentum, names in found.items():
         message = f"The momentum is {momentum:g}: the last mini-batch has this weight in the mean."

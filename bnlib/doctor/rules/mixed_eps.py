@@ -17,6 +17,9 @@ NEEDS = ("structure",)
 FIX = "norm.eps = that of the framework in which these weights were trained"
 CHAPTER = "conventions"
 
+PYTORCH = 1e-5
+"""The eps of torch.nn.BatchNorm2d, which is the common one where as many norms have another."""
+
 FACTOR = 30.0
 """Times as large or as small as that of most norms. It is above 10, because 1e-5 and 1e-6 are both
 in use and equally good."""
@@ -32,15 +35,16 @@ def check(case: Case) -> Iterator[Hit]:
     for norm in case.norms.values():
         if norm.eps is not None:
             found.setdefault(norm.eps, []).append(norm)
-    common = max(found, key=lambda eps: len(found[eps]), default=0.0)
+    common = max(found, key=lambda eps: (len(found[eps]), eps == PYTORCH), default=0.0)
     for eps, those in found.items():
         if common and 1 / FACTOR < eps / common < FACTOR:
             continue
         change = max(_change(norm, eps, common) for norm in those)
+        by = f", which changes the outputs of a tenth of the channels by {change:.1%} or more"
         yield hit(
             [norm.name for norm in those],
-            f"The eps of {counted(len(those), 'norm')} is {eps:g}, that of most is {common:g}, "
-            f"which changes the outputs of a tenth of the channels by {change:.1%} or more.",
+            f"The eps of {counted(len(those), 'norm')} is {eps:g}, that of "
+            f"{counted(len(found[common]), 'other')} is {common:g}{by if change else ''}.",
             severity="warning" if change > CHANGE else None,
             eps=eps,
             common=common,

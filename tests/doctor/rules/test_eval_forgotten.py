@@ -1,6 +1,6 @@
 import pytest
 import torch
-from doctor.planted import Residual, features, found, images, loss, mlp
+from doctor.planted import Residual, checked, features, found, images, loss, mlp
 from torch import nn
 
 from bnlib.doctor import watch
@@ -48,17 +48,30 @@ def test_frozen_parts_of_a_model_in_train_mode_are_healthy():
     assert found(rule, model) == []
 
 
-def test_single_passes_without_gradients_are_healthy():
-    """A generator makes one for its discriminator in each step."""
+def with_passes(before):
+    """Train 4 steps, with so many passes without gradients before each."""
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with watch(model, optimizer) as record:
-        for batch in features(4):
+        for batch, passes in zip(features(4), before, strict=True):
             with torch.no_grad():
-                model(batch[0])
+                for _ in range(passes):
+                    model(batch[0])
             loss(model(batch[0]), batch).backward()
             optimizer.step()
-    assert found(rule, model, record=record) == []
+    return [(f.severity, dict(f.evidence)) for f in checked(rule, model, record=record)]
+
+
+def test_a_pass_without_gradients_in_each_step_is_healthy():
+    """A generator makes one for its discriminator."""
+    assert with_passes([1, 1, 1, 1]) == []
+
+
+def test_rare_single_passes_are_good_to_know_and_so_are_frequent_loops():
+    """Samples of a generator are drawn by one; a critic takes several steps for one of its own."""
+    assert with_passes([0, 1, 0, 0]) == [("note", {"in_a_row": 1, "calls": 1})]
+    assert with_passes([5, 5, 5, 5]) == [("note", {"in_a_row": 5, "calls": 20})]
+    assert with_passes([0, 5, 0, 5]) == [(None, {"in_a_row": 5, "calls": 10})]
 
 
 def test_paused_statistics_and_recomputed_ones_are_healthy():
@@ -80,4 +93,8 @@ def test_threshold(monkeypatch):
             model(batch[0])
     assert found(rule, model, record=record)
     monkeypatch.setattr(rule, "IN_A_ROW", 5)
-    assert found(rule, model, record=record) == []
+    [single] = checked(rule, model, record=record)
+    assert single.severity == "note"
+    assert with_passes([1, 1, 1, 0]) == []
+    monkeypatch.setattr(rule, "SHARE", 0.75)
+    assert [severity for severity, _ in with_passes([1, 1, 1, 0])] == ["note"]

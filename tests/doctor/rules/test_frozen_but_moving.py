@@ -1,6 +1,6 @@
 import pytest
 import torch
-from doctor.planted import Residual, features, found, images, mlp, trained, watched
+from doctor.planted import Residual, features, found, images, loss, mlp, trained, watched
 from torch import nn
 
 from bnlib.doctor.rules import frozen_but_moving as rule
@@ -40,6 +40,22 @@ def test_norms_that_learn_cannot_move_or_have_nothing_to_learn_are_healthy():
     plain = mlp(norm=lambda c: nn.BatchNorm1d(c, affine=False))
     for model in (mlp(), trained(Residual(), images()), still, plain):
         assert found(rule, model) == []
+
+
+def test_updates_are_counted_not_calls():
+    """A loop that pauses the statistics in some of its passes moves them in the others only."""
+    model = mlp().requires_grad_(False)
+    model[6].requires_grad_(True)
+
+    def step(batch):
+        loss(model(batch[0]), batch).backward()
+        with pause_statistics(model):
+            model(batch[0])
+
+    record = watched(model, features(3), step, learns=model[6])
+    assert record.norms["1"].modes["train"] == 6
+    [(_, evidence)] = found(rule, model, record=record)
+    assert evidence["updates"] == 3
 
 
 def test_a_half_frozen_norm_learns():

@@ -4,7 +4,7 @@ from doctor.planted import Residual, features, found, images, mlp
 from torch import nn
 
 from bnlib.doctor.rules import half_statistics as rule
-from bnlib.surgery import freeze
+from bnlib.surgery import freeze, pause_statistics
 
 KINDS = [(torch.bfloat16, "bfloat16", 2**-8), (torch.float16, "float16", 2**-11)]
 
@@ -41,6 +41,9 @@ def test_inference_frozen_norms_and_autocast_are_healthy():
     model = mlp().half()
     freeze(model)
     assert found(rule, model.train()) == []
+    model = mlp().half()
+    with pause_statistics(model):
+        assert found(rule, model) == []
     model = Residual()
     with torch.autocast("cpu", torch.bfloat16):
         model(images()[0][0])

@@ -4,7 +4,7 @@ from torch import nn
 
 from bnlib.doctor.rules import large_momentum as rule
 from bnlib.nn import FrozenBatchNorm2d
-from bnlib.surgery import freeze
+from bnlib.surgery import freeze, pause_statistics
 
 
 @pytest.mark.parametrize(("make", "names"), [(mlp, ("1", "4")), (Residual, ("b", "d"))])
@@ -24,8 +24,14 @@ def test_norms_that_do_not_track_are_healthy():
     frozen = nn.Sequential(nn.BatchNorm1d(3, momentum=0.9))
     freeze(frozen)
     untracked = nn.BatchNorm1d(3, momentum=0.9, track_running_stats=False)
-    for model in (frozen, untracked, FrozenBatchNorm2d(3)):
+    flag = nn.BatchNorm1d(3, momentum=0.9)
+    flag.track_running_stats = False
+    for model in (frozen, untracked, flag, FrozenBatchNorm2d(3)):
         assert found(rule, model) == []
+    paused = nn.Sequential(nn.BatchNorm1d(3, momentum=0.9))
+    with pause_statistics(paused):
+        assert found(rule, paused) == []
+    assert found(rule, paused)
 
 
 def test_threshold(monkeypatch):
