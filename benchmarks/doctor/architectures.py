@@ -10,6 +10,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from importlib import util
 from statistics import median
 from typing import NamedTuple
@@ -38,7 +39,7 @@ TIMED = (
     "ghostnet_100",
 )
 TIMED_SIZE = 64
-STEPS = 5
+STEPS = 15
 
 
 class Architecture(NamedTuple):
@@ -107,28 +108,40 @@ def timing(name: str) -> dict[str, float]:
     """Return the processor seconds of a training step, and of `examine` with all it can be given.
 
     Both have mini-batches of `M` images; the step is the median of some, `examine` reads four.
+    `watched` is a step in `watch` over one without, the median of pairs in turn.
     """
-    from bnlib.doctor import examine
+    from bnlib.doctor import examine, watch
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = _create(name).train()
-    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
     shape, labels = (M, 3, TIMED_SIZE, TIMED_SIZE), torch.arange(M)
     batches = [(torch.randn(shape, generator=generator(i)), labels) for i in range(4)]
 
     def loss(output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
         return nn.functional.cross_entropy(output, batch[1])
 
-    def step(batch: tuple[Tensor, Tensor]) -> None:
-        optimizer.zero_grad()
-        loss(model(batch[0]), batch).backward()
-        optimizer.step()
+    def seconds_of_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> float:
+        def step() -> None:
+            optimizer.zero_grad()
+            loss(model(batches[0][0]), batches[0]).backward()
+            optimizer.step()
 
-    step(batches[0])
-    one = median(_seconds(lambda: step(batches[0])) for _ in range(STEPS))
-    whole = _seconds(lambda: examine(model, batches, loss=loss, optimizer=optimizer))
-    return {"step": round(one, 4), "examine": round(whole, 4), "ratio": round(whole / one, 2)}
+        return _seconds(step)
+
+    plain, twin = ((m, torch.optim.SGD(m.parameters(), 1e-3)) for m in (model, deepcopy(model)))
+    for each in (plain, twin):
+        seconds_of_step(*each)  # the first one is slower
+    with watch(*twin):
+        pairs = [(seconds_of_step(*plain), seconds_of_step(*twin)) for _ in range(STEPS)]
+    one, watched = median(a for a, _ in pairs), median(b / a for a, b in pairs)
+    whole = _seconds(lambda: examine(model, batches, loss=loss, optimizer=plain[1]))
+    return {
+        "step": round(one, 4),
+        "examine": round(whole, 4),
+        "ratio": round(whole / one, 2),
+        "watched": round(watched, 3),
+    }
 
 
 def _seconds(call: Callable[[], object]) -> float:

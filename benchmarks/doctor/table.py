@@ -208,7 +208,8 @@ def report(entries: dict[str, dict[str, Any]]) -> str:
     for e in sorted(entries["timing"].values(), key=lambda e: e.get("ratio", 0.0)):
         if "ratio" in e:
             lines.append(
-                f"{e['name']:34} examine {e['examine']:.2f} s, {e['ratio']:.0f} training steps"
+                f"{e['name']:34} examine {e['examine']:.2f} s, {e['ratio']:.0f} training steps; "
+                f"a watched step {e['watched']:.2f}"
             )
     others = [e for e in entries["rival"].values() if "alarms" in e]
     twins = [e for e in others if "found" in e]

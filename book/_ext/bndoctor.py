@@ -3,7 +3,7 @@
 The store is a file, so no page waits for it, and a chapter types no number of it:
 
 * ``{doctor}`PART` `` is half a sentence on a part of it: `faults`, `twins`, `healthy`,
-  `architectures`, `rival` or `timing`;
+  `architectures`, `rival`, `timing` or `watching`;
 * ```` ```{doctor-table} ```` is a table of the rules with what they found.
 """
 
@@ -31,6 +31,8 @@ def sentence(store, part):
     if part == "rival":
         own = [rival[e["name"]] for e in faults if e["name"] in rival]
         return f"{_count(own, 'found')} of {len(own)} planted faults"
+    if part == "watching":
+        return f"{max(e['watched'] for e in store['timing']) - 1:.0%} of a training step"
     if part == "timing":
         ratios = sorted(e["ratio"] for e in store["timing"])
         return f"{ratios[0]:.0f} to {ratios[-1]:.0f} training steps"

@@ -25,7 +25,10 @@ STORE = {
         {"name": "r", "findings": {"a": "warning"}, "alarms": ["a"]},
         {"name": "s", "skipped": "too large"},
     ],
-    "timing": [{"name": "r", "ratio": 9.6}, {"name": "s", "ratio": 4.2}],
+    "timing": [
+        {"name": "r", "ratio": 9.6, "watched": 0.99},
+        {"name": "s", "ratio": 4.2, "watched": 1.04},
+    ],
 }
 
 
@@ -45,6 +48,7 @@ def bndoctor(monkeypatch):
         ("healthy", "0 of 1 healthy models"),
         ("architectures", "1 of 1 architectures"),
         ("timing", "4 to 10 training steps"),
+        ("watching", "4% of a training step"),
     ],
 )
 def test_sentence_counts(bndoctor, part, words):
@@ -81,5 +85,5 @@ def test_the_store_of_the_book_can_be_shown(bndoctor):
     store = bndoctor.read(ROOT)
     rules = {entry["rule"] for entry in store["faults"]}
     assert len(bndoctor.markdown(store).splitlines()) == len(rules) + 2
-    for part in ("faults", "twins", "rival", "healthy", "architectures", "timing"):
+    for part in ("faults", "twins", "rival", "healthy", "architectures", "timing", "watching"):
         assert " of " in bndoctor.sentence(store, part) or part == "timing"

@@ -536,6 +536,14 @@ MUTANTS = [
         ("beyond_one_machine",),
     ),
     Mutant(
+        "each process centred by its own mean, where nothing is compiled",
+        SYNC,
+        "mean = AllReduce.apply(x.sum(axes, keepdim=True), group) / count",
+        "mean = x.mean(axes, keepdim=True)",
+        (),
+        ("recipes",),
+    ),
+    Mutant(
         "backward pass of each process by itself",
         SYNC,
         "total = all_reduce(sums, ctx.group)",
