@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from bnlib.doctor import observe
 from bnlib.doctor.norms import Norm, norms_of, norms_of_state
@@ -44,13 +44,18 @@ def needed(need: str) -> str:
     return ", or ".join(NEEDS[each] for each in either(need))
 
 
+FEW = 9
+"""Examples that are enough for what does not depend on how many there are: with as many values the
+variance of a mini-batch is known to a half."""
+
+
 class _NoBackwardError(RuntimeError):
     """Torch refuses a backward pass, as through a graph that a model has kept."""
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """What a backward pass left, on the first mini-batch.
+    """What a backward pass left, on the first examples.
 
     Attributes
     ----------
@@ -141,26 +146,27 @@ class Case:
         return result
 
     def attempt(self, *, training: bool, dropout: bool = True) -> Pass:
-        """Return a pass as `forward` does, also one that a norm ended early."""
+        """Return a pass as `forward` does, also one that a norm ended early.
+
+        A pass without dropout is the one with it, where there is none.
+        """
+        dropout = dropout or not self.attempt(training=training).drops
         key = (training, dropout)
         if key not in self._passes:
             self._passes[key] = self._run(training=training, dropout=dropout)
         return self._passes[key]
 
-    def look(self, look: Look, *, training: bool, dropout: bool = True) -> Pass:
+    def look(self, look: Look, *, training: bool) -> Pass:
         """Make a further pass in which ``look(norm, x, y)`` sees input and output of each norm.
 
         What it returns is in `Pass.seen`; the tensors may be changed in place later, so keep no
-        view of them.
+        view of them. What a `Call` tells needs no pass of its own.
         """
-        return self._run(training=training, dropout=dropout, look=look)
+        return self._run(training=training, dropout=True, look=look)
 
-    def _run(
-        self, *, training: bool, dropout: bool = True, double: bool = False, **options: Any
-    ) -> Pass:
-        scratch = self._prepared(training=training, double=double)
-        batches = observe.as_double(self.batches) if double else self.batches
-        made = observe.run(scratch, batches, self._shown, dropout=dropout, **options)
+    def _run(self, *, training: bool, dropout: bool, look: Look | None = None) -> Pass:
+        scratch = self._prepared(training=training, double=False)
+        made = observe.run(scratch, self.batches, self._shown, look, dropout=dropout)
         if not made.calls:
             raise NotPossibleError(
                 "a norm that is called: none was; a forward= has to run the model that it is given"
@@ -195,21 +201,32 @@ class Case:
         """Gradients in train mode (key True) and with fixed statistics (False), without dropout.
 
         Fixed statistics are those of eval mode, and (0, 1) in norms that have none of use. It is
-        computed in float64 where the model takes it. Without `loss` outputs get random gradients.
+        computed in float64 and on a few examples where the model takes that. Without `loss` outputs
+        get random gradients.
         """
         self.forward(training=True)  # raises what stands in the way of a whole pass
+
+        def make(batch: Any, double: bool) -> dict[bool, Gradients]:
+            return {mode: self._gradients(batch, mode, double) for mode in (True, False)}
+
         try:
-            return {mode: self._gradients(mode, double=True) for mode in (True, False)}
-        except NotPossibleError:
-            raise
-        except Exception:  # whatever a model raises that insists on its own type
-            pass
-        try:
-            return {mode: self._gradients(mode, double=False) for mode in (True, False)}
+            return self._on_few(make)
         except _NoBackwardError as error:
             raise NotPossibleError(f"a backward pass, at which torch says: {error}") from error
 
-    def _gradients(self, training: bool, *, double: bool) -> Gradients:
+    def _on_few(self, make: Callable[[Any, bool], Any]) -> Any:
+        """Return ``make(batch, double)`` of a few examples in float64, else of all, else not so."""
+        batch = next(iter(self.batches), None)
+        for each in (observe.first_examples(batch, FEW), batch):
+            try:
+                return make(each, True)
+            except NotPossibleError:
+                raise
+            except Exception:  # whatever a model raises that insists on its type or on a size
+                continue
+        return make(batch, False)
+
+    def _gradients(self, batch: Any, training: bool, double: bool) -> Gradients:
         scratch = self._prepared(training=training, double=double)
         if not training:
             _fix_statistics(scratch)
@@ -220,12 +237,14 @@ class Case:
             if next(module.parameters(recurse=False), None) is not None
             and not isinstance(module, torch.jit.ScriptModule)
         ]
-        batch = observe.as_double(self.batches[0]) if double else self.batches[0]
+        batch = observe.as_double(batch) if double else batch
         try:
-            observe.run(scratch, [batch], self._shown, each=self._pull, dropout=False)
+            made = observe.run(scratch, [batch], self._shown, each=self._pull, dropout=False)
         finally:
             for handle in handles:
                 handle.remove()
+        if made.failed:
+            raise ValueError(f"{made.failed} has one value per mean")
         found = {k: p.grad for k, p in scratch.named_parameters() if p.grad is not None}
         eps = max((torch.finfo(g.dtype).eps for g in found.values()), default=0.0)
         return Gradients(found, arriving, eps)
@@ -250,33 +269,29 @@ class Case:
 
         In float64 where the model takes it, so that what differs is no rounding.
         """
-        batch = next(iter(self.batches), None)
-        sizes = {x.shape[0] for x in tree_leaves(batch) if isinstance(x, Tensor) and x.dim()}
-        if len(sizes) != 1 or sizes == {1}:
+        found = observe.sizes(next(iter(self.batches), None))
+        if len(found) != 1 or found == {1}:
             raise NotPossibleError("a mini-batch of more than one example, in all its tensors")
-        [size] = sizes
+        pairs = self._on_few(self._alone)
+        if not pairs:
+            raise NotPossibleError("an output with one entry per example, and not for each pair")
+        return [whole for whole, _ in pairs], [one for _, one in pairs]
+
+    def _alone(self, batch: Any, double: bool) -> list[tuple[Tensor, Tensor]]:
+        batch = observe.as_double(batch) if double else batch
         copies = tree_map(
             lambda x: x[:1].expand_as(x).clone() if isinstance(x, Tensor) and x.dim() else x, batch
         )
-        try:
-            outputs = [self._outputs(each, double=True) for each in (batch, copies)]
-        except NotPossibleError:
-            raise
-        except Exception:  # a model that insists on its own type
-            outputs = [self._outputs(each, double=False) for each in (batch, copies)]
-        pairs = [
+        outputs = []
+        for each in (batch, copies):
+            scratch = self._prepared(training=False, double=double)
+            outputs.append(observe.run(scratch, [each], self._shown).outputs[0])
+        [size] = observe.sizes(batch)
+        return [
             (a[0], b[0])
             for a, b in zip(*outputs, strict=True)
-            if a.dim() and a.shape[0] == size and a.shape == b.shape
+            if a.dim() and a.shape[0] == size and a.shape == b.shape and size not in a.shape[1:]
         ]
-        if not pairs:
-            raise NotPossibleError("an output with one entry per example")
-        return [whole for whole, _ in pairs], [one for _, one in pairs]
-
-    def _outputs(self, batch: Any, *, double: bool) -> list[Tensor]:
-        scratch = self._prepared(training=False, double=double)
-        batch = observe.as_double(batch) if double else batch
-        return observe.run(scratch, [batch], self._shown).outputs[0]
 
     def values(self) -> dict[str, int]:
         """Return the fewest values per mean of each norm that normalized by its input.

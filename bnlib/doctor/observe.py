@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -47,9 +48,12 @@ class Call:
         Of the input.
     mean, var : Tensor, (c,), float64
         Of the input, over all axes but the second; the variance is biased. What a mask leaves out
-        does not count.
+        does not count. They are computed in float32 if the input is no float64.
+    positions : Tensor, (length,) or (height, width), ..., float64
+        Means of the input over examples and channels; a single number without positions.
     is_output : bool
-        Whether the very output of the norm, not changed in place, is an output of the model.
+        Whether the very output of the norm, not changed in place, or a view of it is an output of
+        the model.
     """
 
     batch: int
@@ -60,6 +64,7 @@ class Call:
     channels_last: bool
     mean: Tensor
     var: Tensor
+    positions: Tensor
     is_output: bool = False
 
 
@@ -75,6 +80,11 @@ class Pass:
         The floating-point outputs of the model, of each mini-batch.
     failed : str
         Why the pass ended early: the name of a norm that had a single value per mean. Else "".
+    drops : bool
+        Whether dropout left something out, or would have.
+    examples : dict of str to list of Tensor
+        Means of each example in each channel, (n, c), at the first call in each mini-batch, of the
+        norm that was called first, and of the one that was called last.
     seen : dict of str to list
         What the `look` of `Case.look` returned, by name of the norm.
     """
@@ -82,6 +92,8 @@ class Pass:
     calls: dict[str, list[Call]] = field(default_factory=dict)
     outputs: list[list[Tensor]] = field(default_factory=list)
     failed: str = ""
+    drops: bool = False
+    examples: dict[str, list[Tensor]] = field(default_factory=dict)
     seen: dict[str, list[Any]] = field(default_factory=dict)
 
 
@@ -107,7 +119,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     Passes run on copies. This is for a `forward` that runs the model itself, not what it is given.
     """
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [(b, b.detach().clone()) for b in model.buffers()]
+    buffers = [(b, b.detach().clone()) for b in model.buffers() if not is_lazy(b)]
     gradients = [
         (p, p.grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()
     ]
@@ -137,6 +149,12 @@ def prepared(model: nn.Module, *, training: bool, double: bool) -> nn.Module:
     In train mode a model that is in train mode keeps the mode of each of its modules, since what
     is in eval mode there may be so on purpose.
     """
+    for name, module in model.named_modules():
+        if _calls_a_module(vars(module).get("forward")):
+            raise NotPossibleError(
+                f"a copy of the model, but its {name}.forward was replaced by a function that holds "
+                "a module, and a copy would run that one"
+            )
     try:
         scratch = copied(model)
     except Exception as error:  # whatever a module's own way of copying raises
@@ -150,11 +168,32 @@ def prepared(model: nn.Module, *, training: bool, double: bool) -> nn.Module:
     return as_double(scratch) if double else scratch
 
 
+def _calls_a_module(forward: Any) -> bool:
+    """Whether a function holds a module, or a method of one, which copying does not reach."""
+    cells = forward.__closure__ or () if inspect.isfunction(forward) else ()
+    with contextlib.suppress(ValueError):  # an empty cell
+        held = [cell.cell_contents for cell in cells]
+        return any(isinstance(getattr(x, "__self__", x), nn.Module) for x in held)
+    return False
+
+
 def as_double(tree: Any) -> Any:
     """Return a module, or the tensors of a batch, in float64."""
     if isinstance(tree, nn.Module):
         return tree._apply(_double)
     return tree_map(lambda x: _double(x) if isinstance(x, Tensor) else x, tree)
+
+
+def sizes(batch: Any) -> set[int]:
+    """Return the lengths of the first axes of the tensors in a mini-batch."""
+    return {x.shape[0] for x in tree_leaves(batch) if isinstance(x, Tensor) and x.dim()}
+
+
+def first_examples(batch: Any, count: int) -> Any:
+    """Return a mini-batch of the first examples, if all its tensors have the same number of them."""
+    if len(sizes(batch)) != 1 or max(sizes(batch)) <= count:
+        return batch
+    return tree_map(lambda x: x[:count] if isinstance(x, Tensor) and x.dim() else x, batch)
 
 
 def _double(x: Tensor) -> Tensor:
@@ -165,8 +204,15 @@ DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout}
 DROPOUTS.add(F.feature_alpha_dropout)
 
 
-class _WithoutDropout(TorchFunctionMode):
-    """Dropout gives its input, that of modules and functions; its random numbers are drawn."""
+class _Dropout(TorchFunctionMode):
+    """Watches dropout, that of modules and functions. If it is off, it gives its input.
+
+    Its random numbers are drawn all the same.
+    """
+
+    def __init__(self, on: bool) -> None:
+        super().__init__()
+        self.on, self.drops = on, False
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict | None = None
@@ -174,9 +220,14 @@ class _WithoutDropout(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in DROPOUTS:
             return func(*args, **kwargs)
-        bound = inspect.signature(func).bind(*args, **kwargs).arguments
-        func(**{**bound, "inplace": False})
-        return bound["input"]
+        bound = inspect.signature(func).bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
+        self.drops |= bool(given["training"] and given["p"])
+        if self.on:
+            return func(*args, **kwargs)
+        func(**{**given, "inplace": False})
+        return given["input"]
 
 
 def run(
@@ -193,14 +244,14 @@ def run(
     `each` gets output and batch of each call, for a backward pass; without it no gradients are
     made.
     """
-    watcher = _Watcher(look)
+    watcher, mode = _Watcher(look), _Dropout(dropout)
     handles = watcher.attach(norms_of(scratch))
     try:
         with (
             same_random_state(),
             _uncompiled(),
             torch.set_grad_enabled(each is not None),
-            contextlib.nullcontext() if dropout else _WithoutDropout(),
+            mode,
         ):
             for watcher.batch, batch in enumerate(batches):
                 output = show(scratch, copy.deepcopy(batch))
@@ -218,6 +269,7 @@ def run(
     finally:
         for handle in handles:
             handle.remove()
+    watcher.result.drops = mode.drops
     return watcher.result
 
 
@@ -256,20 +308,25 @@ class _Watcher:
 
     def _hooks(self, norm: Norm) -> tuple[Callable[..., None], Callable[..., None]]:
         def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            x = _input(args, kwargs)
+            if x is None:
+                return
             bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-            x = next(iter(bound.values()))
-            call = _call(norm, self.batch, x.detach(), bound.get("mask"))
-            self.result.calls.setdefault(norm.name, []).append(call)
+            call, examples = _call(norm, self.batch, x, bound.get("mask"))
+            earlier = self.result.calls.setdefault(norm.name, [])
+            if not earlier or earlier[-1].batch != self.batch:
+                self.result.examples.setdefault(norm.name, []).append(examples)
+            earlier.append(call)
             self.last = norm.name, call
 
         def after(module: nn.Module, args: tuple, kwargs: dict, y: Tensor) -> None:
-            if not isinstance(y, Tensor):
+            x = _input(args, kwargs)
+            if x is None or not isinstance(y, Tensor):
                 return
             number = len(self.result.calls[norm.name]) - 1
             self._given.append((norm.name, number, weakref.ref(y), _version(y)))
             if self.look:
-                x = args[0] if args else next(iter(kwargs.values()))
-                seen = self.look(norm, x.detach(), y.detach())
+                seen = self.look(norm, x, y.detach())
                 self.result.seen.setdefault(norm.name, []).append(seen)
 
         return before, after
@@ -278,28 +335,64 @@ class _Watcher:
         """Keep the outputs of a mini-batch, and mark the norms that gave them."""
         for name, number, given, version in self._given:
             y = given()
-            if y is not None and _version(y) == version and any(y is out for out in outputs):
+            if y is not None and _version(y) == version and any(_holds(y, out) for out in outputs):
                 calls = self.result.calls[name]
                 calls[number] = Call(**{**vars(calls[number]), "is_output": True})
         self._given.clear()
+        names = [*self.result.calls]
+        for name in names[1:-1]:
+            self.result.examples.pop(name, None)
         self.result.outputs.append([output.detach() for output in outputs])
 
 
-def _call(norm: Norm, batch: int, x: Tensor, mask: Tensor | None) -> Call:
+def _holds(y: Tensor, output: Tensor) -> bool:
+    """Whether an output is a tensor, or a view of it."""
+    return output is y or output._base is y
+
+
+def _input(args: tuple, kwargs: dict) -> Tensor | None:
+    """Return the input of a norm, if it is a tensor with examples and channels."""
+    x = next(iter((*args, *kwargs.values())), None)
+    return x.detach() if isinstance(x, Tensor) and x.dim() > 1 else None
+
+
+def _call(norm: Norm, batch: int, x: Tensor, mask: Tensor | None) -> tuple[Call, Tensor]:
+    """Return a call, and the means of the examples, (n, c)."""
     rows = x.unsqueeze(0) if x.dim() == _unbatched_dim(norm) else x
-    values = rows.movedim(1, -1)[mask].T if mask is not None else rows.transpose(0, 1).flatten(1)
-    values = values.double()
+    rows = rows if rows.dtype == torch.float64 else rows.float()
+    examples = rows.flatten(2).mean(2) if rows.dim() > 2 else rows.clone()
+    counted = rows.movedim(1, -1)[mask].T.unsqueeze(0) if mask is not None else rows
+    mean, var = _moments(counted)
     uses = norm.family != "frozen" and (norm.module.training or norm.mean is None)
-    return Call(
+    call = Call(
         batch,
         uses,
         values_per_mean(norm.module, x, mask),
         tuple(x.shape),
         x.dtype,
         _is_channels_last(x),
-        values.mean(1),
-        values.var(1, correction=0),
+        mean,
+        var,
+        rows.mean((0, 1)).double(),
     )
+    return call, examples
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance of each channel, (c,).
+
+    One value is subtracted first, so neither a mean far from zero nor a constant channel suffers
+    from the rounding of float32.
+    """
+    if not x.numel():
+        nothing = torch.full((x.shape[1],), torch.nan, dtype=torch.float64)
+        return nothing, nothing
+    axes = [0, *range(2, x.dim())]
+    first = (slice(1), slice(None), *[slice(1)] * (x.dim() - 2))
+    x = x - (shift := x[first])
+    mean = x.mean(axes, keepdim=True)
+    var = x.sub_(mean).square_().mean(axes)
+    return (shift.double() + mean.double()).flatten(), var.double()
 
 
 def _unbatched_dim(norm: Norm) -> int:

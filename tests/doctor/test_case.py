@@ -6,7 +6,7 @@ from doctor.planted import Residual, features, images, loss, mlp
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from bnlib.doctor.case import NEEDS, Case, either, needed
+from bnlib.doctor.case import FEW, NEEDS, Case, either, needed
 from bnlib.doctor.observe import NotPossibleError
 
 
@@ -46,7 +46,7 @@ def test_alone_compares_the_first_example_among_its_copies(make, data):
 def test_alone_with_companions_that_matter():
     model = nn.Sequential(nn.BatchNorm1d(5, track_running_stats=False))
     [whole], [alone] = Case(model, features()).alone
-    x = features()[0][0].double()
+    x = features()[0][0][:FEW].double()
     torch.testing.assert_close(whole, F.batch_norm(x, None, None, training=True)[0])
     assert alone.abs().max() < 1e-12  # among copies each value is the mean
 
@@ -69,7 +69,8 @@ def test_gradients_are_those_of_autograd_in_both_modes():
     for training in (False, True):  # train mode would move the statistics
         reference.train(training)
         reference.zero_grad()
-        loss(reference(data[0][0].double()), data[0]).backward()
+        x, y = data[0][0][:FEW], data[0][1][:FEW]
+        loss(reference(x.double()), (x, y)).backward()
         for name, parameter in reference.named_parameters():
             torch.testing.assert_close(found[training].parameters[name], parameter.grad)
         assert found[training].arriving.keys() == {"0", "1", "3", "4", "6"}
@@ -87,3 +88,40 @@ def test_a_pass_that_one_value_ends():
     assert case.attempt(training=True).failed == "1"
     with pytest.raises(NotPossibleError, match="1 has one value per mean"):
         case.forward(training=True)
+
+
+def pairs(model, x):
+    """Refuse an odd number of examples."""
+    one, other = x.chunk(2)
+    return model(one) - model(other) + torch.zeros(len(one), 4)
+
+
+def test_few_examples_are_shown_but_all_to_a_model_that_asks_for_so_many():
+    for show, wanted in (
+        (lambda model, batch: model(batch[0]), FEW),
+        (lambda model, batch: pairs(model, batch[0]), 16),
+    ):
+        sizes = []
+
+        def note(model, batch, show=show, sizes=sizes):
+            out = show(model, batch)
+            sizes.append(len(batch[0]))
+            return out
+
+        case = Case(mlp(), features(1), show=note)
+        found = case.backward
+        assert sizes == [16, wanted, wanted]
+        assert found[True].eps == torch.finfo(torch.float64).eps
+
+
+def test_a_pass_without_dropout_is_made_only_where_there_is_some():
+    for drop, made in ((nn.Dropout(0.5), 2), (nn.Dropout(0.0), 1), (nn.Identity(), 1)):
+        shown = []
+        case = Case(
+            nn.Sequential(nn.Linear(5, 4), drop, nn.BatchNorm1d(4)),
+            features(1),
+            show=lambda model, batch, shown=shown: shown.append(1) or model(batch[0]),
+        )
+        plain, other = (case.forward(training=True, dropout=d) for d in (False, True))
+        assert (plain is other, len(shown)) == (made == 1, made)
+        assert case.forward(training=False, dropout=False).drops is False

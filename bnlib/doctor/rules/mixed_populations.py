@@ -15,7 +15,6 @@ from torch import Tensor
 
 from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, hit
-from bnlib.doctor.norms import Norm
 from bnlib.doctor.observe import NotPossibleError
 
 SEVERITY = "warning"
@@ -36,14 +35,11 @@ LEAST = 4
 
 def check(case: Case) -> Iterator[Hit]:
     """Yield the first or the last norm, if the means of mini-batches at its input lie apart."""
-    made = case.look(_means, training=False)
-    for name in [*made.seen][:1] + [*made.seen][:0:-1][:1]:
-        rows: dict[int, Tensor] = {}  # of the first call in each mini-batch: others may be streams
-        for call, means in zip(made.calls[name], made.seen[name], strict=False):
-            rows.setdefault(call.batch, means)
-        if len(rows) < BATCHES or min(len(each) for each in rows.values()) < LEAST:
+    made = case.attempt(training=False)
+    for name, rows in made.examples.items():
+        if len(rows) < BATCHES or min(len(each) for each in rows) < LEAST:
             raise NotPossibleError(f"{BATCHES} mini-batches of {LEAST} examples or more")
-        ratio = _ratio([*rows.values()])
+        ratio = _ratio([each.double() for each in rows])
         if ratio > RATIO:
             message = (
                 f"The variance between the means of {len(rows)} mini-batches is {ratio:.3g} times "
@@ -51,11 +47,6 @@ def check(case: Case) -> Iterator[Hit]:
             )
             yield hit(name, message, ratio=ratio, batches=len(rows))
             return
-
-
-def _means(norm: Norm, x: Tensor, y: Tensor) -> Tensor:
-    """Return the mean of each example in each channel, (n, c)."""
-    return x.double().flatten(2).mean(2) if x.dim() > 2 else x.double()
 
 
 def _ratio(rows: list[Tensor]) -> float:

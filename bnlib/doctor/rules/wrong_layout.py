@@ -9,11 +9,9 @@ positions hardly do.
 
 from collections.abc import Iterator
 
-from torch import Tensor
-
 from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, hit
-from bnlib.doctor.norms import Norm
+from bnlib.doctor.observe import Call
 
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
@@ -32,8 +30,11 @@ explains about as much."""
 
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms whose last axis looks like the channels, in one hit."""
-    seen = case.look(_explained, training=True).seen
-    shares = {name: min(each) for name, each in seen.items() if case.norms[name].family != "frozen"}
+    shares = {
+        name: min(_explained(call) for call in calls)
+        for name, calls in case.attempt(training=True).calls.items()
+        if case.norms[name].family != "frozen"
+    }
     wrong = [n for n, (last, others) in shares.items() if last > max(LAST, TIMES * others)]
     if wrong:
         last, others = shares[wrong[0]]
@@ -44,18 +45,15 @@ def check(case: Case) -> Iterator[Hit]:
         yield hit(wrong, message, last_axis=last, other_axes=others)
 
 
-def _explained(norm: Norm, x: Tensor, y: Tensor) -> tuple[float, float]:
+def _explained(call: Call) -> tuple[float, float]:
     """Return the shares of the variance that the last axis explains, and the best other one."""
-    if x.dim() < 3 or x.shape[1] < 2 or x.shape[-1] < 2:
+    between = float(call.mean.var(correction=0))
+    var = between + float(call.var.mean())
+    sizes = call.positions.shape
+    if not sizes or len(call.mean) < 2 or sizes[-1] < 2 or not var:
         return 0.0, 0.0
-    x = x.double()
-    var = float(x.var(correction=0))
-    if not var:
-        return 0.0, 0.0
-    *others, last = (_between(x, axis) / var for axis in range(1, x.dim()))
-    return last, max(others)
-
-
-def _between(x: Tensor, axis: int) -> float:
-    """Return the variance of the means over all other axes."""
-    return float(x.movedim(axis, 0).flatten(1).mean(1).var(correction=0))
+    axes = [
+        float(call.positions.movedim(axis, 0).reshape(sizes[axis], -1).mean(1).var(correction=0))
+        for axis in range(len(sizes))
+    ]
+    return axes[-1] / var, max(between, *axes[:-1]) / var

@@ -4,6 +4,7 @@ from doctor.planted import Residual, features, found, images, mlp, trained
 from random_inputs import SEED
 from torch import nn
 
+from bnlib.doctor.case import Case
 from bnlib.doctor.rules import wrong_layout as rule
 
 OFFSETS = 4 * torch.randn(6, generator=torch.Generator().manual_seed(1))
@@ -60,7 +61,8 @@ def test_images_with_the_object_in_the_middle_are_healthy():
     """Positions explain some of the values, and so do channels."""
     window = torch.hann_window(8) * torch.hann_window(8)[:, None]
     data = [(torch.rand(16, 3, 8, 8) * window, None) for _ in range(2)]
-    assert rule._explained(None, data[0][0], None)[0] > rule.LAST
+    [call, _] = Case(nn.BatchNorm2d(3), data).forward(training=True).calls[""]
+    assert rule._explained(call)[0] > rule.LAST
     assert found(rule, nn.BatchNorm2d(3), data) == []
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3))
     model.append(nn.BatchNorm2d(6))
