@@ -34,7 +34,8 @@ def micro_batch(kind, faulty):
     Remedy: `bnlib.surgery.replace` with group norm, or synchronized norms.
     """
     m = 2 if faulty else 32
-    return Case(trained(kind), batches(kind, m=m, count=256 // m), {"loss": loss_of})
+    model = trained(kind).train()  # mini-batches of training matter
+    return Case(model, batches(kind, m=m, count=256 // m), {"loss": loss_of})
 
 
 @plant("few-values", MLP)
@@ -46,7 +47,7 @@ def last_batch(kind, faulty):
     data = batches(kind)
     if faulty:
         data.append((data[0][0][:2], data[0][1][:2]))
-    return Case(trained(kind), data, {"loss": loss_of})
+    return Case(trained(kind).train(), data, {"loss": loss_of})
 
 
 @plant("mixed-populations", ResNet, MLP)

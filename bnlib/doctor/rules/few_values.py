@@ -4,7 +4,8 @@ The mean and the variance of a mini-batch are estimates, and with n values the r
 variance is about sqrt(2 / (n - 1)). With one value the output does not depend on the input, and
 torch refuses it; with two, each output is plus or minus one. What counts is the number of values
 for each mean, which is examples times positions: two images of 32 x 32 pixels have 2,048. Few
-values come from a small last mini-batch of an epoch, or from feature maps of 1 x 1.
+values come from a small last mini-batch of an epoch, or from feature maps of 1 x 1. Of a model in
+eval mode it is a note, because it may never be trained with such mini-batches.
 """
 
 import sys
@@ -40,13 +41,17 @@ def check(case: Case) -> Iterator[Hit]:
     for name, fewest in case.values().items():
         in_last = _in_last_batch(case, name, calls.get(name, []))
         if min(fewest, in_last) < FEWEST:
-            found.setdefault((min(fewest, in_last), in_last < fewest), []).append(name)
+            in_last_only = in_last < sys.maxsize and in_last <= fewest
+            found.setdefault((min(fewest, in_last), in_last_only), []).append(name)
+    deployed = case.record is None and not case.model.training
+    mean = "In train mode a mean would be taken" if deployed else "A mean is taken"
     for (fewest, last), names in sorted(found.items()):
         where = " in the last mini-batch of the loader" if last else ""
+        severity = "error" if fewest <= HOPELESS else None
         yield hit(
             names,
-            f"A mean is taken over {counted(fewest, 'value')}{where}.",
-            severity="error" if fewest <= HOPELESS else None,
+            f"{mean} over {counted(fewest, 'value')}{where}.",
+            severity="note" if deployed else severity,
             values=fewest,
             last_batch=last,
         )

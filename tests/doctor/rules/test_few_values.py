@@ -92,3 +92,20 @@ def test_single_examples_of_a_deployed_model_are_not_those_of_training():
     last = [*features(2), *features(1, 1)]  # but this is the end of an epoch
     [finding] = examine(mlp().eval(), last, select=["few-values"]).findings
     assert finding.evidence["values"] == 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_in_eval_mode_it_is_a_note_on_train_mode(size):
+    squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    data = [*images(2, 16), *images(1, size)]
+    [finding] = examine(squeeze.eval(), data, select=["few-values"]).findings
+    assert finding.severity == "note"
+    assert finding.message.startswith("In train mode a mean would be taken over")
+    [finding] = examine(squeeze.train(), data, select=["few-values"]).findings
+    assert finding.severity in {"warning", "error"}
+
+
+def test_the_last_batch_of_a_loader_that_is_read_gives_one_finding():
+    [finding] = examine(mlp(), loader(2 * 16 + 1), select=["few-values"]).findings
+    assert (finding.where, finding.evidence["last_batch"]) == (("1", "4"), True)
+    assert "in the last mini-batch" in finding.message
