@@ -4,7 +4,8 @@ In train mode each output is standardized over the mini-batch, so the mean of al
 shift whatever the inputs are. So a regression cannot follow a mini-batch whose targets are all
 large, and a classifier cannot raise the mean score of a class in a mini-batch that holds this class
 only. Behind an embedding such a norm may be wanted, as in some contrastive methods. This is likely
-if it has no scale and shift, or if feature maps are returned, so there the finding is a note.
+if its scale does not learn, if feature maps are returned, or if there are further outputs, so there
+the finding is a note.
 """
 
 from collections.abc import Iterator
@@ -24,13 +25,19 @@ CHAPTER = "placement"
 
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms whose output the model returns, in one hit."""
-    calls = case.forward(training=True).calls
-    last = {n: c[-1] for n, c in calls.items() if _is_last(case.norms[n], c[-1])}
+    made = case.forward(training=True)
+    last = {n: c[-1] for n, c in made.calls.items() if _is_last(case.norms[n], c[-1])}
     if last:
         channels = min(len(call.mean) for call in last.values())
-        sure = any(len(c.shape) == 2 and "weight" in case.norms[n].tensors for n, c in last.items())
+        only = len(made.outputs[-1]) == 1
+        sure = only and any(len(c.shape) == 2 and _learns(case.norms[n]) for n, c in last.items())
         message = f"The model returns what a norm gave, {channels} channels of it, unchanged."
         yield hit(last, message, severity=None if sure else "note", channels=channels)
+
+
+def _learns(norm: Norm) -> bool:
+    weight = norm.tensors.get("weight")
+    return weight is not None and weight.requires_grad
 
 
 def _is_last(norm: Norm, call: Call) -> bool:

@@ -4,7 +4,7 @@ from doctor.planted import Residual, features, found, images, mlp, trained
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from bnlib.doctor.case import FEW
+from bnlib.doctor.case import FEW, Case
 from bnlib.doctor.observe import NotPossibleError
 from bnlib.doctor.rules import leak_through_batch as rule
 from bnlib.surgery import recalibrate
@@ -125,3 +125,25 @@ def test_threshold(monkeypatch):
     model = mlp(norm=without)
     monkeypatch.setattr(rule, "ROUNDING", -0.1)
     assert found(rule, model, features()) == []
+
+
+def test_similarities_between_examples_are_not_outputs_of_one():
+    class Similarities(nn.Sequential):
+        def forward(self, x):
+            x = super().forward(x)
+            return x @ x.T
+
+    with pytest.raises(NotPossibleError, match="not for each pair"):
+        found(rule, Similarities(*mlp()), features())
+    both = Case(
+        mlp(norm=without),
+        features(),
+        show=lambda model, batch: (model(batch[0]), torch.cdist(batch[0], batch[0])),
+    )
+    assert list(rule.check(both))
+
+
+def test_outputs_with_as_many_entries_as_examples_are_compared():
+    model = mlp(norm=without)
+    model[-1] = nn.Linear(8, 16)
+    assert found(rule, model, features(size=16))

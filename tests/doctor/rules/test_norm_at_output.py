@@ -67,3 +67,26 @@ def test_instance_norms_and_norms_in_eval_mode_are_healthy():
     model = nn.Sequential(*mlp(), nn.BatchNorm1d(4))
     model[7].eval()
     assert found(rule, model, features()) == []
+
+
+def test_outputs_on_purpose_are_notes():
+    embedding = nn.Sequential(*mlp(), nn.BatchNorm1d(4))
+    embedding[7].weight.requires_grad_(False)
+
+    class Neck(nn.Sequential):
+        def forward(self, x):
+            features = super().forward(x)
+            return features.sum(1), features
+
+    for model in (embedding, Neck(*mlp(), nn.BatchNorm1d(4))):
+        assert [each.severity for each in checked(rule, model, features())] == ["note"]
+
+
+def test_a_view_of_the_output_is_found():
+    class Squeezed(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).squeeze(1)
+
+    model = Squeezed(*mlp()[:-1], nn.Linear(8, 1), nn.BatchNorm1d(1))
+    [each] = checked(rule, model, features())
+    assert (each.where, each.severity) == (("7",), None)
