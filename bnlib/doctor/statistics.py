@@ -12,6 +12,16 @@ NOISE = 2.5
 more than one of these at once; so many may be chance, also of running means of as many examples."""
 
 
+def own_examples(calls: list[Call]) -> int:
+    """Return how many examples reached a norm; those of two calls in a mini-batch are the same."""
+    return sum({call.batch: call.shape[0] for call in calls}.values())
+
+
+def in_every_batch(calls: list[Call], batches: int) -> bool:
+    """Whether a norm was called in each mini-batch: layers that are skipped at random are not."""
+    return len({call.batch for call in calls}) == batches
+
+
 def gap(norm: Norm, calls: list[Call]) -> float:
     """Return how far apart the outputs of train and eval mode are, in standard deviations.
 

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, above, hit
-from bnlib.doctor.statistics import NOISE, gap
+from bnlib.doctor.statistics import NOISE, gap, in_every_batch, own_examples
 
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
@@ -30,18 +30,19 @@ def check(case: Case) -> Iterator[Hit]:
     """Yield the norms of an average whose statistics do not fit, the worst first, in one hit."""
     if not any(isinstance(m, AveragedModel) and m.n_averaged > 0 for m in case.model.modules()):
         return
-    train = case.forward(training=True).calls
+    train = case.forward(training=True)
     gaps = {
         name: gap(case.norms[name], calls)
-        for name, calls in train.items()
-        if case.norms[name].family == "batch" and all(call.uses_batch for call in calls)
+        for name, calls in train.calls.items()
+        if case.norms[name].family == "batch"
+        and all(call.uses_batch for call in calls)
+        and in_every_batch(calls, len(train.outputs))
     }
-    examples = sum(call.shape[0] for call in next(iter(train.values())))
-    limit = max(GAP, NOISE / examples**0.5)
-    stale = above(gaps, limit)
+    examples = {name: own_examples(train.calls[name]) for name in gaps}
+    stale = [n for n in above(gaps, GAP) if gaps[n] > NOISE / examples[n] ** 0.5]
     if stale:
         message = (
             f"The running statistics of this average of weights are {gaps[stale[0]]:.2g} standard "
             "deviations from those that the averaged weights give."
         )
-        yield hit(stale, message, gap=gaps[stale[0]], examples=examples)
+        yield hit(stale, message, gap=gaps[stale[0]], examples=examples[stale[0]])

@@ -20,7 +20,8 @@ from torch import Tensor
 from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, above, hit
 from bnlib.doctor.norms import has_learned, is_initial
-from bnlib.doctor.statistics import NOISE, gap
+from bnlib.doctor.observe import Pass
+from bnlib.doctor.statistics import NOISE, gap, in_every_batch, own_examples
 
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
@@ -58,27 +59,32 @@ Below it, at most 5 were lost."""
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms with a gap, the worst first, in one hit; else all, if their gaps add up."""
     train = case.forward(training=True)
-    examples = sum({call.batch: call.shape[0] for c in train.calls.values() for call in c}.values())
-    gaps, new = {}, False
+    gaps, limits, new = {}, {}, False
+    batches = len(train.outputs)
     for name, calls in train.calls.items():
         norm = case.norms[name]
-        if norm.family == "batch" and all(call.uses_batch for call in calls):
+        used = all(call.uses_batch for call in calls) and in_every_batch(calls, batches)
+        if norm.family == "batch" and used:
             if is_initial(norm) and not has_learned(norm):
                 new = True
             else:
                 gaps[name] = gap(norm, calls)
+                limits[name] = max(GAP, NOISE / own_examples(calls) ** 0.5)
     worst = max(gaps.values(), default=0.0)
     plain = case.forward(training=True, dropout=False).outputs
-    outputs = _difference(plain, case.forward(training=False).outputs)
+    test = case.forward(training=False)
+    outputs = _difference(plain, test.outputs)
+    off = [name for name in above(gaps, GAP) if gaps[name] > limits[name]]
+    examples = own_examples(train.calls[off[0] if off else next(iter(train.calls))])
     noise = NOISE / examples**0.5
-    off = above(gaps, max(GAP, noise))
     if off:
+        worst = gaps[off[0]]
         message = (
             f"On {examples} examples the median channel differs by {worst:.2g} standard "
             f"deviations between train and eval mode; the outputs of the model by {outputs:.0%}."
         )
         yield hit(off, message, gap=worst, outputs=outputs, examples=examples)
-    elif gaps and not new and outputs > max(SOME_OUTPUTS, noise):
+    elif gaps and not new and outputs > max(SOME_OUTPUTS, noise) and _same_path(train, test):
         left = _difference(plain, case.fitted.outputs)
         mended = max(outputs**2 - left**2, 0.0) ** 0.5
         if mended > max(SOME_OUTPUTS, noise):
@@ -96,6 +102,12 @@ def check(case: Case) -> Iterator[Hit]:
                 left=left,
                 examples=examples,
             )
+
+
+def _same_path(train: Pass, test: Pass) -> bool:
+    """Whether both modes called the same norms as often, so that their outputs are comparable."""
+    one, other = ({name: len(c) for name, c in p.calls.items()} for p in (train, test))
+    return one == other
 
 
 def _difference(train: list[list[Tensor]], test: list[list[Tensor]]) -> float:

@@ -164,3 +164,48 @@ def test_smaller_threshold_cries_wolf(monkeypatch):
     monkeypatch.setattr(rule, "GAP", 1e-3)
     monkeypatch.setattr(rule, "NOISE", 1e-3)
     assert found(rule, model, features())
+
+
+class Skipping(nn.Module):
+    """A layer that is skipped in all but some mini-batches; the layer before it never is."""
+
+    def __init__(self, shown, size):
+        super().__init__()
+        self.first, self.second, self.shown, self.count = mlp()[:2], nn.BatchNorm1d(8), shown, 0
+        self.size = size
+
+    def forward(self, x):
+        x, self.count = self.first(x), self.count + 1
+        if self.training and self.count not in self.shown:
+            return x
+        return x + self.second(x[: self.size] if self.training else x).mean()
+
+
+def test_layers_that_are_skipped_at_random_are_not_compared():
+    model = Skipping({2}, 16)
+    trained(Skipping({1, 2, 3, 4}, 16).first, features())
+    for norm in (model.first[1], model.second):
+        norm.running_var *= 100
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    recalibrate(model.first, features())
+    assert found(rule, model, features()) == []
+    model.shown = {1, 2, 3, 4}
+    assert found(rule, model, features())[0][0] == ("second",)
+
+
+def test_the_limit_of_chance_is_that_of_the_examples_of_the_norm():
+    model = Skipping({1, 2, 3, 4}, 4)
+    for norm in (model.first[1], model.second):
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    recalibrate(model.first, features())
+    norm = model.second
+    norm.running_mean += 0.4
+    [x] = [torch.cat([model.first(x[:4]) for x, _ in features()]).detach()]
+    norm.running_var.copy_(x.var(0))
+    norm.running_mean.copy_(x.mean(0) + 0.5 * x.std(0))
+    for size, is_found in ((4, False), (16, True)):
+        norm_size = model.size = size
+        where = [name for names, _ in found(rule, model, features()) for name in names]
+        assert ("second" in where) == is_found, norm_size
