@@ -9,9 +9,11 @@ apart. It does so in eval mode, because train mode would subtract the means befo
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, hit
@@ -36,17 +38,37 @@ LEAST = 4
 def check(case: Case) -> Iterator[Hit]:
     """Yield the first or the last norm, if the means of mini-batches at its input lie apart."""
     made = case.attempt(training=False)
-    for name, rows in made.examples.items():
-        if len(rows) < BATCHES or min(len(each) for each in rows) < LEAST:
+    examples = [_examples(*each) for each in zip(case.batches, made.outputs, strict=False)]
+    for name, means in made.examples.items():
+        folded = [_folded(x.double(), n) for x, n in zip(means, examples, strict=False)]
+        if len(folded) < BATCHES or min(len(rows) for rows, _ in folded) < LEAST:
             raise NotPossibleError(f"{BATCHES} mini-batches of {LEAST} examples or more")
-        ratio = _ratio([each.double() for each in rows])
+        ratio = min(_ratio([*rows]) for rows in zip(*folded, strict=True))
         if ratio > RATIO:
             message = (
-                f"The variance between the means of {len(rows)} mini-batches is {ratio:.3g} times "
-                "what shuffled examples would give."
+                f"The variance between the means of {len(folded)} mini-batches is {ratio:.3g} "
+                "times what shuffled examples would give."
             )
-            yield hit(name, message, ratio=ratio, batches=len(rows))
+            yield hit(name, message, ratio=ratio, batches=len(folded))
             return
+
+
+def _examples(batch: Any, outputs: list[Tensor]) -> int:
+    """Return how many examples there are: rows of the input, or of the output if they are fewer.
+
+    Frames of a video or nodes of a graph may be rows of the one, but they belong together.
+    """
+    leaves = [x for x in tree_leaves(batch) if isinstance(x, Tensor) and x.dim()]
+    return min([len(x) for x in (*leaves[:1], *[y for y in outputs if y.dim()][:1])], default=0)
+
+
+def _folded(rows: Tensor, examples: int) -> tuple[Tensor, Tensor]:
+    """Return the means over the rows that belong to an example: if they lie together, or apart."""
+    if not examples or len(rows) % examples:
+        raise NotPossibleError("a norm whose rows are examples, or equally many of each example")
+    parts = len(rows) // examples
+    together = rows.view(examples, parts, -1).mean(1)
+    return together, rows.view(parts, examples, -1).mean(0)
 
 
 def _ratio(rows: list[Tensor]) -> float:

@@ -93,3 +93,37 @@ def test_classes_that_only_the_last_norm_tells_apart_are_found():
     [(where, _)] = found(rule, Products(), [*x.split(16)])
     assert where == ("last",)
     assert found(rule, Products(), [x[i::4] for i in range(4)]) == []
+
+
+class Frames(nn.Module):
+    """Frames of clips in the place of examples, one clip after the other, or in turn."""
+
+    def __init__(self, together):
+        super().__init__()
+        self.net, self.together = mlp(), together
+
+    def forward(self, x):
+        n, t = x.shape[:2]
+        x = x.flatten(0, 1) if self.together else x.transpose(0, 1).flatten(0, 1)
+        y = self.net(x)
+        return y.view(n, t, -1).mean(1) if self.together else y.view(t, n, -1).mean(0)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_frames_of_a_clip_are_one_example(together):
+    generator = torch.Generator().manual_seed(3)
+    clips = torch.randn(64, 1, 5, generator=generator)
+    clips = clips + 0.1 * torch.randn(64, 16, 5, generator=generator)
+    model = Frames(together)
+    assert found(rule, model, clips.split(16)) == []
+    offsets = 3 * torch.arange(4.0).repeat_interleave(16)[:, None, None]
+    assert found(rule, model, (clips + offsets).split(16))
+
+
+def test_nodes_of_graphs_are_skipped():
+    def show(model, batch):
+        return torch.zeros(5, 4).index_add(0, batch["graph"], model(batch["x"]))
+
+    data = [{"x": torch.randn(17, 5), "graph": torch.arange(17) % 5} for _ in range(4)]
+    with pytest.raises(NotPossibleError, match="equally many of each example"):
+        found(rule, mlp(), data, show=show)
