@@ -36,6 +36,6 @@ def check(case: Case) -> Iterator[Hit]:
         stall = torch.finfo(dtype).eps / 2
         message = (
             f"{counted(len(names), 'norm')} in train mode with running statistics in {kind}: an "
-            f"update below {stall:.1%} of the value may be rounded away."
+            f"update below {100 * stall:.2g}% of the value may be rounded away."
         )
         yield hit(names, message, norms=len(names), dtype=kind, stall=stall)

@@ -5,7 +5,8 @@ buffers (a target network or an average made from ``parameters()``, ``strict=Fal
 was in eval mode during all of the training. A norm counts as trained if both its scales and its
 shifts differ among the channels, because initialization makes all scales equal, or all shifts. A
 norm without them is named if one of the others is. A new head on a trained backbone is healthy,
-because its own scales and shifts are still the initial ones.
+because its own scales and shifts are still the initial ones; so is a class of norm that is always
+frozen, because a checkpoint may hold scales and shifts only.
 """
 
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ CHAPTER = "debugging"
 
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms with initial statistics in a model that is trained, in one hit."""
-    initial = [norm for norm in case.norms.values() if is_initial(norm)]
+    initial = [n for n in case.norms.values() if is_initial(n) and n.family != "frozen"]
     learned = [norm.name for norm in initial if has_learned(norm)]
     if learned:
         names = [

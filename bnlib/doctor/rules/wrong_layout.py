@@ -4,7 +4,7 @@ torch's batch norms average over all axes but the second. Sequences as (examples
 images with the channels last run without an error if the sizes happen to agree, or if the norm was
 built for the length; then each time step or row is standardized over all features. The rule finds
 the channels by the axis that explains the values, because features have means of their own and
-positions hardly do.
+positions hardly do. Where no layer has made features on the last axis, it is a note.
 """
 
 from collections.abc import Iterator
@@ -30,9 +30,10 @@ explains about as much."""
 
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms whose last axis looks like the channels, in one hit."""
+    calls = case.attempt(training=True).calls
     shares = {
-        name: min(_explained(call) for call in calls)
-        for name, calls in case.attempt(training=True).calls.items()
+        name: min(_explained(call) for call in each)
+        for name, each in calls.items()
         if case.norms[name].family != "frozen"
     }
     wrong = [n for n, (last, others) in shares.items() if last > max(LAST, TIMES * others)]
@@ -42,7 +43,19 @@ def check(case: Case) -> Iterator[Hit]:
             f"The last axis explains {last:.0%} of the variance of the input, the other ones, that "
             f"of the channels among them, at most {others:.1%}."
         )
-        yield hit(wrong, message, last_axis=last, other_axes=others)
+        made = any(_makes_features(case, name, calls[name][0]) for name in wrong)
+        severity = None if made else "note"
+        yield hit(wrong, message, severity=severity, last_axis=last, other_axes=others)
+
+
+def _makes_features(case: Case, name: str, call: Call) -> bool:
+    """Whether a matrix of the model, such as that of a linear layer, has the size of the last axis.
+
+    Or whether it is that of the norm. Signals that are cut around an event or a spectrum on the
+    last axis are explained by position, too, but no layer has made them.
+    """
+    sizes = {size for p in case.model.parameters() if p.dim() == 2 for size in p.shape}
+    return call.positions.shape[-1] in sizes | {len(call.mean)}
 
 
 def _explained(call: Call) -> tuple[float, float]:
@@ -56,4 +69,4 @@ def _explained(call: Call) -> tuple[float, float]:
         float(call.positions.movedim(axis, 0).reshape(sizes[axis], -1).mean(1).var(correction=0))
         for axis in range(len(sizes))
     ]
-    return axes[-1] / var, max(between, *axes[:-1]) / var
+    return axes[-1] / var, max([between, *axes[:-1]]) / var

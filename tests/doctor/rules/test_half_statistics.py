@@ -1,6 +1,6 @@
 import pytest
 import torch
-from doctor.planted import Residual, features, found, images, mlp
+from doctor.planted import Residual, checked, features, found, images, mlp
 from torch import nn
 
 from bnlib.doctor.rules import half_statistics as rule
@@ -48,3 +48,9 @@ def test_inference_frozen_norms_and_autocast_are_healthy():
     with torch.autocast("cpu", torch.bfloat16):
         model(images()[0][0])
         assert found(rule, model) == []
+
+
+@pytest.mark.parametrize(("dtype", "share"), [(torch.bfloat16, "0.39%"), (torch.float16, "0.049%")])
+def test_the_message_holds_a_share_above_zero(dtype, share):
+    [each] = checked(rule, mlp().to(dtype))
+    assert f"below {share} of the value" in each.message

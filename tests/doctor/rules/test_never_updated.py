@@ -4,6 +4,7 @@ from doctor.planted import Residual, features, found, images, mlp, trained
 from torch import nn
 
 from bnlib.doctor.rules import never_updated as rule
+from bnlib.nn import FrozenBatchNorm1d
 from bnlib.surgery import recalibrate
 
 CASES = [(mlp, features, ("1", "4")), (Residual, images, ("b", "d"))]
@@ -59,4 +60,11 @@ def test_one_channel_tells_nothing():
     model = nn.Sequential(nn.BatchNorm1d(1))
     with torch.no_grad():
         model[0].weight.fill_(3.0)
+    assert found(rule, model) == []
+
+
+def test_always_frozen_norms_with_scales_alone_are_healthy():
+    model = nn.Sequential(nn.Linear(5, 8), FrozenBatchNorm1d(8))
+    for key in ("weight", "bias"):
+        nn.init.normal_(getattr(model[1], key))
     assert found(rule, model) == []

@@ -1,5 +1,5 @@
 import pytest
-from doctor.planted import Residual, features, found, images, mlp, trained
+from doctor.planted import Residual, checked, features, found, images, mlp, trained
 from torch import nn
 
 from bnlib.doctor.rules import shifted_input as rule
@@ -64,3 +64,10 @@ def test_thresholds(name, value, monkeypatch):
     monkeypatch.setattr(rule, name, 1e-6)
     monkeypatch.setattr(rule, "GAP", 1e-6)
     assert bool(found(rule, model, features())) == (name == "NOISE")
+
+
+def test_other_data_at_a_frozen_norm_are_a_note():
+    model = trained(mlp(), features())
+    assert [each.severity for each in checked(rule, model, as_bytes(features()))] == [None]
+    freeze(model)
+    assert [each.severity for each in checked(rule, model, as_bytes(features()))] == ["note"]

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from doctor.planted import Residual, features, found, images, mlp, trained
+from doctor.planted import Residual, checked, features, found, images, mlp, trained
 from random_inputs import SEED
 from torch import nn
 
@@ -82,3 +82,12 @@ def test_thresholds(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(rule, name, value)
             assert found(rule, norm, rows()) == []
+
+
+def test_signals_cut_around_an_event_are_a_note():
+    """No layer has made features on the last axis: positions explain it."""
+    data = [x.transpose(1, 2)[:, :3] + 3 * torch.hann_window(9) for x in rows(length=9)]
+    data = [x - x.mean(2, keepdim=True) for x in data]
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Conv1d(3, 4, 3))
+    assert [each.severity for each in checked(rule, model, data)] == ["note"]
+    assert [each.severity for each in checked(rule, Features(False), rows())] == [None]
