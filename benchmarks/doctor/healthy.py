@@ -480,3 +480,41 @@ def split_streams():
 def joined_streams():
     """The discriminator sees real and generated images in one pass."""
     return _adversarial(nn.BatchNorm2d, lambda model, x, fake: model(torch.cat([x, fake])).chunk(2))
+
+
+class Skipping(nn.Module):
+    """Residual blocks, of which three in ten are skipped in a mini-batch of training."""
+
+    def __init__(self, width=16):
+        super().__init__()
+        self.stem = nn.Conv2d(1, width, 3, padding=1)
+        self.convs = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+            for _ in range(3)
+        )
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for conv in self.convs:
+            if not self.training or torch.rand(()) > 0.3:
+                x = x + F.relu(conv(x)) * (1 if self.training else 0.7)
+        return self.head(x.mean((2, 3)))
+
+
+@healthy
+def stochastic_depth():
+    """Layers are skipped at random, so a norm sees only some of the mini-batches."""
+    return looked_at(train(seeded(Skipping), batches(ResNet, count=56) * 3), ResNet)
+
+
+@healthy
+def small_batches_in_eval_mode():
+    """Maps of one pixel, in mini-batches of four: of no matter in eval mode."""
+    return Case(excited(), batches(ResNet, m=4))
+
+
+@healthy
+def similarities():
+    """The model returns how much alike all pairs of examples are, which are no outputs of one."""
+    return Case(trained(MLP), batches(MLP), {"forward": lambda m, b: (y := m(b[0])) @ y.T})

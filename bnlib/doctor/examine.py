@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bnlib.doctor.case import Case
-from bnlib.doctor.observe import same_random_state, untouched
+from bnlib.doctor.observe import same_order, same_random_state, untouched
 from bnlib.doctor.registry import chosen
 from bnlib.doctor.report import Report, report_of
 from bnlib.surgery._batch import check_forward
@@ -65,9 +65,10 @@ def examine(
     Notes
     -----
     Passes are made on copies, one pass for all rules that need it, with seeds of their own, so the
-    model, its gradients and the random state are as before, whatever is raised. In train mode the
-    copy keeps the modes of a model in train mode; a model in eval mode is put into train mode as
-    by ``model.train()``.
+    model, its gradients, the random state and a loader's generator are as before, whatever is
+    raised. Hooks of the model's modules run on the copies, too, because some models need theirs. In
+    train mode the copy keeps the modes of a model in train mode; a model in eval mode is put into
+    train mode as by ``model.train()``.
 
     Examples
     --------
@@ -82,7 +83,7 @@ def examine(
     if not isinstance(model, nn.Module):
         return report_of(Case(model), rules)
     model = unwrapped(model)
-    with torch.inference_mode(False), torch.enable_grad(), untouched(model):
+    with torch.inference_mode(False), torch.no_grad(), untouched(model):
         shown = [] if batches is None else _read(batches)
         case = Case(
             model,
@@ -132,8 +133,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             model = model.module
-        elif isinstance(vars(model).get("_modules", {}).get("_orig_mod"), nn.Module):
-            model = cast(nn.Module, model._modules["_orig_mod"])
+        elif isinstance(inner := dict(model.named_children()).get("_orig_mod"), nn.Module):
+            model = inner
         else:
             return model
 
@@ -147,6 +148,9 @@ def _check(model: Any, batches: Any, forward: Any, loss: Any, optimizer: Any) ->
     if batches is None and (forward or loss):
         raise ValueError("batches: forward and loss need mini-batches to be called with")
     if isinstance(model, nn.Module):
+        meta = [name for name, value in model.state_dict().items() if value.is_meta]
+        if meta:
+            raise ValueError(f"model: {meta[0]} is on the meta device: load its values first")
         return
     if not isinstance(model, Mapping):
         raise TypeError(
@@ -164,7 +168,7 @@ def _read(batches: Iterable[Any]) -> list[Any]:
     """Return the first mini-batches, and of a list the last one."""
     if isinstance(batches, list | tuple) and len(batches) > MOST_BATCHES:
         return [*batches[: MOST_BATCHES - 1], batches[-1]]
-    with same_random_state():
+    with same_random_state(), same_order(batches):
         found = list(itertools.islice(Batches(batches, MOST_BATCHES, False), MOST_BATCHES))
     if not found:
         raise ValueError("batches: expected at least one mini-batch, got none")

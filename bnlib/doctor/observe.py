@@ -113,6 +113,20 @@ def same_random_state() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def same_order(loader: object) -> Iterator[None]:
+    """Put the states of the generators back that a data loader draws its order from."""
+    sampler = getattr(loader, "sampler", None)
+    inner = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
+    owners = (getattr(each, "generator", None) for each in (loader, sampler, inner))
+    kept = [(g, g.get_state()) for g in owners if isinstance(g, torch.Generator)]
+    try:
+        yield
+    finally:
+        for generator, state in kept:
+            generator.set_state(state)
+
+
+@contextlib.contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Put modes, buffers, parameters' gradients and the random state back, whatever happens.
 
@@ -152,8 +166,8 @@ def prepared(model: nn.Module, *, training: bool, double: bool) -> nn.Module:
     for name, module in model.named_modules():
         if _calls_a_module(vars(module).get("forward")):
             raise NotPossibleError(
-                f"a copy of the model, but its {name}.forward was replaced by a function that holds "
-                "a module, and a copy would run that one"
+                f"a copy of the model, but its {name}.forward was replaced by a function that "
+                "holds a module, and a copy would run that one"
             )
     try:
         scratch = copied(model)
@@ -170,11 +184,14 @@ def prepared(model: nn.Module, *, training: bool, double: bool) -> nn.Module:
 
 def _calls_a_module(forward: Any) -> bool:
     """Whether a function holds a module, or a method of one, which copying does not reach."""
-    cells = forward.__closure__ or () if inspect.isfunction(forward) else ()
-    with contextlib.suppress(ValueError):  # an empty cell
-        held = [cell.cell_contents for cell in cells]
-        return any(isinstance(getattr(x, "__self__", x), nn.Module) for x in held)
-    return False
+    if not inspect.isfunction(forward):
+        return False
+    try:
+        held = inspect.getclosurevars(forward)
+    except ValueError:  # a cell is empty yet
+        return False
+    values = (*held.nonlocals.values(), *held.globals.values())
+    return any(isinstance(getattr(x, "__self__", x), nn.Module) for x in values)
 
 
 def as_double(tree: Any) -> Any:
@@ -190,7 +207,7 @@ def sizes(batch: Any) -> set[int]:
 
 
 def first_examples(batch: Any, count: int) -> Any:
-    """Return a mini-batch of the first examples, if all its tensors have the same number of them."""
+    """Return the first examples of a mini-batch, if all its tensors have as many."""
     if len(sizes(batch)) != 1 or max(sizes(batch)) <= count:
         return batch
     return tree_map(lambda x: x[:count] if isinstance(x, Tensor) and x.dim() else x, batch)

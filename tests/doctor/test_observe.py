@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import types
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from doctor.planted import Residual, features, images, mlp
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from bnlib.doctor import examine
 from bnlib.doctor.case import Case
 from bnlib.doctor.observe import NotPossibleError, same_random_state, untouched
 from bnlib.nn import InstanceNorm1d, MaskedBatchNorm1d
@@ -210,3 +212,81 @@ def test_untouched_puts_back_what_a_forward_does_to_the_model_itself():
     for p, kept in zip(model.parameters(), gradients, strict=True):
         assert (p.grad is None) == (kept is None)
         assert kept is None or (p.grad is kept[0] and torch.equal(p.grad, kept[1]))
+
+
+class Other(nn.Module):
+    """Keeps running statistics as norms do, of what `read` gives."""
+
+    def __init__(self, shape=(4,)):
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(shape))
+        self.register_buffer("running_var", torch.ones(shape))
+
+    def forward(self, x):
+        return {"x": x["x"] - self.running_mean} if isinstance(x, dict) else x - self.running_mean
+
+
+def test_inputs_without_channels_are_not_calls():
+    for show, shape in (
+        (lambda model, batch: model[2]({"x": model[:2](batch[0])})["x"], (4,)),
+        (lambda model, batch: model[2](model[:2](batch[0])[:, 0]), ()),
+    ):
+        model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), Other(shape))
+        report = examine(model, features(), forward=show)
+        assert "shifted-input" in report.checked
+        assert Case(model, features(), show=show).forward(training=True).calls.keys() == {"1"}
+
+
+def test_a_norm_of_any_arguments():
+    class Any(nn.BatchNorm1d):
+        def forward(self, *args, **kwargs):
+            return super().forward(*args, **kwargs)
+
+    for show in (lambda m, batch: m(batch[0]), lambda m, batch: m(input=batch[0])):
+        made = Case(Any(5), features(1), show=show).forward(training=True)
+        assert made.calls[""][0].shape == (16, 5)
+
+
+def test_a_forward_that_holds_the_module_itself_is_not_copied():
+    model = mlp()
+    old = model[1].forward
+    model[1].forward = lambda x: old(x)
+    with pytest.raises(NotPossibleError, match=r"1\.forward was replaced"):
+        Case(model, features()).forward(training=False)
+    report = examine(model, features())
+    assert "1.forward was replaced" in report.skipped["leak-through-batch"]
+    assert report.findings == ()
+    model[1].forward = types.MethodType(nn.BatchNorm1d.forward, model[1])  # is copied
+    assert Case(model, features()).forward(training=False).calls
+
+
+def test_models_without_values():
+    lazy = nn.Sequential(nn.LazyLinear(8), nn.LazyBatchNorm1d(), nn.Linear(8, 4))
+    assert "run it once" in examine(lazy, features()).skipped["few-values"]
+    with torch.device("meta"):
+        meta = mlp()
+    with pytest.raises(ValueError, match=r"0\.weight is on the meta device"):
+        examine(meta)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_scripts_and_parameters_made_in_inference_mode():
+    assert examine(torch.jit.script(mlp()), features()).findings == ()
+    with torch.inference_mode():
+        model = mlp().eval()
+    assert examine(model).findings == ()
+
+
+def test_the_generator_of_a_loader_stays_as_it_was():
+    data = torch.utils.data.TensorDataset(*features(1, 64)[0])
+    for owner in ("loader", "sampler", "batch sampler"):
+        generator = torch.Generator().manual_seed(3)
+        sampler = torch.utils.data.RandomSampler(data, generator=generator)
+        options = {
+            "loader": {"batch_size": 16, "shuffle": True, "generator": generator},
+            "sampler": {"batch_size": 16, "sampler": sampler},
+            "batch sampler": {"batch_sampler": torch.utils.data.BatchSampler(sampler, 16, False)},
+        }
+        before = generator.get_state()
+        examine(mlp(), torch.utils.data.DataLoader(data, **options[owner]))
+        assert torch.equal(generator.get_state(), before)
