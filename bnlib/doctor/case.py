@@ -217,7 +217,8 @@ class Case:
     def _on_few(self, make: Callable[[Any, bool], Any]) -> Any:
         """Return ``make(batch, double)`` of a few examples in float64, else of all, else not so."""
         batch = next(iter(self.batches), None)
-        for each in (observe.first_examples(batch, FEW), batch):
+        few = observe.first_examples(batch, FEW)
+        for each in (few,) if few is batch else (few, batch):
             try:
                 return make(each, True)
             except NotPossibleError:

@@ -75,7 +75,7 @@ class Fuse(nn.Module):
 @settings(max_examples=30)
 @given(
     training=st.booleans(),
-    raises_at=st.none() | st.integers(0, 12),
+    raises_at=st.none() | st.integers(0, 7),
     with_grad=st.booleans(),
     eval_part=st.booleans(),
     poisoned=st.booleans(),
@@ -97,7 +97,7 @@ def test_everything_stays_as_it_was(training, raises_at, with_grad, eval_part, p
     Fuse.calls = 0
     with contextlib.suppress(RuntimeError):
         examine(model, data, loss=loss, optimizer=optimizer)
-    assert Fuse.calls == raises_at if raises_at is not None else Fuse.calls > 12
+    assert Fuse.calls == raises_at if raises_at is not None else Fuse.calls > 7
     assert bits(model) == before
     assert random_states() == states
 
