@@ -69,3 +69,30 @@ def test_thresholds(name, monkeypatch):
     gap = found(rule, average, shifted(features()))[0][1]["gap"]
     monkeypatch.setattr(rule, name, gap * (1.01 if name == "GAP" else 8.1))
     assert found(rule, average, shifted(features())) == []
+
+
+def test_the_limit_of_chance_is_that_of_the_examples_of_the_norm():
+    """A norm that sees two examples a mini-batch is off by chance; a skipped one is left out."""
+
+    class Part(nn.Module):
+        def __init__(self, count, every=1):
+            super().__init__()
+            self.first, self.second = nn.BatchNorm1d(5), nn.BatchNorm1d(5)
+            self.head, self.count, self.every, self.shown = nn.Linear(5, 4), count, every, 0
+
+        def forward(self, x):
+            x, self.shown = self.first(x), self.shown + 1
+            if self.training and self.shown % self.every:
+                return self.head(x)
+            seen = x[: self.count] if self.training else x
+            return self.head(x) + self.second(seen).mean()
+
+    for count, every, is_found in ((2, 1, False), (16, 1, True), (16, 2, False)):
+        average = AveragedModel(Part(count, every))
+        average.update_parameters(average.module)
+        update_bn(features(), average)
+        average.module.second.running_mean += 0.5
+        average.module.second.running_var.fill_(1.0)
+        average.module.shown = 0
+        names = [name for names, _ in found(rule, average, features()) for name in names]
+        assert ("module.second" in names) == is_found, (count, every)
