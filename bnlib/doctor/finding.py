@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -70,7 +72,8 @@ class Finding:
     fix : str
         What to call or to write.
     chapter : str
-        File name, without its ending, of the chapter of the book that explains it.
+        File name, without its ending, of the page of the book that explains it, or
+        ``questions#label`` for one of its questions.
     """
 
     rule: str
@@ -80,6 +83,40 @@ class Finding:
     evidence: Mapping[str, Number]
     fix: str
     chapter: str
+
+
+SHORT = 4
+"""Most names that a fix prints; it refers to a longer list by ``finding.where``."""
+
+
+def filled(fix: str, where: tuple[str, ...], evidence: Mapping[str, Number]) -> str:
+    """Return a fix with the names and the numbers of its finding, so that its code can be run.
+
+    Rules write ``finding.where`` and ``finding.evidence['momentum']``.
+    """
+    if len(where) <= SHORT:
+        fix = fix.replace("finding.where", repr(list(where)))
+    elif "finding.where" in fix:
+        fix += f' (finding.where: the {len(where)} names, in JSON under "where")'
+    return re.sub(r"finding\.evidence\['(\w+)'\]", lambda key: f"{evidence[key[1]]:g}", fix)
+
+
+def code(fix: str) -> list[str]:
+    """Return the parts of a fix between backticks: Python that runs as it is printed."""
+    return re.findall(r"`([^`]+)`", fix)
+
+
+def wrapped(text: str, width: int = 92, indent: str = "  ") -> str:
+    """Return a text in lines that break nowhere within code, so that it can be copied."""
+    whole = re.sub(r"`[^`]+`", lambda part: part[0].replace(" ", "\xa0"), text)
+    return textwrap.fill(
+        whole,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ).replace("\xa0", " ")
 
 
 def above(values: Mapping[str, float], limit: float) -> list[str]:

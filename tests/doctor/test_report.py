@@ -33,7 +33,7 @@ def test_text_says_what_was_measured_what_to_do_and_where_to_read():
     text = str(examine(faulty(), features()))
     assert re.match(r"2 norms, \d+ rules checked: 2 errors, 1 warning, 1 note\n", text)
     assert "warning: large-momentum at 1 and 1 more\n  The momentum is 0.99" in text
-    assert "What to do: norm.momentum = 1 - norm.momentum" in text
+    assert "model.get_submodule(name).momentum = 1 - 0.99" in " ".join(text.split())
     assert "\nmodule  norm " in text
     assert "\nNot checked, for want of the optimizer: give optimizer=: decayed-norm" in text
 

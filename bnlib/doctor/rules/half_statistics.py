@@ -16,7 +16,10 @@ from bnlib.doctor.finding import Hit, counted, hit
 
 SEVERITY = "warning"
 NEEDS = ("structure",)
-FIX = "norm.float() for each norm before training (autocast leaves norms in float32 by itself)"
+FIX = (
+    "`for name in finding.where: model.get_submodule(name).float()` before training "
+    "(torch.autocast leaves norms in float32 by itself)"
+)
 CHAPTER = "inference"
 
 

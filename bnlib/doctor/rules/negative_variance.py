@@ -12,7 +12,10 @@ from bnlib.doctor.finding import Hit, counted, hit
 
 SEVERITY = "error"
 NEEDS = ("state",)
-FIX = "surgery.recalibrate(model, loader), after a look at what wrote the buffers"
+FIX = (
+    "combine parameters only and leave the buffers out; then "
+    "`bnlib.surgery.recalibrate(model, loader)`"
+)
 CHAPTER = "inference"
 
 

@@ -19,7 +19,9 @@ from bnlib.doctor.statistics import NOISE, gap
 
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
-FIX = "surgery.recalibrate(model, loader) on training data, in the preprocessing of training"
+FIX = (
+    "`bnlib.surgery.recalibrate(model, loader)` on training data, in the preprocessing of training"
+)
 CHAPTER = "debugging"
 CAUSES = (
     "shifted-input",
@@ -55,8 +57,8 @@ def check(case: Case) -> Iterator[Hit]:
         outputs = _difference(train.outputs, case.forward(training=False).outputs)
         message = (
             f"On {examples} examples the median channel differs by {gaps[worst[0]]:.2g} standard "
-            f"deviations between train and eval mode; the outputs of the model by {outputs:.2g} of "
-            "their size."
+            f"deviations between train and eval mode; the outputs of the model change by "
+            f"{outputs:.0%}."
         )
         yield hit(worst, message, gap=gaps[worst[0]], outputs=outputs, examples=examples)
 
