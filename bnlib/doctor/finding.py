@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -106,17 +105,10 @@ def code(fix: str) -> list[str]:
     return re.findall(r"`([^`]+)`", fix)
 
 
-def wrapped(text: str, width: int = 92, indent: str = "  ") -> str:
-    """Return a text in lines that break nowhere within code, so that it can be copied."""
+def unbroken(text: str, fill: Callable[[str], str]) -> str:
+    """Fill a text by a function, with no line break within code, so that it can be copied."""
     whole = re.sub(r"`[^`]+`", lambda part: part[0].replace(" ", "\xa0"), text)
-    return textwrap.fill(
-        whole,
-        width,
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    ).replace("\xa0", " ")
+    return fill(whole).replace("\xa0", " ")
 
 
 def above(values: Mapping[str, float], limit: float) -> list[str]:

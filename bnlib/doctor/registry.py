@@ -30,6 +30,7 @@ TITLES = {
     "regularization": "Regularization",
     "questions#q-eval-or-no-grad": "eval() or no_grad()?",
     "questions#q-gan": "GAN: real and generated examples in one mini-batch or in two?",
+    "questions#q-nan-statistics": "NaN in the running statistics, perhaps with mixed precision?",
     "questions#q-on-the-output": "May BN be the last layer, for example in a regression?",
     "questions#q-padding": "How do I keep padding out of the statistics?",
     "questions#q-two-forward-passes": (

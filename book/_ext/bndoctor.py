@@ -9,6 +9,7 @@ The store is a file, so no page waits for it, and a chapter types no number of i
 """
 
 import json
+import re
 from pathlib import Path
 
 from docutils import nodes
@@ -59,7 +60,8 @@ def markdown(store, name="`{rule}`"):
     for rule, own in sorted(rules.items()):
         theirs = [rival.get(e["name"], {}) for e in own]
         counts = _count(own, "found"), len(own) - _count(own, "twin"), _count(theirs, "found")
-        lines.append(f"| {name.format(rule=rule)} | {' | '.join(f'{n} of {len(own)}' for n in counts)} |")
+        cells = [name.format(rule=rule), *(f"{n} of {len(own)}" for n in counts)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -68,7 +70,18 @@ def rules(store):
     from bnlib.doctor import all_rules  # a page without them needs no torch
     from bnlib.doctor.case import needed
 
-    for name, rule in all_rules().items():
+    known = all_rules()
+
+    def linked(text):
+        """Link what stands as `few_values` in the text of a rule."""
+        text = " ".join(text.split())
+        return re.sub(r"(?<!`)`(\w+)`(?!`)", lambda found: link(found[1]) or found[0], text)
+
+    def link(file):
+        name = file.replace("_", "-")
+        return f"{{ref}}`{name} <rule-{name}>`" if name in known else ""
+
+    for name, rule in known.items():
         rest = rule.text.partition("\n")[2].strip()
         own = [entry for entry in store["faults"] if entry["rule"] == name]
         count, quiet = _count(own, "found"), len(own) - _count(own, "twin")
@@ -78,11 +91,11 @@ def rules(store):
         yield "\n\n".join(
             [
                 f"(rule-{name})=\n### {name}",
-                f"{rule.severity.capitalize()}. **{rule.summary}** {' '.join(rest.split())}",
+                f"{rule.severity.capitalize()}. **{rule.summary}** {linked(rest)}",
                 f"- **What to do:** {rule.fix}.\n"
                 f"- **It needs** {'; '.join(map(needed, rule.needs))}.\n"
                 + "".join(
-                    f"- **Threshold** `{key} = {value:g}`: {why}\n"
+                    f"- **Threshold** `{key} = {value:g}`: {linked(why)}\n"
                     for key, (value, why) in rule.thresholds.items()
                 )
                 + f"- **How it was judged:** {found} ({{ref}}`table <debugging-how-often>`). How "

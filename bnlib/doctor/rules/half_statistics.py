@@ -20,7 +20,7 @@ FIX = (
     "`for name in finding.where: model.get_submodule(name).float()` before training "
     "(torch.autocast leaves norms in float32 by itself)"
 )
-CHAPTER = "inference"
+CHAPTER = "questions#q-nan-statistics"
 
 
 def check(case: Case) -> Iterator[Hit]:

@@ -16,7 +16,7 @@ FIX = (
     "combine parameters only and leave the buffers out; then "
     "`bnlib.surgery.recalibrate(model, loader)`"
 )
-CHAPTER = "inference"
+CHAPTER = "questions#q-nan-statistics"
 
 
 def check(case: Case) -> Iterator[Hit]:
