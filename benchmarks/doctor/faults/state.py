@@ -148,7 +148,7 @@ def weights_init(kind, faulty):
                 module.weight.copy_(0.02 * values)
     data = [(x, torch.ones(32, 1)) for x, _ in batches(ResNet, count=56)]
     model.train()
-    for each, _ in data:  # the statistics of some mini-batches, before any step
+    for each, _ in data * 3:  # the statistics of some mini-batches, before any step
         model(each)
     loss = _real_or_fake
     return Case(model.eval(), data[:8], {"loss": loss})
