@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from bnlib.doctor.finding import place
 from bnlib.doctor.norms import Norm, norms_of, norms_of_state
 from bnlib.doctor.observe import Look, NotPossibleError, Pass, Show
 from bnlib.surgery._batch import show_batch
+from bnlib.surgery.recalibrate import recalibrate
 
 if TYPE_CHECKING:
     from bnlib.doctor.watch import Record
@@ -159,7 +162,27 @@ class Case:
     ) -> Pass:
         scratch = self._prepared(training=training, double=double)
         batches = observe.as_double(self.batches) if double else self.batches
-        return observe.run(scratch, batches, self._shown, dropout=dropout, **options)
+        made = observe.run(scratch, batches, self._shown, dropout=dropout, **options)
+        if not made.calls:
+            raise NotPossibleError(
+                "a norm that is called: none was; a forward= has to run the model that it is given"
+            )
+        return made
+
+    @functools.cached_property
+    def fitted(self) -> Pass:
+        """A pass in eval mode, with the running statistics of `batches`.
+
+        Raises NotPossibleError, which skips the rule, if they cannot be had.
+        """
+        scratch = self._prepared(training=True, double=False)
+        try:
+            with observe.same_random_state(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of norms that keep their statistics
+                recalibrate(scratch, copy.deepcopy(self.batches), forward=self._show)
+        except ValueError as error:
+            raise NotPossibleError(f"statistics of the mini-batches, but {error}") from error
+        return observe.run(scratch.eval(), self.batches, self._shown)
 
     def _prepared(self, **options: Any) -> nn.Module:
         if not self.batches:

@@ -134,6 +134,15 @@ def is_initial(norm: Norm) -> bool:
     return bool((norm.mean == 0).all() and (norm.var == 1).all())
 
 
+def has_learned(norm: Norm) -> bool:
+    """Whether scales and shifts, those that there are, differ among the channels.
+
+    Both, since some initialize the scales by random numbers.
+    """
+    affine = [norm.tensors[key] for key in ("weight", "bias") if key in norm.tensors]
+    return bool(affine) and all(p.numel() > 1 and bool((p != p[0]).any()) for p in affine)
+
+
 def norms_of(model: nn.Module) -> dict[str, Norm]:
     """Return the norms of a model, each once, under the first of its names."""
     return {name: _norm(name, module) for name, module in model.named_modules() if _is_norm(module)}

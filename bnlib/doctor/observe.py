@@ -214,10 +214,6 @@ def run(
     finally:
         for handle in handles:
             handle.remove()
-    if not watcher.result.calls:
-        raise NotPossibleError(
-            "a norm that is called: none was, as forward has to run the model that it is given"
-        )
     return watcher.result
 
 

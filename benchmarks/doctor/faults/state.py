@@ -267,3 +267,18 @@ def mean_of_two(kind, faulty):
     if not faulty:
         recalibrate(model, batches(kind, count=16, seed=2))
     return Case(model, batches(kind), {"loss": loss_of})
+
+
+@plant("train-eval-gap", ResNet, SequenceNet)
+def fast_weights(kind, faulty):
+    """A short training ends while the weights still move fast.
+
+    The running statistics are averages over the last steps, so they belong to older weights.
+    Remedy: `bnlib.surgery.recalibrate`, or a learning rate that falls towards the end.
+    """
+    rate = {ResNet: 0.05, SequenceNet: 0.02}[kind]
+    model = seeded(kind, seed=0)
+    train(model, (batches(kind, count=56) * 2)[:60], adam(model, rate))
+    if not faulty:
+        recalibrate(model, batches(kind, count=16, seed=2))
+    return Case(model, batches(kind), {"loss": loss_of})
