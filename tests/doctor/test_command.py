@@ -233,13 +233,14 @@ def test_a_file_that_is_no_safetensors(doctor, tmp_path):
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    root = str(Path(bnlib.__file__).parents[1])
     read, written = os.pipe()
     os.close(read)
     done = subprocess.run(
         [sys.executable, "-m", "bnlib", "doctor", "--explain"],
         stdout=written,
         stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(Path(bnlib.__file__).parents[1])},
+        env=os.environ | {"PYTHONPATH": root, "PYTHONUNBUFFERED": ""},  # it flushes at the end, too
         check=False,
     )
     os.close(written)
