@@ -84,8 +84,8 @@ class Finding:
     chapter: str
 
 
-SHORT = 4
-"""Most names that a fix prints; it refers to a longer list by ``finding.where``."""
+SHORT = 50
+"""Characters of the names that a fix prints; it refers to more of them by ``finding.where``."""
 
 
 def filled(fix: str, where: tuple[str, ...], evidence: Mapping[str, Number]) -> str:
@@ -93,10 +93,11 @@ def filled(fix: str, where: tuple[str, ...], evidence: Mapping[str, Number]) -> 
 
     Rules write ``finding.where`` and ``finding.evidence['momentum']``.
     """
-    if len(where) <= SHORT:
-        fix = fix.replace("finding.where", repr(list(where)))
+    names = repr(list(where))
+    if len(names) <= SHORT:
+        fix = fix.replace("finding.where", names)
     elif "finding.where" in fix:
-        fix += f' (finding.where: the {len(where)} names, in JSON under "where")'
+        fix += f" (finding.where: {counted(len(where), 'name')}, in JSON under 'where')"
     return re.sub(r"finding\.evidence\['(\w+)'\]", lambda key: f"{evidence[key[1]]:g}", fix)
 
 
@@ -123,6 +124,6 @@ def counted(number: int, noun: str) -> str:
 
 
 def place(names: tuple[str, ...]) -> str:
-    """Return ``bn1``, or ``bn1 and 19 more``; the root of a model has no name of its own."""
-    first = names[0] or "the model"
+    """Return ``"bn1"``, or ``"bn1" and 19 more``; the root of a model has no name of its own."""
+    first = f'"{names[0]}"' if names[0] else "the model itself"
     return first if len(names) == 1 else f"{first} and {len(names) - 1} more"

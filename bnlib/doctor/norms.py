@@ -117,14 +117,22 @@ def left_of_initial(norm: Norm) -> float:
     return (1 - norm.momentum) ** norm.updates
 
 
-def arrived(norm: Norm) -> bool:
-    """Whether the running statistics are those of data, and no longer the initial ones.
+def initial_share(norm: Norm) -> float:
+    """Return the share of the initial 1 in the running variance of the median channel, at most 1.
 
-    What is left of the initial variance of 1 weighs more beside a small variance.
+    What is left of the 1 weighs more beside a small variance.
     """
+    left = left_of_initial(norm)
+    if norm.var is None or not left:
+        return left
+    return min(left / max(min(float(norm.var.median()), 1.0), left), 1.0)
+
+
+def arrived(norm: Norm) -> bool:
+    """Whether the running statistics are those of data, and no longer the initial ones."""
     if norm.mean is None or norm.var is None or is_initial(norm):
         return False
-    return left_of_initial(norm) <= LEFT * min(float(norm.var.median()), 1.0)
+    return initial_share(norm) <= LEFT
 
 
 def is_initial(norm: Norm) -> bool:
@@ -132,6 +140,15 @@ def is_initial(norm: Norm) -> bool:
     if norm.mean is None or norm.var is None:
         return False
     return bool((norm.mean == 0).all() and (norm.var == 1).all())
+
+
+def has_learned(norm: Norm) -> bool:
+    """Whether scales and shifts, those that there are, differ among the channels.
+
+    Both, since some initialize the scales by random numbers.
+    """
+    affine = [norm.tensors[key] for key in ("weight", "bias") if key in norm.tensors]
+    return bool(affine) and all(p.numel() > 1 and bool((p != p[0]).any()) for p in affine)
 
 
 def norms_of(model: nn.Module) -> dict[str, Norm]:

@@ -336,7 +336,7 @@ def test_no_text_says_a_name_without_its_package():
 def test_few_names_are_printed_and_many_are_referred_to():
     fix = "`f(finding.where, finding.evidence['momentum'])`"
     assert filled(fix, ("a", "b"), {"momentum": 0.99}) == "`f(['a', 'b'], 0.99)`"
-    many = tuple("abcdefgh"[: SHORT + 1])
+    many = tuple(f"layer{i}.norm" for i in range(SHORT // 15 + 1))
     assert filled(fix, many, {"momentum": 1}).startswith("`f(finding.where, 1)` (finding.where: ")
 
 

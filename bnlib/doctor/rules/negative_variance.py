@@ -20,12 +20,16 @@ CHAPTER = "questions#q-nan-statistics"
 
 
 def check(case: Case) -> Iterator[Hit]:
-    """Yield each norm with a negative running variance."""
+    """Yield the norms with a negative running variance, the least first, in one hit."""
+    least, channels = {}, 0
     for norm in case.norms.values():
-        if norm.var is not None and (norm.var < 0).any():
-            count, least = int((norm.var < 0).sum()), float(norm.var.min())
-            message = (
-                f"The running variance of {counted(count, 'channel')} is negative, the least is "
-                f"{least:.3g}."
-            )
-            yield hit(norm.name, message, channels=count, least=least)
+        if norm.var is not None and (negative := norm.var < 0).any():
+            least[norm.name] = float(norm.var.min())
+            channels += int(negative.sum())
+    names = sorted(least, key=lambda name: least[name])
+    if names:
+        message = (
+            f"The running variance of {counted(channels, 'channel')} in "
+            f"{counted(len(names), 'norm')} is negative, the least is {least[names[0]]:.3g}."
+        )
+        yield hit(names, message, channels=channels, least=least[names[0]])

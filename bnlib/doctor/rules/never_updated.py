@@ -10,11 +10,9 @@ because its own scales and shifts are still the initial ones.
 
 from collections.abc import Iterator
 
-from torch import Tensor
-
 from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, counted, hit
-from bnlib.doctor.norms import Norm, is_initial
+from bnlib.doctor.norms import has_learned, is_initial
 
 SEVERITY = "warning"
 NEEDS = ("state",)
@@ -28,24 +26,15 @@ CHAPTER = "debugging"
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms with initial statistics in a model that is trained, in one hit."""
     initial = [norm for norm in case.norms.values() if is_initial(norm)]
-    learned = [norm.name for norm in initial if _has_learned(norm)]
+    learned = [norm.name for norm in initial if has_learned(norm)]
     if learned:
-        names = [norm.name for norm in initial if norm.name in learned or not _affine(norm)]
+        names = [
+            norm.name
+            for norm in initial
+            if norm.name in learned or not norm.tensors.keys() & {"weight", "bias"}
+        ]
         message = (
             f"The running statistics of {counted(len(names), 'norm')} are 0 and 1; the scales and "
             f"shifts of {len(learned)} of them have been learned."
         )
         yield hit(names, message, norms=len(names), of=len(case.norms), learned=len(learned))
-
-
-def _affine(norm: Norm) -> list[Tensor]:
-    return [norm.tensors[key] for key in ("weight", "bias") if key in norm.tensors]
-
-
-def _has_learned(norm: Norm) -> bool:
-    """Whether scales and shifts, those that there are, differ among the channels.
-
-    Both, since some initialize the scales by random numbers.
-    """
-    affine = _affine(norm)
-    return bool(affine) and all(p.numel() > 1 and bool((p != p[0]).any()) for p in affine)

@@ -10,7 +10,7 @@ statistics do not mend it.
 from collections.abc import Iterator
 
 from bnlib.doctor.case import Case
-from bnlib.doctor.finding import Hit, hit
+from bnlib.doctor.finding import Hit, counted, hit
 
 SEVERITY = "error"
 NEEDS = ("state",)
@@ -21,12 +21,23 @@ FIX = (
 )
 CHAPTER = "debugging"
 
+PARAMETERS = ("weight", "bias")
+
 
 def check(case: Case) -> Iterator[Hit]:
-    """Yield each norm with a parameter or buffer that is not finite."""
+    """Yield the norms with statistics that are not finite, and those with parameters, in a hit."""
+    found: dict[bool, dict[str, int]] = {False: {}, True: {}}
     for norm in case.norms.values():
         for key, value in norm.tensors.items():
-            bad = int((~value.isfinite()).sum())
+            bad, own = int((~value.isfinite()).sum()), found[key in PARAMETERS]
             if bad:
-                message = f"{bad} of the {value.numel()} values of its {key} are NaN or infinite."
-                yield hit(norm.name, message, nonfinite=bad, values=value.numel(), tensor=key)
+                own[norm.name] = own.get(norm.name, 0) + bad
+    for is_parameter, count in found.items():
+        if count:
+            what = "scales or shifts" if is_parameter else "running statistics"
+            values = sum(count.values())
+            message = (
+                f"NaN or infinite: {counted(values, 'value')} of the {what} of "
+                f"{counted(len(count), 'norm')}."
+            )
+            yield hit(count, message, nonfinite=values, norms=len(count), parameters=is_parameter)

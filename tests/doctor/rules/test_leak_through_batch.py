@@ -25,6 +25,17 @@ class Functional(Residual):
         return self.e(x.mean((2, 3)))
 
 
+class WithoutNorm(nn.Module):
+    """What is not standardized by a module leaks, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(5, 4)
+
+    def forward(self, x):
+        return self.head((x - x.mean(0)) / (x.std(0) + 1))
+
+
 class ByHand(nn.Module):
     def __init__(self):
         super().__init__()
@@ -40,7 +51,12 @@ def without(channels):
 
 @pytest.mark.parametrize(
     ("make", "data"),
-    [(lambda: mlp(norm=without), features), (Functional, images), (ByHand, features)],
+    [
+        (lambda: mlp(norm=without), features),
+        (Functional, images),
+        (ByHand, features),
+        (WithoutNorm, features),
+    ],
 )
 def test_companions_that_matter_are_found(make, data):
     model = make().eval()

@@ -14,6 +14,12 @@ def test_extrapolated_average_is_found_in_model_and_state_dict(make):
     assert found(rule, model) == found(rule, model.state_dict()) == expected
 
 
+def test_the_least_comes_first_in_one_finding():
+    model = mlp()
+    model[1].running_var[0], model[4].running_var[:3] = -1, -2
+    assert found(rule, model) == [(("4", "1"), {"channels": 4, "least": -2.0})]
+
+
 def test_diagonal_of_a_covariance():
     norm = DecorrelatedBatchNorm1d(4, group_size=2)
     assert found(rule, norm) == []

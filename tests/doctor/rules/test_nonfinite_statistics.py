@@ -14,24 +14,25 @@ def test_poisoned_statistics_are_found_in_model_and_state_dict(make, value):
     model = make()
     name = "4" if make is mlp else "d"
     model.get_submodule(name).running_var[1] = value
-    evidence = {
-        "nonfinite": 1,
-        "values": len(model.get_submodule(name).running_var),
-        "tensor": "running_var",
-    }
+    evidence = {"nonfinite": 1, "norms": 1, "parameters": False}
     assert found(rule, model) == found(rule, model.state_dict()) == [((name,), evidence)]
 
 
 def test_one_batch_with_a_nan_poisons_for_good():
     model, data = mlp(), features()
     model(torch.full((4, 5), math.nan))
-    assert {where for where, _ in found(rule, trained(model, data, 0))} == {("1",), ("4",)}
+    model[1].weight.data[0] = math.inf
+    expected = [
+        (("1", "4"), {"nonfinite": 32, "norms": 2, "parameters": False}),
+        (("1",), {"nonfinite": 1, "norms": 1, "parameters": True}),
+    ]
+    assert found(rule, trained(model, data, 0)) == expected
 
 
 def test_frozen_norms_of_other_libraries_are_seen():
     norm = Frozen(3)
     norm.weight[0] = math.nan
-    assert found(rule, norm)[0][1]["tensor"] == "weight"
+    assert found(rule, norm) == [(("",), {"nonfinite": 1, "norms": 1, "parameters": True})]
 
 
 def test_trained_models_are_healthy():

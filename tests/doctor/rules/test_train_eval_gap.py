@@ -1,7 +1,12 @@
 import pytest
-from doctor.planted import Residual, features, found, images, mlp, trained
+import torch
+from doctor.planted import Residual, checked, features, found, images, mlp, trained
+from random_inputs import SEED
+from torch import nn
 
-from bnlib.doctor import norms
+from bnlib.doctor import examine
+from bnlib.doctor.case import Case
+from bnlib.doctor.observe import NotPossibleError
 from bnlib.doctor.rules import train_eval_gap as rule
 from bnlib.surgery import freeze, recalibrate
 
@@ -39,9 +44,82 @@ def test_statistics_of_one_norm_are_found_there_only():
     assert evidence["outputs"] > 0.1
 
 
-def test_new_models_and_averages_that_have_not_arrived_are_not_looked_at():
+def test_new_models_and_parts_are_not_looked_at():
     assert found(rule, mlp(), shifted(features())) == []
-    assert found(rule, trained(mlp(), features(), 5), shifted(features())) == []
+    model = recalibrated(trained(mlp(), features()))
+    model[4] = nn.BatchNorm1d(8)  # its outputs are its inputs in eval mode
+    assert found(rule, model, features()) == []
+    model[4] = nn.BatchNorm1d(8, affine=False)
+    assert found(rule, model, features()) == []
+
+
+def test_young_and_forgotten_statistics_are_a_note_beside_their_cause():
+    young = trained(mlp(), features(), 5)
+    forgotten = trained(mlp(), features())
+    for norm in (forgotten[1], forgotten[4]):
+        norm.reset_running_stats()
+    for model, cause in ((young, "too-few-updates"), (forgotten, "never-updated")):
+        [told] = examine(model, features(), select=["train-eval-gap"]).findings
+        assert told.severity == "warning"
+        both = examine(model, features(), select=["train-eval-gap", cause]).findings
+        assert [(f.rule, f.severity) for f in both] == [
+            (cause, "warning"),
+            ("train-eval-gap", "note"),
+        ]
+
+
+def recalibrated(model, data=None):
+    recalibrate(model, data or features())
+    return model
+
+
+def late(by):
+    """Return a network of three layers in which each mean is off by so many deviations."""
+    torch.manual_seed(SEED)
+    layers = []
+    for n in (5, 16, 16):
+        layers += [nn.Linear(n, 16), nn.BatchNorm1d(16), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Linear(16, 4))
+    for norm in layers[1::3]:
+        nn.init.normal_(norm.weight, 1, 0.1)
+        nn.init.normal_(norm.bias, 0, 0.1)
+    recalibrated(model, features(4, 64))
+    for norm in layers[1::3]:
+        norm.running_mean += by * norm.running_var.sqrt()
+    return model
+
+
+def test_small_gaps_that_add_up_are_found_and_recalibration_is_the_cure():
+    model, data = late(0.22), features(4, 64)
+    [(where, evidence)] = found(rule, model, data)
+    assert where == ("1", "4", "7")
+    assert evidence["gap"] < rule.GAP
+    assert (evidence["outputs"] ** 2 - evidence["left"] ** 2) ** 0.5 > rule.SOME_OUTPUTS
+    assert found(rule, recalibrated(model, data), data) == []
+
+
+class Noisy(nn.Sequential):
+    """Train mode and eval mode differ by something else than statistics."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y + torch.randn_like(y) if self.training else y
+
+
+def test_noise_of_another_origin_and_dropout_are_healthy():
+    model = recalibrated(Noisy(*trained(mlp(), features())))
+    assert found(rule, model, features()) == []
+    model = recalibrated(nn.Sequential(*trained(mlp(), features()), nn.Dropout(0.5)))
+    assert found(rule, model, features()) == []
+
+
+def test_outputs_without_statistics_of_the_examples_skip_the_rule():
+    model = late(0.2)
+    model[1].running_mean = model[1].running_mean.half()  # too small for 1e6, which comes next
+    model[1].running_var = model[1].running_var.half()
+    data = [(1e6 * x, y) for x, y in features(16)]
+    with pytest.raises(NotPossibleError, match="statistics of the mini-batches"):
+        _ = Case(model, data).fitted
 
 
 def test_frozen_backbones_are_healthy():
@@ -56,12 +134,29 @@ def test_few_examples_are_no_evidence():
     assert found(rule, model, few) == []
 
 
-@pytest.mark.parametrize(("name", "value"), [("GAP", 10.0), ("NOISE", 100.0), ("LEFT", 1e-9)])
-def test_thresholds(name, value, monkeypatch):
+@pytest.mark.parametrize("name", ["GAP", "NOISE"])
+def test_thresholds(name, monkeypatch):
     model = trained(mlp(), features())
     assert found(rule, model, shifted(features()))
-    monkeypatch.setattr(norms if name == "LEFT" else rule, name, value)
+    monkeypatch.setattr(rule, "SOME_OUTPUTS", 100.0)
+    monkeypatch.setattr(rule, name, 100.0)
     assert found(rule, model, shifted(features())) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "severities"),
+    [
+        ("OUTPUTS", 10.0, ["note"]),
+        ("OUTPUTS", 0.0, [None]),
+        ("SOME_OUTPUTS", 10.0, []),
+        ("NOISE", 100.0, []),
+    ],
+)
+def test_thresholds_of_outputs(name, value, severities, monkeypatch):
+    model, data = late(0.22), features(4, 64)
+    assert found(rule, model, data)
+    monkeypatch.setattr(rule, name, value)
+    assert [told.severity for told in checked(rule, model, data)] == severities
 
 
 def test_smaller_threshold_cries_wolf(monkeypatch):
