@@ -1,6 +1,7 @@
 """What the book shows of how the doctor was judged."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -106,6 +107,17 @@ def test_each_rule_has_a_section_with_what_its_file_and_the_store_say(bndoctor):
         found = sum(bool(entry["found"]) for entry in own)
         assert f"found {found} of {len(own)} planted faults" in section
         assert own[0]["story"] in section
+
+
+def test_sections_lead_to_labels_that_the_book_has(bndoctor):
+    files = [*(ROOT / "book").glob("*.ipynb"), *(ROOT / "book").glob("*.md")]
+    text = "\n".join(path.read_text("utf8") for path in files)
+    there = set(re.findall(r"\(([a-z0-9-]+)\)=", text))
+    sections = "\n\n".join(bndoctor.rules(bndoctor.read(ROOT)))
+    there |= set(re.findall(r"^\((rule-[a-z-]+)\)=$", sections, re.M))
+    named = re.findall(r"\{ref\}`(?:[^`<]*<)?([a-z0-9-]+)>?`", sections)
+    assert len(named) > 2 * len(all_rules())
+    assert set(named) <= there
 
 
 def test_missed_faults_are_listed_and_none_is_said(bndoctor):
