@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import json
 import os
-import re
 import sys
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import torch
 from torch import Tensor, nn
 
-from bnlib._extras import require
 from bnlib.doctor.examine import examine
+from bnlib.doctor.finding import Finding
 from bnlib.doctor.registry import all_rules, explain
 from bnlib.doctor.report import wrapped
+from bnlib.doctor.weights import state_dict
 
 HEALTHY, FOUND, FAILED = 0, 1, 3
 """Exit codes: nothing so severe as asked for, a finding, a model that could not be examined. Wrong
@@ -35,11 +34,12 @@ def run(options: argparse.Namespace) -> int:
         return HEALTHY
     if options.target is None:
         raise ValueError("TARGET: expected package.module:name or a file of weights, got nothing")
-    known = _known(options.baseline) if options.baseline else set()
+    known = _known(options.baseline) if options.baseline else []
     try:
-        model = load(options.target, options.weights)
-        batches = _value(options.batches, "--batches") if options.batches else None
-        report = examine(model, batches, select=options.select, ignore=options.ignore)
+        with contextlib.redirect_stdout(sys.stderr):  # what the user's module prints is no report
+            model = load(options.target, options.weights)
+            batches = _value(options.batches, "--batches") if options.batches else None
+            report = examine(model, batches, select=options.select, ignore=options.ignore)
     except (ValueError, TypeError) as error:
         if getattr(error, "__notes__", None) is None:
             raise ValueError(str(error)) from error
@@ -80,7 +80,7 @@ def load(target: str, weights: str | None = None) -> nn.Module | Mapping[str, Te
     if Path(target).is_file():
         if weights is not None:
             raise ValueError("--weights: expected package.module:name as TARGET, got a file")
-        return _state_dict(target, "TARGET")
+        return state_dict(target, "TARGET")
     if ":" not in target:
         raise ValueError(
             f"TARGET: expected package.module:name or a file of weights; there is no file {target}"
@@ -90,70 +90,10 @@ def load(target: str, weights: str | None = None) -> nn.Module | Mapping[str, Te
         raise ValueError(f"TARGET: expected a torch.nn.Module, got {type(found).__name__}")
     if weights is not None:
         try:
-            found.load_state_dict(_state_dict(weights, "--weights"))
+            found.load_state_dict(state_dict(weights, "--weights"))
         except RuntimeError as error:  # missing and unexpected keys, other shapes
             raise ValueError(f"--weights: {error}") from None
     return found
-
-
-def _state_dict(file: str, argument: str) -> dict[str, Tensor]:
-    """Return the state dict in a file: its content, or the one entry that is one."""
-    content = _read(Path(file), argument)
-    inner: dict[str, dict[str, Tensor]] = {}
-    if isinstance(content, Mapping):
-        inner = {key: own for key, value in content.items() if (own := _tensors(value))}
-    if len(inner) > 1:
-        raise ValueError(
-            f"{argument}: {file} holds several state dicts, {', '.join(map(repr, inner))}; save "
-            f"the one to examine, such as torch.save(checkpoint[{next(iter(inner))!r}], FILE)"
-        )
-    found = next(iter(inner.values()), None) or _tensors(content)
-    if found:  # tensors beside an entry are numbers, or a random state
-        return found
-    first = ", ".join(map(repr, [*content][:5])) if isinstance(content, Mapping) else ""
-    keys = f" with the keys {first}" if first else ""
-    raise ValueError(
-        f"{argument}: {file} holds no state dict but a {type(content).__name__}{keys}; "
-        "save model.state_dict()"
-    )
-
-
-def _tensors(content: Any) -> dict[str, Tensor]:
-    """Return the entries that a state dict has, none if it is something else."""
-    entries = content.items() if isinstance(content, Mapping) else ()
-    return {k: v for k, v in entries if isinstance(k, str) and isinstance(v, Tensor)}
-
-
-def _read(path: Path, argument: str) -> Any:
-    """Return what a file of weights holds, of one by torch only if that is data."""
-    if not path.is_file():
-        raise ValueError(f"{argument}: there is no file {path}")
-    read: Callable[..., Any] = torch.load
-    options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
-    if path.suffix == ".safetensors":
-        require("safetensors", extra="doctor")
-        from safetensors.torch import load_file
-
-        read, options = load_file, {}
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of a TorchScript archive
-            return read(path, **options)
-    except OSError as error:
-        raise ValueError(f"{argument}: {error}") from None
-    except Exception as error:  # of a file that is none of torch, KeyError and EOFError too
-        raise ValueError(f"{argument}: {path} {_fault(str(error))}") from error
-
-
-def _fault(error: str) -> str:
-    """Say what is wrong with a file, from what `torch.load` says."""
-    if "TorchScript" in error:
-        return "is a TorchScript archive; save torch.jit.load(FILE).state_dict()"
-    if refused := re.search(r"GLOBAL (\S+)", error):
-        return (
-            f"holds a {refused[1]}, which is not read, as it could run code; if you trust it, "
-            "load the file with torch.load(FILE, weights_only=False) and save only the state dict"
-        )
-    return "is no file of weights, or a damaged one"
 
 
 def _value(name: str, argument: str) -> Any:
@@ -198,11 +138,11 @@ def _source(target: str) -> tuple[str, int]:
     return path.as_uri(), line
 
 
-def _known(path: Path) -> set[tuple[str, tuple[str, ...]]]:
+def _known(path: Path) -> list[Finding]:
     """Read the findings of an earlier report in JSON."""
     try:
         content = json.loads(path.read_text("utf8"))
-        return {(each["rule"], tuple(each["where"])) for each in content["findings"]}
+        return [Finding(**each | {"where": tuple(each["where"])}) for each in content["findings"]]
     except OSError as error:
         raise ValueError(f"--baseline: {error}") from None
     except (ValueError, KeyError, TypeError):

@@ -191,19 +191,20 @@ class Report:
         worse = SEVERITIES[SEVERITIES.index(severity) :]
         return tuple(finding for finding in self.findings if finding.severity in worse)
 
-    def without(self, known: Collection[tuple[str, tuple[str, ...]]]) -> Report:
+    def without(self, known: Collection[Finding]) -> Report:
         """Return the report without findings that are known.
 
         Parameters
         ----------
-        known : collection of tuple
-            Pairs of the name of a rule and the names of the modules, as in `Finding`.
+        known : collection of Finding
+            Of an earlier report. A finding of the same rule is known if it concerns no other
+            modules and is not more severe.
 
         Returns
         -------
         Report
         """
-        new = tuple(f for f in self.findings if (f.rule, f.where) not in known)
+        new = tuple(f for f in self.findings if not any(_covers(old, f) for old in known))
         rows = tuple(row._replace(rules=_rules_at(row.name, new)) for row in self.norms)
         left_out = self.known + len(self.findings) - len(new)
         return dataclasses.replace(self, findings=new, norms=rows, known=left_out)
@@ -281,6 +282,12 @@ def report_of(case: Case, chosen: dict[str, Rule]) -> Report:
         steps=record.steps if record and record.optimizer is not None else None,
         passes=record.passes if record else None,
     )
+
+
+def _covers(old: Finding, new: Finding) -> bool:
+    """Whether a finding says no more than an old one."""
+    milder = SEVERITIES.index(new.severity) <= SEVERITIES.index(old.severity)
+    return old.rule == new.rule and milder and {*new.where} <= {*old.where}
 
 
 def _beside_causes(findings: list[Finding], chosen: dict[str, Rule]) -> list[Finding]:

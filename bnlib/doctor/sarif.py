@@ -61,6 +61,8 @@ def _result(finding: Finding, index: int, place_of: dict[str, Any]) -> dict[str,
                 ],
             }
         ],
-        "partialFingerprints": {"ruleAndModules/v1": f"{finding.rule}:{','.join(finding.where)}"},
+        "partialFingerprints": {
+            "ruleAndModules/v1": f"{finding.rule}:{','.join(sorted(finding.where))}"
+        },
         "properties": dict(finding.evidence),
     }

@@ -32,6 +32,10 @@ class Net(nn.Sequential):
     def __init__(self):
         super().__init__(*keras())
 
+def talking():
+    print("loading")
+    return keras()
+
 built = keras()
 plain = nn.Linear(4, 2)
 number = 3
@@ -122,6 +126,12 @@ def test_sarif(doctor):
     [run] = json.loads(out)["runs"]
     assert code == 1
     assert [each["ruleId"] for each in run["results"]] == ["large-momentum"]
+
+
+def test_what_the_model_prints_is_not_in_the_report(doctor):
+    code, out, error = doctor("some_models:talking", "--format", "json")
+    assert (code, error) == (1, "loading\n")
+    assert json.loads(out)["findings"]
 
 
 def located(doctor, target):
