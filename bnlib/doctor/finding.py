@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -104,12 +104,6 @@ def filled(fix: str, where: tuple[str, ...], evidence: Mapping[str, Number]) -> 
 def code(fix: str) -> list[str]:
     """Return the parts of a fix between backticks: Python that runs as it is printed."""
     return re.findall(r"`([^`]+)`", fix)
-
-
-def unbroken(text: str, fill: Callable[[str], str]) -> str:
-    """Fill a text by a function, with no line break within code, so that it can be copied."""
-    whole = re.sub(r"`[^`]+`", lambda part: part[0].replace(" ", "\xa0"), text)
-    return fill(whole).replace("\xa0", " ")
 
 
 def above(values: Mapping[str, float], limit: float) -> list[str]:

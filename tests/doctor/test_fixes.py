@@ -5,7 +5,6 @@ import contextlib
 import copy
 import importlib
 import inspect
-import textwrap
 from functools import partial
 
 import pytest
@@ -19,7 +18,8 @@ import bnlib.nn
 import bnlib.surgery
 from bnlib.doctor import all_rules, examine
 from bnlib.doctor.case import Case
-from bnlib.doctor.finding import SHORT, code, filled, unbroken
+from bnlib.doctor.finding import SHORT, code, filled
+from bnlib.doctor.report import wrapped
 
 GIVEN = {"model", "loader", "finding", "norm", "x", "a", "b"}
 MODULES = {"bnlib": bnlib, "torch": torch, "contextlib": contextlib}
@@ -340,9 +340,10 @@ def test_few_names_are_printed_and_many_are_referred_to():
     assert filled(fix, many, {"momentum": 1}).startswith("`f(finding.where, 1)` (finding.where: ")
 
 
-def test_lines_break_outside_of_code_only():
+def test_lines_break_outside_of_code_only(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "72")
     text = "a remedy of many words, " * 3 + "`model = bnlib.surgery.replace(model, f())` and " * 3
-    lines = unbroken(text, partial(textwrap.fill, width=72, break_on_hyphens=False)).splitlines()
+    lines = wrapped(text).splitlines()
     assert len(lines) > 3
     assert all(len(line) <= 72 for line in lines)
     assert all(line.count("`") % 2 == 0 for line in lines)
