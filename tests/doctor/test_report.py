@@ -62,7 +62,8 @@ def test_text_fits_the_terminal(columns, width, monkeypatch):
     report = examine(nn.ModuleList([Deep(), Deep()]))
     lines = str(report).splitlines()
     name = report.norms[0].name
-    assert max(len(line) for line in lines if name not in line) in range(width - 4, width + 1)
+    broken = [line for line in lines if name not in line and "`" not in line]
+    assert max(map(len, broken)) in range(width - 4, width + 1)
     assert sum(name in line for line in lines) == 1  # whole in the finding, which is longer for it
     assert sum(line.startswith("...") for line in lines) == 2  # the table has its end
 
