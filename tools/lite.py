@@ -52,6 +52,7 @@ SETTINGS = {
 }
 INSTALL = """\
 # In the browser, install the library of the book and what it needs: this takes a while.
+# Long experiments are smaller there than in the book. They say so; their verdicts may differ.
 import sys
 
 if sys.platform == "emscripten":
