@@ -87,6 +87,18 @@ def test_site_asks_no_package_index(tmp_path, monkeypatch):
     assert kernel["disablePyPIFallback"] is True
 
 
+def test_site_is_built_by_a_command_that_a_relative_path_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lite, "STAGE", tmp_path / "stage")
+    monkeypatch.setattr(lite, "SITE", tmp_path / "site")
+    monkeypatch.setattr(lite, "stage", lambda folder, release: folder.mkdir())
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "lite").write_text('#!/bin/sh\necho "$1" > built\n', "utf8")
+    (tmp_path / "bin" / "lite").chmod(0o755)
+    lite.main("bin/lite")
+    assert (tmp_path / "stage" / "built").read_text("utf8") == "build\n"
+
+
 @pytest.mark.parametrize("folder", ["", "lite"])
 def test_pages_link_exactly_the_chapters_that_run_there(monkeypatch, folder):
     monkeypatch.setenv("BOOK_LITE", folder)
