@@ -43,7 +43,7 @@ CODE = {
     "inference": ["bn.mjs", "mlp.mjs"],
     "alternatives": ["bn.mjs", "mlp.mjs"],
     "forward_pass": ["bn.mjs"],
-    "depth_and_signal_propagation": ["bn.mjs", "mlp.mjs"],
+    "depth_and_signal_propagation": ["depth_worker.mjs", "bn.mjs", "mlp.mjs"],
     "training": ["training_worker.mjs", "digits.mjs", "mlp.mjs", "bn.mjs"],
 }
 TO_FIGURE = """() => {
