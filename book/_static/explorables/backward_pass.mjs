@@ -11,7 +11,8 @@ const EXAMPLE = { x: [0, 2, 2, 8, -4, 5], dy: [1, 0, 0, 3, -2, 1], m: 4, gamma: 
 const BETA = 1; // of the chapter's example; only `dy = y` needs it
 const EPS = [0, 1e-5, 1e-3, 0.1, 1, 3, 10, 30, 100];
 const GAMMAS = [-6, -3, -1, 1, 2, 3, 4, 5, 6];
-const [HEIGHT, LEFT, TOP, MIDDLE, BOTTOM] = [356, 36, 24, 150, 330];
+const [HEIGHT, LEFT, TOP, MIDDLE] = [364, 36, 24, 150];
+const [ZERO, REACH] = [250, 72]; // of the axis of the gradients
 const RANGE = 12; // of a value and of an upstream gradient
 
 export function start(root) {
@@ -44,8 +45,7 @@ export function start(root) {
   const dy = () => state.dy.slice(0, state.m);
   const yX = (v) => (TOP + MIDDLE - 20) / 2 - (v * (MIDDLE - 20 - TOP)) / 2 / RANGE;
   // While dy is dragged over the end of its axis, its arrow stays in its chart.
-  const yG = (v) => Math.min(BOTTOM - 14, Math.max(MIDDLE + 14,
-    (MIDDLE + BOTTOM) / 2 - (v * (BOTTOM - MIDDLE - 36)) / 2 / scale));
+  const yG = (v) => ZERO - REACH * Math.min(1.05, Math.max(-1.05, v / scale));
   const column = (i) => LEFT + ((width - LEFT) * (i + 0.5)) / state.m;
   let parts = [];
 
@@ -73,7 +73,7 @@ export function start(root) {
       const up = svg("line", { x1: cx - 9, x2: cx - 9, class: "none", "marker-end": "url(#bp-none)" });
       const down = svg("line", { x1: cx + 9, x2: cx + 9, class: "batch", "marker-end": "url(#bp-batch)" });
       const upText = svg("text", { x: cx - 9, class: "none middle" });
-      const downText = svg("text", { x: cx, y: HEIGHT - 4, class: "batch middle" }); // below, as dy is wide
+      const downText = svg("text", { x: cx, y: HEIGHT - 4, class: "batch middle" });
       const xText = svg("text", { x: cx + 12 });
       const control = (name, list, place, value, offset) => {
         const h = handle({
@@ -91,7 +91,7 @@ export function start(root) {
       const xPoint = control("x", state.x, yX,
         (y) => (((TOP + MIDDLE - 20) / 2 - y) * 2 * RANGE) / (MIDDLE - 20 - TOP), 0);
       const gPoint = control("dy", state.dy, yG,
-        (y) => (((MIDDLE + BOTTOM) / 2 - y) * 2 * scale) / (BOTTOM - MIDDLE - 36), -9);
+        (y) => ((ZERO - y) * scale) / REACH, -9);
       xPoint.point.classList.add("value");
       gPoint.point.classList.add("none");
       picture.append(up, down, upText, downText, xText, xPoint.point, gPoint.point);

@@ -89,6 +89,15 @@ export async function start(root) {
   let frame, began, timer;
   const still = matchMedia("(prefers-reduced-motion: reduce)");
 
+  const worker = new Worker(new URL("depth_worker.mjs", import.meta.url), { type: "module" });
+  const computed = () => new Promise((resolve, reject) => {
+    const id = ++asked;
+    worker.onmessage = ({ data }) => data.id === id && resolve(data.found); // no older answer
+    worker.onerror = reject;
+    worker.postMessage({ id, ...state });
+  });
+  let found = await computed();
+
   const { output, say } = sentence();
   const goal = task(
     "find a setting in which the gradient with BN grows by less than one decade.",
@@ -98,15 +107,6 @@ export async function start(root) {
     width = w;
     draw(2);
   });
-
-  const worker = new Worker(new URL("depth_worker.mjs", import.meta.url), { type: "module" });
-  const computed = () => new Promise((resolve, reject) => {
-    const id = ++asked;
-    worker.onmessage = ({ data }) => data.id === id && resolve(data.found); // no older answer
-    worker.onerror = reject;
-    worker.postMessage({ id, ...state });
-  });
-  let found = await computed();
 
   // What has been passed: from 0 to 1 forward, then from 1 to 2 backward.
   function draw(passed) {

@@ -100,7 +100,7 @@ export function start(root) {
     picture.replaceChildren();
 
     const place = (v) => left + ((right - left) * (Math.min(11, Math.max(-5, v)) + 5)) / 16;
-    picture.append(text(0, 14, "the mini-batch: x = 3 (square) and its companions"),
+    picture.append(text(0, 14, "x = 3 (square) and its companions"),
       line(left, right, 44, 44, "axis"));
     for (const v of [-5, 0, 5, 10]) picture.append(text(place(v), 64, number(v), "middle small"));
     for (const v of batch.slice(1))
@@ -131,7 +131,7 @@ export function start(root) {
     const most = [8, 16, 32].find((v) => v >= largest) ?? 64;
     const up = (v) => low - ((low - high) * Math.min(most, Math.max(0, v))) / most;
     const step = (i) => left + ((end - left) * (i + 1)) / Math.max(20, recent.length);
-    picture.append(text(0, 242, "running statistics; dots: means of the mini-batches"));
+    picture.append(text(0, 242, "running statistics (dots: mini-batches)"));
     for (const [v, shift] of [[0, 4], [3, 8], [4, 2], [most, 4]])
       picture.append(text(left - 6, up(v) + shift, v, "end small"));
     picture.append(line(left, end, low, low, "axis"),
@@ -146,7 +146,7 @@ export function start(root) {
       const apart = Math.abs(now - other) < 1.2 ? (now < other ? 10 : -2) : 4;
       const at = Math.min(up(now) + apart, low - 4); // above the axis
       picture.append(text(step(recent.length - 1) + 5, at, `${name} ${number(now)}`,
-        style === "batch" ? "batch" : ""));
+        style === "batch" ? "batch halo" : "halo"));
     }
     picture.append(text((left + end) / 2, HEIGHT - 2, `${seen()} in train mode`,
       "middle small"));
