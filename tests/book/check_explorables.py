@@ -537,9 +537,8 @@ def test_arrows_of_a_dragged_gradient_stay_in_their_chart(touch):
     tab.mouse.move(x, y)
     tab.mouse.down()
     tab.mouse.move(x, y - 150)
-    ends = (
-        "() => [...document.querySelectorAll('line[marker-end]')].map(l => +l.getAttribute('y2'))"
-    )
+    arrows = "[...document.querySelectorAll('line[marker-end]')]"
+    ends = f"() => {arrows}.map(line => +line.getAttribute('y2'))"
     assert point.get_attribute("aria-valuenow") == "8.5"  # of an axis that ends at 4
     assert min(tab.evaluate(ends)) > 165  # the words above it end at 154
     assert max(tab.evaluate(ends)) < 345
@@ -646,8 +645,8 @@ def test_the_bands_wait_for_the_prediction_and_have_names(touch):
     assert figure.locator("polygon, polyline").count() == 0
     figure.locator(".explorable-prediction button").first.click()
     assert figure.locator("polygon").count() == 2
-    assert figure.locator("svg text.batch").inner_text() == "BN"
-    assert figure.locator("svg text.none").inner_text() == "none"
+    assert figure.locator("svg text.batch").text_content() == "BN"
+    assert figure.locator("svg text.none").text_content() == "none"
 
 
 def test_a_network_that_diverged_counts_as_nothing(touch):
@@ -664,7 +663,8 @@ def test_a_network_that_diverged_counts_as_nothing(touch):
 )
 def test_what_cannot_be_loaded_is_said_or_leaves_the_static_figure(browser, address, lost):  # noqa: F811
     tab = browser.new_page()
-    tab.route(f"**/{lost}", lambda route: route.abort())
+    asked = []
+    tab.route(f"**/{lost}", lambda route: asked.append(route.abort()))
     depth = lost.startswith("depth")
     page = "depth_and_signal_propagation" if depth else "learning_rate_and_convergence"
     tab.goto(f"{address}/book/{page}.html")
@@ -677,9 +677,10 @@ def test_what_cannot_be_loaded_is_said_or_leaves_the_static_figure(browser, addr
         figure.get_by_role("button", name="Train again").click()
         said(tab, "After 200", 120_000)
     else:
-        with tab.expect_event("requestfailed"):
-            figure.scroll_into_view_if_needed()
-        tab.wait_for_timeout(500)
+        for _ in range(25):
+            tab.evaluate(TO_FIGURE)
+            tab.wait_for_timeout(100)
+        assert asked
         assert figure.locator(".explorable-static svg").is_visible()
         assert figure.locator(".explorable-live").count() == 0
     tab.close()
@@ -706,7 +707,7 @@ def test_a_finger_has_cells_to_choose_from(finger):
     said(tab, "12 values share its mean")
     box = tab.get_by_role("gridcell").first.bounding_box()
     assert min(box["width"], box["height"]) >= 20
-    assert tab.locator(".explorable-numbers").inner_text().strip()
+    assert tab.locator(".explorable-numbers").text_content()
 
 
 @pytest.mark.parametrize("page", PAGES)
