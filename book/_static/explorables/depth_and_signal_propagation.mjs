@@ -135,7 +135,7 @@ export async function start(root) {
         if (share < 1) continue;
         const close = Math.abs(y(ends[0]) - y(ends[1])) < 16;
         const shift = close ? (ends[i] >= ends[1 - i] && (i || ends[0] !== ends[1]) ? -4 : 12) : !back ? 4 : ends[i] < 0 ? 15 : -6;
-        picture.append(text(back ? LEFT + 5 : width - RIGHT + 5, y(ends[i]) + shift, ARMS[arm], arm));
+        picture.append(text(back ? LEFT + 5 : width - RIGHT + 5, y(ends[i]) + shift, ARMS[arm], `${arm} halo`));
       }
     }
     for (const l of [0, 10, 20, 30, 40, 50]) picture.append(text(at(l), PANELS.gradients[1] + 16, l, "middle small"));
