@@ -40,7 +40,7 @@ if (!saveData) {
         load(target);
       }
     },
-    { rootMargin: "400px" },
+    { rootMargin: "800px" }, // so that it is there when the reader is
   );
   for (const figure of document.querySelectorAll("[data-explorable]")) near.observe(figure);
 }
