@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import nbformat
@@ -43,6 +44,16 @@ def test_pyodide_has_versions_that_the_library_takes():
     for need in NEEDED:
         if need.name not in lite.PURE:
             assert packages[need.name]["version"] in need.specifier, need
+
+
+@pyodide
+def test_pyodide_has_versions_that_the_pure_wheels_take():
+    packages = json.loads((lite.CORE / lite.LOCK).read_text("utf8"))["packages"]
+    needed = [Requirement(line) for name in lite.PURE for line in metadata.requires(name) or ()]
+    needed = [need for need in needed if need.marker is None]
+    assert needed
+    for need in needed:
+        assert packages[need.name]["version"] in need.specifier, need
 
 
 @pyodide
