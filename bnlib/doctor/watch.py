@@ -112,8 +112,10 @@ class Record:
         two batches for one loss.
     rest : str
         What happened after the last step.
+    passes : int
+        Forward passes of the model itself: 0 if the loop only calls modules within it.
     passes_without_gradients : int
-        Forward passes of the whole model in train mode with gradients disabled.
+        Those of them in train mode with gradients disabled.
     longest : dict of str to int
         Most events of a kind in a row; a step or a backward pass between them ends the row.
     """
@@ -124,7 +126,7 @@ class Record:
         self.steps = 0
         self.patterns: Counter[str] = Counter()
         self.rest = ""
-        self.passes_without_gradients = 0
+        self.passes = self.passes_without_gradients = 0
         self.longest: dict[str, int] = {}
         self._run = ("", 0)
         self._shown: Callable[[], Tensor | None] = lambda: None
@@ -154,6 +156,7 @@ class Record:
 
     def _pass(self, kind: str, inputs: list[Any]) -> None:
         self._event(kind)
+        self.passes += 1
         x = next((x for x in tree_leaves(inputs) if isinstance(x, Tensor)), None)
         self._again = self.optimizer is not None and x is not None and self._shown() is x
         if kind == "f":

@@ -113,6 +113,31 @@ def test_evaluations_and_passes_without_gradients():
     assert seen.learned
 
 
+def test_the_report_says_what_was_seen():
+    model, data = mlp(), features(4)
+    report = watched(model, data).report()
+    assert (report.steps, report.passes) == (4, 4)
+    assert "\nWatched: 4 steps, 4 forward passes of the model itself\n" in str(report)
+    with watch(model) as record:
+        model(data[0][0])
+    assert (record.report().steps, record.passes) == (None, 1)
+    assert "\nWatched: 1 forward pass of the model itself\n" in str(record.report())
+
+
+def test_a_model_that_is_not_called_itself_is_named(monkeypatch):
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp()
+
+    model = Wrapped()
+    record = watched(model, features(4), lambda batch: loss(model.net(batch[0]), batch).backward())
+    monkeypatch.setenv("COLUMNS", "92")
+    words = "Watched: 4 steps, 0 forward passes of the model itself; watch the module that the loop"
+    assert words in str(record.report())
+    assert record.norms["net.1"].modes == {"train": 4}
+
+
 def test_long_steps_are_cut():
     model = mlp()
     with watch(model) as record:
