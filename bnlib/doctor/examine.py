@@ -132,8 +132,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             model = model.module
-        elif isinstance(vars(model).get("_modules", {}).get("_orig_mod"), nn.Module):
-            model = cast(nn.Module, model._modules["_orig_mod"])
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = cast(nn.Module, model._orig_mod)
         else:
             return model
 
