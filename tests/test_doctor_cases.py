@@ -12,6 +12,7 @@ from benchmarks.doctor.networks import norms
 
 RULES = [
     "eval-forgotten",
+    "train-forgotten",
     "statistics-move-without-gradient",
     "nonfinite-statistics",
     "negative-variance",
@@ -83,6 +84,7 @@ DIFFERS = {  # in what a fault and its twin differ before a loop; the loops them
     "weights_of_many_epochs": {"buffers"},
     "target_network": {"buffers"},
     "accumulated_gradients": {"batches"},
+    "accumulated_in_a_wrapper": {"batches"},
 }
 
 

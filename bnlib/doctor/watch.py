@@ -326,10 +326,12 @@ def watch(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> I
     record, norms, near = Record(model, optimizer), norms_of(model), parameters_nearby(model)
     modules = dict(model.named_modules())
     parents = {name: modules[name.rpartition(".")[0]] for name in norms}
+    holders = [m for m in modules.values() if next(m.parameters(recurse=False), None) is not None]
+    mixed = model.training and any(m.training for m in holders)  # a loaded model is in eval mode
     for name, norm in norms.items():
         seen = record.norms[name]
         seen.before = _copied(norm, near)
-        seen._held = model.training and norm.mode == "eval"
+        seen._held = mixed and norm.mode == "eval"
         seen._was_fixed, seen.with_its_part = _is_fixed(norm), not parents[name].training
     handles = []
     try:
@@ -432,8 +434,8 @@ def _norm_hook(norm: Norm, record: Record, around: nn.Module) -> Callable[..., N
             seen._since_step += 1
             seen.again += updates and record._again
         elif updates and hasattr(module, "momentum"):
-            changed = module.momentum != norm.momentum  # to None by update_bn, to 1 by others
-            seen.moved_without_gradient += not (changed and module.momentum in (None, 0, 1))
+            recomputes = module.momentum in (None, 1) and module.momentum != norm.momentum
+            seen.moved_without_gradient += module.momentum != 0 and not recomputes
         if seen.modes["train"] % EVERY == 0 and seen.nonfinite_call is None and not _finite(norm):
             seen.nonfinite_call = seen.modes["train"]
         seen.modes["train"] += 1

@@ -34,11 +34,11 @@ def check(case: Case) -> Iterator[Hit]:
         calls = {name: thawed[name].thawed for name in names}
         if not calls:
             continue
+        most, part = max(calls.values()), ", with the part around them," if severity else ""
         message = (
-            f"{counted(len(calls), 'norm')} in eval mode within a model in train mode went back to "
-            f"train mode, for {max(calls.values())} calls."
+            f"{counted(len(calls), 'norm')} in eval mode{part} within a model in train mode went "
+            f"back to train mode, for {most} calls."
         )
-        most = max(calls.values())
         yield hit(calls, message, severity=severity, norms=len(calls), calls=most)
 
 

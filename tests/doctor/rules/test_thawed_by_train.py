@@ -78,7 +78,7 @@ def test_samples_of_a_part_in_eval_mode_are_healthy():
     assert found(rule, model, record=watched(model, features(3), step)) == []
 
 
-def test_a_new_wrapper_of_a_model_in_eval_mode_is_good_to_know():
+def test_a_new_wrapper_of_a_model_in_eval_mode_is_healthy():
     """A loaded model comes in eval mode, and the class around it begins in train mode."""
     wrapper = nn.Sequential(mlp().eval())
     assert wrapper.training
@@ -86,8 +86,7 @@ def test_a_new_wrapper_of_a_model_in_eval_mode_is_good_to_know():
     def step(batch):
         loss(wrapper.train()(batch[0]), batch).backward()
 
-    [one] = checked(rule, wrapper, record=watched(wrapper, features(2), step))
-    assert (one.severity, one.where) == ("note", ("0.1", "0.4"))
+    assert found(rule, wrapper, record=watched(wrapper, features(2), step)) == []
 
 
 def test_a_backbone_in_eval_mode_before_the_loop_is_good_to_know():
