@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         Exit code: 0 done, 1 something failed, 2 wrong usage (an unknown name, key or value, or a
         config that could not be judged; nothing was run), 130 Ctrl-C. Of the doctor: 0 healthy, 1 a
-        finding, 2 wrong usage, 3 a model that could not be examined.
+        finding, 2 wrong usage or no rule that could be checked, 3 a model that could not be
+        examined.
 
     Raises
     ------
@@ -79,13 +80,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_doctor(doctor: argparse.ArgumentParser) -> None:
     doctor.set_defaults(command=_doctor)
-    doctor.epilog = "Exit code: 0 healthy, 1 a finding, 2 wrong usage, 3 a model that failed."
+    doctor.epilog = (
+        "Exit code: 0 healthy, 1 a finding, 2 wrong usage, also one that leaves no rule to check, "
+        "3 a model that failed."
+    )
     doctor.add_argument(
         "target",
         nargs="?",
         metavar="TARGET",
         help="package.module:name of a model, or of what makes one; or a file of weights",
     )
+    doctor.add_argument("--weights", metavar="FILE", help="load them into the model of TARGET")
     doctor.add_argument("--batches", metavar="package.module:name", help="a loader, or its maker")
     doctor.add_argument("--format", choices=["text", "json", "sarif"], default="text")
     doctor.add_argument("--select", type=_names, metavar="RULE,...", help="check only these")

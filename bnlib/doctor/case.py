@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_leaves, tree_map
 
 from bnlib.doctor import observe
+from bnlib.doctor.finding import place
 from bnlib.doctor.norms import Norm, norms_of, norms_of_state
 from bnlib.doctor.observe import Look, NotPossibleError, Pass, Show
 from bnlib.surgery._batch import show_batch
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
     from bnlib.doctor.watch import Record
 
 NEEDS = {
-    "structure": "a model, not only its state dict",
+    "structure": "a model (a state dict is not enough)",
     "state": "a model or a state dict",
-    "forward": "a forward pass: give batches=",
-    "backward": "a backward pass: give batches=",
-    "optimizer": "the optimizer: give optimizer=",
-    "watch": "a watched loop: with watch(model, optimizer) as record",
+    "forward": "mini-batches (batches=...)",
+    "backward": "mini-batches (batches=...)",
+    "optimizer": "the optimizer (optimizer=...)",
+    "watch": "a watched loop (with watch(model, optimizer) as record)",
 }
-"""What a rule may need, and how a reader gives it."""
+"""What a rule may need, and how a reader gives it: the report says "Not checked without ..."."""
 
 
 def either(need: str) -> list[str]:
@@ -41,7 +42,7 @@ def either(need: str) -> list[str]:
 
 def needed(need: str) -> str:
     """Say what an entry of a rule's NEEDS asks for."""
-    return ", or ".join(NEEDS[each] for each in either(need))
+    return " or ".join(NEEDS[each] for each in either(need))
 
 
 class _NoBackwardError(RuntimeError):
@@ -136,7 +137,8 @@ class Case:
         result = self.attempt(training=training, dropout=dropout)
         if result.failed:
             raise NotPossibleError(
-                f"a whole forward pass in train mode: {result.failed} has one value per mean"
+                "a whole forward pass in train mode, where "
+                f"{place((result.failed,))} has one value per mean"
             )
         return result
 
@@ -188,7 +190,17 @@ class Case:
         return observe.prepared(self.model, **options)
 
     def _shown(self, model: nn.Module, batch: Any) -> Any:
-        return (self._show or show_batch)(model, batch)
+        try:
+            return (self._show or show_batch)(model, batch)
+        except Exception as error:
+            mode = "train" if model.training else "eval"
+            error.add_note(f"The doctor showed the model a batch in {mode} mode.")
+            if self._show is None and _has_more(batch):
+                error.add_note(
+                    "The model got the first entry of the batch; where it takes more, say so by "
+                    "forward=lambda model, batch: ..."
+                )
+            raise
 
     @functools.cached_property
     def backward(self) -> dict[bool, Gradients]:
@@ -291,6 +303,11 @@ class Case:
         for name, seen in self.record.norms.items() if self.record else ():
             found |= {name: min(seen.values)} if seen.values else {}
         return found
+
+
+def _has_more(batch: Any) -> bool:
+    """Whether `show_batch` gives the model one tensor of several entries."""
+    return isinstance(batch, tuple | list) and len(batch) > 1 and isinstance(batch[0], Tensor)
 
 
 def _fix_statistics(model: nn.Module) -> None:

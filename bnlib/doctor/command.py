@@ -3,45 +3,43 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import inspect
 import json
+import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-import torch
 from torch import Tensor, nn
 
-from bnlib._extras import require
 from bnlib.doctor.examine import examine
-from bnlib.doctor.finding import SEVERITIES
+from bnlib.doctor.finding import Finding
 from bnlib.doctor.registry import all_rules, explain
-from bnlib.doctor.report import Report
+from bnlib.doctor.report import wrapped
+from bnlib.doctor.weights import state_dict
 
 HEALTHY, FOUND, FAILED = 0, 1, 3
 """Exit codes: nothing so severe as asked for, a finding, a model that could not be examined. Wrong
-usage is 2, as everywhere on the command line."""
-
-FORMATS: dict[str, Callable[[Report], str]] = {
-    "text": str,
-    "json": Report.to_json,
-    "sarif": Report.to_sarif,
-}
+usage is 2, as everywhere on the command line; a call that leaves nothing to check is wrong."""
 
 
 def run(options: argparse.Namespace) -> int:
     """Do what the command line says; usage errors are ValueError."""
     if options.explain is not None:
-        print(explain(options.explain) if options.explain else _listed())
+        _print(_explained(options.explain) if options.explain else _listed())
         return HEALTHY
     if options.target is None:
         raise ValueError("TARGET: expected package.module:name or a file of weights, got nothing")
-    known = _known(options.baseline) if options.baseline else set()
+    known = _known(options.baseline) if options.baseline else []
     try:
-        model = load(options.target)
-        batches = _value(options.batches, "--batches") if options.batches else None
-        report = examine(model, batches, select=options.select, ignore=options.ignore)
+        with contextlib.redirect_stdout(sys.stderr):  # what the user's module prints is no report
+            model = load(options.target, options.weights)
+            batches = _value(options.batches, "--batches") if options.batches else None
+            report = examine(model, batches, select=options.select, ignore=options.ignore)
     except (ValueError, TypeError) as error:
         if getattr(error, "__notes__", None) is None:
             raise ValueError(str(error)) from error
@@ -49,20 +47,26 @@ def run(options: argparse.Namespace) -> int:
     except Exception as error:  # whatever a model or its module raises
         return _failed(error)
     report = report.without(known)
-    print(FORMATS[options.format](report))
+    if options.format == "sarif":
+        _print(report.to_sarif(*_source(options.target)))
+    else:
+        _print(report.to_json() if options.format == "json" else str(report))
+    if report.idle:
+        raise ValueError("no rule could be checked; the report says what each would need")
     limit = options.fail_on
     return FOUND if limit != "never" and report.at_least(limit) else HEALTHY
 
 
-def load(target: str) -> nn.Module | Mapping[str, Tensor]:
+def load(target: str, weights: str | None = None) -> nn.Module | Mapping[str, Tensor]:
     """Return the model, or the state dict, that a target names.
 
     Parameters
     ----------
     target : str
-        ``package.module:name`` of a model or of a function that makes one, or a file of weights
-        that ends in ``.pt``, ``.pth``, ``.bin`` or ``.safetensors``. Of a file only tensors are
-        read, so that it cannot run code.
+        ``package.module:name`` of a model or of a function that makes one, or a file of weights.
+        Of a file only tensors are read, so that it cannot run code.
+    weights : str, optional
+        A file of weights for the model of the function.
 
     Returns
     -------
@@ -71,42 +75,37 @@ def load(target: str) -> nn.Module | Mapping[str, Tensor]:
     Raises
     ------
     ValueError
-        If there is nothing of that name, or it is no model.
+        If there is nothing of that name, it is no model, or the weights do not fit.
     """
-    path = Path(target)
-    if path.suffix in (".pt", ".pth", ".bin", ".safetensors"):
-        if not path.is_file():
-            raise ValueError(f"TARGET: no file {target}")
-        return _state_dict(_read(path))
+    if Path(target).is_file():
+        if weights is not None:
+            raise ValueError("--weights: expected package.module:name as TARGET, got a file")
+        return state_dict(target, "TARGET")
+    if ":" not in target:
+        raise ValueError(
+            f"TARGET: expected package.module:name or a file of weights; there is no file {target}"
+        )
     found = _value(target, "TARGET")
     if not isinstance(found, nn.Module):
         raise ValueError(f"TARGET: expected a torch.nn.Module, got {type(found).__name__}")
+    if weights is not None:
+        try:
+            found.load_state_dict(state_dict(weights, "--weights"))
+        except RuntimeError as error:  # missing and unexpected keys, other shapes
+            raise ValueError(f"--weights: {error}") from None
     return found
-
-
-def _read(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        require("safetensors", extra="doctor")
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _state_dict(content: Any) -> Mapping[str, Tensor]:
-    """Return the state dict in what a file holds: the content, or the one entry that is one."""
-    if isinstance(content, Mapping):
-        if any(isinstance(value, Tensor) for value in content.values()):
-            return {key: value for key, value in content.items() if isinstance(value, Tensor)}
-        inner = {k: v for k, v in content.items() if isinstance(v, Mapping)}
-        full = [v for v in inner.values() if any(isinstance(x, Tensor) for x in v.values())]
-        if len(full) == 1:
-            return _state_dict(full[0])
-    raise ValueError("TARGET: the file holds no state dict, or several")
 
 
 def _value(name: str, argument: str) -> Any:
     """Return what ``package.module:name`` is; of a function, what it returns."""
+    found = _named(name, argument)
+    if isinstance(found, nn.Module | Iterable) and not isinstance(found, type):
+        return found
+    return found() if callable(found) else found
+
+
+def _named(name: str, argument: str) -> Any:
+    """Return what ``package.module:name`` is."""
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise ValueError(f"{argument}: expected package.module:name, got {name!r}")
@@ -120,16 +119,30 @@ def _value(name: str, argument: str) -> Any:
         if not hasattr(found, part):
             raise ValueError(f"{argument}: {module} has no {attribute!r}")
         found = getattr(found, part)
-    if isinstance(found, nn.Module | Iterable) and not isinstance(found, type):
-        return found
-    return found() if callable(found) else found
+    return found
 
 
-def _known(path: Path) -> set[tuple[str, tuple[str, ...]]]:
+def _source(target: str) -> tuple[str, int]:
+    """Return the file, as a URI, and the line of what a target names."""
+    file, line = target, 1
+    if not Path(target).is_file():
+        found = inspect.unwrap(_named(target, "TARGET"))
+        try:
+            file, line = inspect.getfile(found), inspect.getsourcelines(found)[1]
+        except (TypeError, OSError):  # a model, or what is not written in Python
+            module = sys.modules[target.partition(":")[0]]
+            file = getattr(module, "__file__", None) or target
+    path = Path(file).resolve()
+    if path.is_relative_to(Path.cwd()):
+        return quote(path.relative_to(Path.cwd()).as_posix()), line
+    return path.as_uri(), line
+
+
+def _known(path: Path) -> list[Finding]:
     """Read the findings of an earlier report in JSON."""
     try:
         content = json.loads(path.read_text("utf8"))
-        return {(each["rule"], tuple(each["where"])) for each in content["findings"]}
+        return [Finding(**each | {"where": tuple(each["where"])}) for each in content["findings"]]
     except OSError as error:
         raise ValueError(f"--baseline: {error}") from None
     except (ValueError, KeyError, TypeError):
@@ -144,6 +157,16 @@ def _failed(error: BaseException) -> int:
 
 def _listed() -> str:
     rules = all_rules().values()
-    width = max(len(rule.name) for rule in rules)
-    marks = {severity: severity.ljust(max(map(len, SEVERITIES))) for severity in SEVERITIES}
-    return "\n".join(f"{r.name.ljust(width)}  {marks[r.severity]}  {r.summary}" for r in rules)
+    return "\n".join(wrapped(f"{r.name} ({r.severity}): {r.summary}", rest="    ") for r in rules)
+
+
+def _explained(name: str) -> str:
+    return "\n\n".join(map(wrapped, explain(name).split("\n\n")))
+
+
+def _print(text: str) -> None:
+    """Print to a reader that may go away early, as ``head`` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # Python flushes once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

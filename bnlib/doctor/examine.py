@@ -92,7 +92,12 @@ def examine(
             optimizer=optimizer,
             last_batch=_last_batch(batches),
         )
-        return report_of(case, rules)
+        try:
+            return report_of(case, rules)
+        except Exception as error:
+            if _is_one_batch(batches):
+                error.add_note("This looks like one mini-batch, not a list of them: write [batch].")
+            raise
 
 
 def assert_healthy(
@@ -116,7 +121,8 @@ def assert_healthy(
     Raises
     ------
     AssertionError
-        With the report as its text.
+        With the report as its text, if there is such a fault, or if the model has norms and no rule
+        could be checked: such a test could never fail.
 
     Examples
     --------
@@ -124,6 +130,7 @@ def assert_healthy(
     >>> from bnlib.doctor import assert_healthy
     >>> assert_healthy(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)))
     """
+    __tracebackhide__ = True  # pytest then shows the report and the line of the test
     examine(model, batches, **options).raise_if(fail_on)
 
 
@@ -169,6 +176,15 @@ def _read(batches: Iterable[Any]) -> list[Any]:
     if not found:
         raise ValueError("batches: expected at least one mini-batch, got none")
     return found
+
+
+def _is_one_batch(batches: Any) -> bool:
+    """Whether a list or tuple looks like inputs with their labels."""
+    if not isinstance(batches, list | tuple) or len(batches) < 2:
+        return False
+    if not all(isinstance(x, Tensor) and x.dim() for x in batches):
+        return False
+    return len({len(x) for x in batches}) == 1 < len({(x.dtype, x.dim()) for x in batches})
 
 
 def _last_batch(loader: Any) -> tuple[int, int] | None:

@@ -94,6 +94,6 @@ def counted(number: int, noun: str) -> str:
 
 
 def place(names: tuple[str, ...]) -> str:
-    """Return ``bn1``, or ``bn1 and 19 more``; the root of a model has no name of its own."""
-    first = names[0] or "the model"
+    """Return ``"bn1"``, or ``"bn1" and 19 more``; the root of a model has no name of its own."""
+    first = f'"{names[0]}"' if names[0] else "the model itself"
     return first if len(names) == 1 else f"{first} and {len(names) - 1} more"

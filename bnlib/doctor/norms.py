@@ -117,14 +117,22 @@ def left_of_initial(norm: Norm) -> float:
     return (1 - norm.momentum) ** norm.updates
 
 
-def arrived(norm: Norm) -> bool:
-    """Whether the running statistics are those of data, and no longer the initial ones.
+def initial_share(norm: Norm) -> float:
+    """Return the share of the initial 1 in the running variance of the median channel, at most 1.
 
-    What is left of the initial variance of 1 weighs more beside a small variance.
+    What is left of the 1 weighs more beside a small variance.
     """
+    left = left_of_initial(norm)
+    if norm.var is None or not left:
+        return left
+    return min(left / max(min(float(norm.var.median()), 1.0), left), 1.0)
+
+
+def arrived(norm: Norm) -> bool:
+    """Whether the running statistics are those of data, and no longer the initial ones."""
     if norm.mean is None or norm.var is None or is_initial(norm):
         return False
-    return left_of_initial(norm) <= LEFT * min(float(norm.var.median()), 1.0)
+    return initial_share(norm) <= LEFT
 
 
 def is_initial(norm: Norm) -> bool:

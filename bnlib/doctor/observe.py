@@ -207,26 +207,14 @@ def run(
                 watcher.end(tensors_of(output))
                 if each:
                     each(output, batch)
-    except ValueError as error:
+    except ValueError:
         if watcher.last is None or watcher.last[1].values != 1 or not watcher.last[1].uses_batch:
-            _explain(error, scratch)
             raise
         watcher.result.failed = watcher.last[0]
-    except Exception as error:
-        _explain(error, scratch)
-        raise
     finally:
         for handle in handles:
             handle.remove()
     return watcher.result
-
-
-def _explain(error: Exception, scratch: nn.Module) -> None:
-    mode = "train" if scratch.training else "eval"
-    error.add_note(
-        f"The doctor showed the model a batch in {mode} mode; where that takes more than the first "
-        "entry of a batch, say so by forward=lambda model, batch: ..."
-    )
 
 
 def tensors_of(output: Any) -> list[Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 import textwrap
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -51,32 +52,56 @@ class Report:
         Rules that could not be checked, with what they would have needed.
     checked : tuple of str
         Rules that were.
+    known : int
+        Findings that `without` has left out.
+    steps, passes : int or None
+        Optimizer steps, and forward passes of the model, that `watch` has seen; None if it
+        did not watch, or did not watch the optimizer.
     """
 
     findings: tuple[Finding, ...]
     norms: tuple[NormRow, ...]
     skipped: dict[str, str]
     checked: tuple[str, ...]
+    known: int = 0
+    steps: int | None = None
+    passes: int | None = None
 
     def __str__(self) -> str:
         return "\n".join([*self._said(), *self._table(), *self._left_out()])
 
+    @property
+    def idle(self) -> bool:
+        """Whether there are norms and no rule was checked, so that nothing could be found."""
+        return bool(self.norms) and not self.checked
+
     def _said(self) -> Iterable[str]:
         counts = [(s, sum(f.severity == s for f in self.findings)) for s in reversed(SEVERITIES)]
-        told = ", ".join(counted(n, s) for s, n in counts if n) or "nothing found"
-        checked = counted(len(self.checked), "rule")
-        yield f"{counted(len(self.norms), 'norm')}, {checked} checked: {told}"
+        told = ", ".join(counted(n, s) for s, n in counts if n)
+        told = told or ("nothing new" if self.known else "nothing found")
+        known = f"; {counted(self.known, 'known finding')} left out" if self.known else ""
+        norms = counted(len(self.norms), "norm") if self.norms else "no batch norm found in it"
+        checked = f"{counted(len(self.checked), 'rule')} checked: {told}{known}"
+        yield wrapped(f"{norms}, {'nothing was checked' if self.idle else checked}")
+        if self.passes is not None:
+            steps = "" if self.steps is None else f"{counted(self.steps, 'step')}, "
+            hint = "" if self.passes else "; watch the module that the loop calls"
+            passes = counted(self.passes, "forward pass")
+            yield wrapped(f"Watched: {steps}{passes} of the model{hint}")
         for finding in self.findings:
-            yield f"\n{finding.severity}: {finding.rule} at {place(finding.where)}"
-            for text in (finding.message, f"What to do: {finding.fix}"):
-                yield textwrap.fill(text, 92, initial_indent="  ", subsequent_indent="  ")
-            yield f"  The chapter that explains it: {finding.chapter}"
+            yield ""
+            yield wrapped(
+                f"{finding.severity}: {finding.rule} at {place(finding.where)}", rest="  "
+            )
+            yield wrapped(finding.message, "  ", "  ")
+            yield wrapped(f"What to do: {finding.fix}", "  ", "  ")
+            yield wrapped(f"The chapter that explains it: {finding.chapter}", "  ", "  ")
 
     def _table(self) -> Iterable[str]:
         rows = [row for row in self.norms if row.rules] or list(self.norms)
         shown = [
             (
-                row.name or "the model",
+                row.name or "the model itself",
                 row.kind,
                 row.mode,
                 "" if row.values is None else str(row.values),
@@ -87,10 +112,15 @@ class Report:
         if not shown:
             return
         lines = [("module", "norm", "mode", "values per mean", "finding"), *shown]
-        widths = [max(len(line[i]) for line in lines) for i in range(5)]
+        widths = [max(len(line[i]) for line in lines) for i in range(4)]
+        widths[0] = min(widths[0], max(columns() - sum(widths[1:]) - 6, _SHORTEST))
         yield ""
-        for line in lines:
-            yield "  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip()
+        for name, *others, rules in lines:
+            cells = [name if len(name) <= widths[0] else f"...{name[3 - widths[0] :]}", *others]
+            row = "  ".join(t.ljust(w) for t, w in zip(cells, widths, strict=True))
+            whole = f"{row}  {rules}".rstrip()
+            fits = len(whole) <= columns()
+            yield whole if fits else f"{row.rstrip()}\n{wrapped(rules, '    ', '    ')}"
         if left := len(self.norms) - len(shown):
             yield f"and {counted(left, 'more norm')}"
 
@@ -99,7 +129,7 @@ class Report:
             yield ""
         for want in dict.fromkeys(self.skipped.values()):
             names = [name for name, need in self.skipped.items() if need == want]
-            yield f"Not checked, for want of {want}: {', '.join(names)}"
+            yield wrapped(f"Not checked without {want}: {', '.join(names)}", rest="  ")
 
     def to_json(self) -> str:
         """Return the report as JSON; numbers that are not finite are strings.
@@ -113,18 +143,31 @@ class Report:
             "norms": [row._asdict() for row in self.norms],
             "skipped": self.skipped,
             "checked": self.checked,
+            "known": self.known,
+            "steps": self.steps,
+            "passes": self.passes,
         }
         return json.dumps(_finite(content), indent=1, allow_nan=False)
 
-    def to_sarif(self) -> str:
+    def to_sarif(self, uri: str | None = None, line: int = 1) -> str:
         """Return the report in the Static Analysis Results Interchange Format 2.1.0.
+
+        Parameters
+        ----------
+        uri : str, optional
+            The file that makes the model, or holds the weights: the physical location of each
+            finding, which sites for code scanning ask for.
+        line : int
+            Line of that file.
 
         Returns
         -------
         str
-            JSON. Modules are logical locations; each rule comes with its help text.
+            JSON. Modules are logical locations; each rule comes with its help text, and each rule
+            that could not be checked is a notification.
         """
-        return json.dumps(_finite(sarif.log(self.findings)), indent=1, allow_nan=False)
+        log = sarif.log(self.findings, self.skipped, uri, line)
+        return json.dumps(_finite(log), indent=1, allow_nan=False)
 
     def at_least(self, severity: str) -> tuple[Finding, ...]:
         """Return the findings of a severity and of worse ones.
@@ -148,24 +191,28 @@ class Report:
         worse = SEVERITIES[SEVERITIES.index(severity) :]
         return tuple(finding for finding in self.findings if finding.severity in worse)
 
-    def without(self, known: Collection[tuple[str, tuple[str, ...]]]) -> Report:
+    def without(self, known: Collection[Finding]) -> Report:
         """Return the report without findings that are known.
 
         Parameters
         ----------
-        known : collection of tuple
-            Pairs of the name of a rule and the names of the modules, as in `Finding`.
+        known : collection of Finding
+            Of an earlier report. A finding of the same rule is known if it concerns no other
+            modules and is not more severe.
 
         Returns
         -------
         Report
         """
-        new = tuple(f for f in self.findings if (f.rule, f.where) not in known)
+        new = tuple(f for f in self.findings if not any(_covers(old, f) for old in known))
         rows = tuple(row._replace(rules=_rules_at(row.name, new)) for row in self.norms)
-        return dataclasses.replace(self, findings=new, norms=rows)
+        left_out = self.known + len(self.findings) - len(new)
+        return dataclasses.replace(self, findings=new, norms=rows, known=left_out)
 
     def raise_if(self, severity: str = "error") -> None:
-        """Raise if there is a finding at least so severe.
+        """Raise if there is a finding at least so severe, or if no rule could be checked.
+
+        A model without norms has nothing to be checked and so never fails.
 
         Parameters
         ----------
@@ -179,12 +226,37 @@ class Report:
         ValueError
             If `severity` is another word.
         """
-        if self.at_least(severity):
+        __tracebackhide__ = True  # pytest then shows the report and the line of the test
+        if self.at_least(severity) or self.idle:
             raise AssertionError(str(self))
 
 
 _ROWS = 30
 """Of the table as text; a longer one is not read."""
+
+
+_SHORTEST = 20
+"""Columns of a module's name in the table, however narrow the terminal is."""
+
+
+def columns() -> int:
+    """Return the width of the text: that of the terminal, 80 if there is none, at most 92."""
+    return min(shutil.get_terminal_size().columns, 92)
+
+
+def wrapped(text: str, first: str = "", rest: str = "") -> str:
+    """Fill a paragraph to the width; `first` and `rest` are in front of its lines.
+
+    Names and code stay whole.
+    """
+    return textwrap.fill(
+        text,
+        columns(),
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def report_of(case: Case, chosen: dict[str, Rule]) -> Report:
@@ -200,14 +272,22 @@ def report_of(case: Case, chosen: dict[str, Rule]) -> Report:
             findings += rule.findings(case)
         except NotPossibleError as reason:
             skipped[name] = str(reason)
-    findings = _beside_causes(findings, chosen)
+    findings, record = _beside_causes(findings, chosen), case.record
     findings.sort(key=lambda finding: -SEVERITIES.index(finding.severity))
     return Report(
         tuple(findings),
         _rows(case, findings),
         skipped,
         tuple(name for name in chosen if name not in skipped),
+        steps=record.steps if record and record.optimizer is not None else None,
+        passes=record.passes if record else None,
     )
+
+
+def _covers(old: Finding, new: Finding) -> bool:
+    """Whether a finding says no more than an old one."""
+    milder = SEVERITIES.index(new.severity) <= SEVERITIES.index(old.severity)
+    return old.rule == new.rule and milder and {*new.where} <= {*old.where}
 
 
 def _beside_causes(findings: list[Finding], chosen: dict[str, Rule]) -> list[Finding]:

@@ -71,6 +71,6 @@ def test_callback_tells_what_happened_in_the_loop(trainer, capsys):
 @pytest.mark.parametrize("trainer", [Lightning, HuggingFace])
 def test_callback_is_quiet_on_a_healthy_loop_and_leaves_no_hook(trainer, capsys):
     model = mlp()
-    trainer(callback()).fit(model, features(count=40))
+    trainer(callback()).fit(model, features(count=80))
     assert ": nothing found" in capsys.readouterr().out
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())

@@ -17,7 +17,7 @@ def test_what_there_is():
     assert Case(model).has == {"state", "structure"}
     assert Case(model, features(), optimizer=optimizer).has == NEEDS.keys() - {"watch"}
     assert either("forward or watch") == ["forward", "watch"]
-    assert needed("forward or watch") == f"{NEEDS['forward']}, or {NEEDS['watch']}"
+    assert needed("forward or watch") == f"{NEEDS['forward']} or {NEEDS['watch']}"
 
 
 def test_what_there_is_not_says_how_to_give_it():
@@ -85,5 +85,5 @@ def test_values_are_those_of_passes_that_were_made():
 def test_a_pass_that_one_value_ends():
     case = Case(mlp(), features(1, 1))
     assert case.attempt(training=True).failed == "1"
-    with pytest.raises(NotPossibleError, match="1 has one value per mean"):
+    with pytest.raises(NotPossibleError, match='"1" has one value per mean'):
         case.forward(training=True)

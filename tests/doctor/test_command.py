@@ -1,13 +1,18 @@
 """``python -m bnlib doctor``: what it loads, prints and returns."""
 
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import bnlib
 from bnlib import cli
 from bnlib.doctor import all_rules
 
@@ -27,7 +32,12 @@ class Net(nn.Sequential):
     def __init__(self):
         super().__init__(*keras())
 
+def talking():
+    print("loading")
+    return keras()
+
 built = keras()
+plain = nn.Linear(4, 2)
 number = 3
 batches = [torch.randn(32, 4)]
 
@@ -46,6 +56,7 @@ def doctor(tmp_path, monkeypatch, capsys):
     (tmp_path / "some_models.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
     yield lambda *arguments: _run(capsys, arguments)
     sys.modules.pop("some_models", None)
 
@@ -70,7 +81,7 @@ def test_a_healthy_model(doctor):
 def test_a_finding_is_exit_code_1(doctor, name):
     code, out, _ = doctor(f"some_models:{name}")
     assert code == 1
-    assert "warning: large-momentum at 1" in out
+    assert 'warning: large-momentum at "1"' in out
 
 
 def test_what_fails_is_chosen(doctor):
@@ -103,7 +114,7 @@ def test_json_is_a_baseline_for_later(doctor, tmp_path):
     assert (finding["rule"], finding["where"]) == ("large-momentum", ["1"])
     (tmp_path / "known.json").write_text(out)
     code, out, _ = doctor("some_models:keras", "--baseline", "known.json")
-    assert (code, "nothing found" in out) == (0, True)
+    assert (code, "nothing new; 1 known finding left out" in out) == (0, True)
     code, out, _ = doctor(
         "some_models:keras", "--batches", "some_models:loader", "--baseline", "known.json"
     )
@@ -117,6 +128,31 @@ def test_sarif(doctor):
     assert [each["ruleId"] for each in run["results"]] == ["large-momentum"]
 
 
+def test_what_the_model_prints_is_not_in_the_report(doctor):
+    code, out, error = doctor("some_models:talking", "--format", "json")
+    assert (code, error) == (1, "loading\n")
+    assert json.loads(out)["findings"]
+
+
+def located(doctor, target):
+    _, out, _ = doctor(target, "--format", "sarif")
+    [result] = json.loads(out)["runs"][0]["results"]
+    place = result["locations"][0]["physicalLocation"]
+    return place["artifactLocation"]["uri"], place["region"]["startLine"]
+
+
+def test_sarif_says_which_file_and_line(doctor, tmp_path, weights, monkeypatch):
+    lines = MODULE.splitlines()
+    for name, line in (("keras", "def keras():"), ("Net", "class Net(nn.Sequential):")):
+        assert located(doctor, f"some_models:{name}") == ("some_models.py", lines.index(line) + 1)
+    assert located(doctor, "some_models:built") == ("some_models.py", 1)
+    torch.save(weights, tmp_path / "my weights.pt")
+    assert located(doctor, "my weights.pt") == ("my%20weights.pt", 1)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert located(doctor, "some_models:Net")[0] == (tmp_path / "some_models.py").as_uri()
+
+
 @pytest.fixture
 def weights():
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))
@@ -128,17 +164,97 @@ def test_files_of_weights(doctor, tmp_path, weights):
     torch.save(weights, tmp_path / "plain.pt")
     torch.save({"epoch": 3, "model": weights}, tmp_path / "nested.pth")
     save_file(weights, tmp_path / "weights.safetensors")
-    for name in ("plain.pt", "nested.pth", "weights.safetensors"):
+    torch.save({"state_dict": weights, "best": torch.tensor(0.3)}, tmp_path / "lightning.ckpt")
+    torch.save(weights, tmp_path / "none")
+    for name in ("plain.pt", "nested.pth", "weights.safetensors", "lightning.ckpt", "none"):
         code, out, _ = doctor(tmp_path / name)
         assert code == 1
-        assert "error: negative-variance at 1" in out
+        assert 'error: negative-variance at "1"' in out
 
 
-def test_a_file_cannot_run_code(doctor, tmp_path):
-    torch.save(nn.Linear(2, 2), tmp_path / "whole.pt")
-    code, _, error = doctor("whole.pt")
-    assert code == 3
-    assert "weights_only" in error.lower() or "Weights only" in error
+def test_weights_are_loaded_into_the_model(doctor, tmp_path):
+    model = nn.Sequential(
+        nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
+    )
+    model[1].running_var[2] = -1.0
+    torch.save({"model": model.state_dict()}, tmp_path / "weights.ckpt")
+    code, out, _ = doctor("some_models:keras", "--weights", "weights.ckpt")
+    assert code == 1
+    assert 'error: negative-variance at "1"' in out
+    assert 'warning: large-momentum at "1"' in out
+
+
+def test_weights_that_do_not_fit(doctor, tmp_path, weights):
+    torch.save(weights | {"other": torch.ones(1)}, tmp_path / "other.pt")
+    code, _, error = doctor("some_models:keras", "--weights", "other.pt")
+    assert code == 2
+    assert 'Missing key(s) in state_dict: "3.weight"' in error
+    assert 'Unexpected key(s) in state_dict: "other", "0.bias"' in error
+    for target, file, words in (
+        ("some_models:keras", "absent", "--weights: there is no file absent"),
+        ("other.pt", "other.pt", "--weights: expected package.module:name as TARGET, got a file"),
+    ):
+        code, _, error = doctor(target, "--weights", file)
+        assert (code, words in error) == (2, True)
+
+
+def write(path, content):
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif isinstance(content, torch.jit.ScriptModule):
+        content.save(path)
+    else:
+        torch.save(content, path)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda w: nn.Linear(2, 2), "holds a torch.nn.modules.linear.Linear, which is not read"),
+        (lambda w: {"model": w, "best": np.float64(0.3)}, "multiarray.scalar, which is not read"),
+        (lambda w: b"hello there", "is no file of weights, or a damaged one"),
+        (lambda w: b"", "is no file of weights, or a damaged one"),
+        (lambda w: torch.jit.script(nn.BatchNorm1d(2)), "is a TorchScript archive"),
+        (lambda w: {"model": w, "ema": w}, "'model', 'ema'; save the one to examine, such as"),
+        (lambda w: {"model": w, "ema": w}, "torch.save(checkpoint['model'], FILE)"),
+        (lambda w: {"epoch": 3}, "holds no state dict but a dict with the keys 'epoch'; save"),
+        (lambda w: {1: torch.ones(2)}, "holds no state dict but a dict with the keys 1; save"),
+        (lambda w: [1, 2], "holds no state dict but a list; save"),
+    ],
+)
+@pytest.mark.parametrize("options", [["odd.pt"], ["some_models:keras", "--weights", "odd.pt"]])
+def test_a_file_without_weights_is_named_in_one_line(
+    doctor, tmp_path, weights, make, words, options
+):
+    write(tmp_path / "odd.pt", make(weights))
+    code, out, error = doctor(*options)
+    assert (code, out) == (2, "")
+    assert words in error
+    assert error.startswith("error: --weights: " if "--weights" in options else "error: TARGET: ")
+    assert error.count("\n") == 1
+    assert "\x1b" not in error
+
+
+def test_a_file_that_is_no_safetensors(doctor, tmp_path):
+    (tmp_path / "odd.safetensors").write_text("hello there")
+    code, _, error = doctor("odd.safetensors")
+    assert (code, "is no file of weights" in error) == (2, True)
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    root = str(Path(bnlib.__file__).parents[1])
+    read, written = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "bnlib", "doctor", "--explain"],
+        stdout=written,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": root, "PYTHONUNBUFFERED": ""},  # it flushes at the end, too
+        check=False,
+    )
+    os.close(written)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize(
@@ -150,6 +266,7 @@ def test_a_file_cannot_run_code(doctor, tmp_path):
         (["no_models_here:make"], "no module 'no_models_here'"),
         (["some_models:number"], "expected a torch.nn.Module, got int"),
         (["absent.pt"], "no file absent.pt"),
+        (["absent.ckpt"], "no file absent.ckpt"),
         (["some_models:keras", "--batches", "some_models:number"], "batches"),
         (["some_models:keras", "--baseline", "absent.json"], "--baseline"),
         (["some_models:keras", "--baseline", "some_models.py"], "no report of --format json"),
@@ -161,11 +278,21 @@ def test_wrong_usage_is_exit_code_2(doctor, arguments, words):
     assert words in error
 
 
-def test_a_file_without_or_with_several_state_dicts_is_refused(doctor, tmp_path, weights):
-    for content in ({"epoch": 3}, {"network": weights, "target": weights}, [1, 2]):
-        torch.save(content, tmp_path / "odd.pt")
-        code, _, error = doctor("odd.pt")
-        assert (code, "no state dict, or several" in error) == (2, True)
+@pytest.mark.parametrize("form", ["text", "json", "sarif"])
+def test_nothing_checked_is_a_wrong_call(doctor, form):
+    chosen = ["some_models:keras", "--select", "idle-bias,few-values", "--format", form]
+    code, out, error = doctor(*chosen)
+    assert (code, "no rule could be checked" in error) == (2, True)
+    assert "batches=..." in out  # the report says why
+    assert out.startswith("1 norm, nothing was checked") == (form == "text")
+    assert doctor(*chosen, "--batches", "some_models:batches")[0] == 0
+
+
+def test_a_model_or_file_without_norms_is_healthy(doctor, tmp_path):
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "linear.pt")
+    for target in ("some_models:plain", "linear.pt"):
+        code, out, _ = doctor(target)
+        assert (code, out.startswith("no batch norm found in it, ")) == (0, True)
 
 
 def test_a_model_that_fails_is_exit_code_3(doctor):
@@ -178,7 +305,9 @@ def test_a_model_that_fails_is_exit_code_3(doctor):
 def test_rules_are_listed_and_explained(doctor):
     code, out, _ = doctor("--explain")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == [*all_rules()]
+    assert [line.split()[0] for line in out.splitlines() if line[0] != " "] == [*all_rules()]
+    assert max(map(len, out.splitlines())) in range(70, 81)
     code, out, _ = doctor("--explain", "few-values")
     assert (code, "FEWEST = 9" in out) == (0, True)
+    assert max(map(len, out.splitlines())) in range(70, 81)
     assert doctor("--explain", "nothing")[0] == 2

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bnlib.doctor import assert_healthy, examine
+from bnlib.doctor.case import NEEDS
 from bnlib.doctor.examine import MOST_BATCHES
 from bnlib.doctor.rules import large_momentum
 
@@ -162,7 +163,7 @@ def test_state_dict_alone():
     report = examine(model.state_dict())
     assert [(f.rule, f.where) for f in report.findings] == [("negative-variance", ("1",))]
     assert [row.name for row in report.norms] == ["1", "4"]
-    assert report.skipped["idle-bias"] == "a model, not only its state dict"
+    assert report.skipped["idle-bias"] == NEEDS["structure"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # within torch.compile
@@ -183,10 +184,50 @@ def test_healthy_models_are_called_healthy():
 def test_assert_healthy_shows_the_report():
     model = mlp()
     model[1].momentum = 0.99
-    with pytest.raises(AssertionError, match=r"large-momentum at 1[\s\S]*values per mean"):
+    with pytest.raises(AssertionError, match=r'large-momentum at "1"[\s\S]*values per mean'):
         assert_healthy(model, features())
     assert_healthy(model, features(), fail_on="error")
     assert_healthy(model, features(), ignore=["large-momentum"])
+
+
+def test_assert_healthy_fails_if_nothing_could_be_checked():
+    with pytest.raises(AssertionError, match="2 norms, nothing was checked"):
+        assert_healthy(mlp(), select=["idle-bias"])
+    assert_healthy(mlp(), features(), select=["idle-bias"])
+    assert_healthy(nn.Linear(5, 4), select=["idle-bias"])  # without norms there is nothing to find
+
+
+def test_pytest_hides_the_frames_of_assert_healthy():
+    with pytest.raises(AssertionError) as raised:
+        assert_healthy(mlp(), select=["idle-bias"])
+    assert [frame.name for frame in raised.traceback.filter(raised)] == [
+        "test_pytest_hides_the_frames_of_assert_healthy"
+    ]
+
+
+def notes(*arguments, **options):
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - of torch, and only its notes count
+        examine(*arguments, **options)
+    return "\n".join(raised.value.__notes__)
+
+
+def test_one_mini_batch_in_place_of_a_list_is_recognized():
+    [(x, y)] = features(1)
+    words = "This looks like one mini-batch, not a list of them: write [batch]"
+    for batches in ((x, y), [x, x[:, :, None]]):
+        assert words in notes(mlp(), batches)
+    for batches in ([x, x[:, :3]], [x, y[:3]], [(x[:, :3], y)], [x[:, :3]]):
+        assert words not in notes(mlp(), batches)
+
+
+def test_forward_is_named_where_the_model_got_a_part_of_the_batch():
+    [(x, y)] = features(1)
+    wide = x.repeat(1, 2)
+    assert "forward=lambda" in notes(mlp(), [(wide, y)])
+    for batches in ([wide], [(wide,)], [{"input": wide}]):
+        assert "in train mode" in notes(mlp(), batches)
+        assert "forward=" not in notes(mlp(), batches)
+    assert "forward=" not in notes(mlp(), [(wide, y)], forward=lambda model, b: model(b[0]))
 
 
 BAD = [

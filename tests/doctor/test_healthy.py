@@ -116,7 +116,7 @@ def a_target_with_its_buffers():
 def an_encoder_of_copies():
     model = Encoder()
     with watch(model) as record:
-        for batch in features(40):
+        for batch in features(80):
             model(batch[0]).sum().backward()
     return [examine(model), looked_at(model, features()), record.report()]
 
@@ -133,7 +133,7 @@ def split_batches_of_a_gan():
             fake = model(3 * batch[0] + 2)
         (F.softplus(-real).mean() + F.softplus(fake).mean()).backward()
 
-    return [watched(model, features(40), step).report()]
+    return [watched(model, features(80), step).report()]
 
 
 @healthy
@@ -147,7 +147,7 @@ def passes_repeated_without_updates():
         y = checkpoint(model, batch[0], use_reentrant=False, context_fn=contexts)
         loss(y, batch).backward()
 
-    return [watched(model, features(40), step).report()]
+    return [watched(model, features(80), step).report()]
 
 
 @healthy
@@ -191,7 +191,7 @@ def momentum_teachers():
                 old.lerp_(new, 0.05)
         (model["student"](batch[0] + 0.01) - target).square().mean().backward()
 
-    return [watched(model, features(40), step, learns=model["student"]).report()]
+    return [watched(model, features(80), step, learns=model["student"]).report()]
 
 
 @pytest.mark.parametrize("name", HEALTHY)

@@ -120,6 +120,28 @@ def test_evaluations_and_passes_without_gradients():
     assert seen.learned
 
 
+def test_the_report_says_what_was_seen():
+    model, data = mlp(), features(4)
+    report = watched(model, data).report()
+    assert (report.steps, report.passes) == (4, 4)
+    assert "\nWatched: 4 steps, 4 forward passes of the model\n" in str(report)
+    with watch(model) as record:
+        model(data[0][0])
+    assert (record.report().steps, record.passes) == (None, 1)
+    assert "\nWatched: 1 forward pass of the model\n" in str(record.report())
+
+
+def test_a_model_that_is_never_called_is_named(monkeypatch):
+    model = mlp()
+    optimizer, other = torch.optim.SGD(model.parameters(), lr=0.1), copy.deepcopy(model)
+    with watch(model, optimizer) as record:
+        loss(other(features()[0][0]), features()[0]).backward()
+        optimizer.step()
+    monkeypatch.setenv("COLUMNS", "92")
+    words = "Watched: 1 step, 0 forward passes of the model; watch the module that the loop calls"
+    assert words in str(record.report())
+
+
 def test_long_steps_are_cut():
     model = mlp()
     with watch(model) as record:

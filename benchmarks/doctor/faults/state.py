@@ -148,7 +148,7 @@ def weights_init(kind, faulty):
                 module.weight.copy_(0.02 * values)
     data = [(x, torch.ones(32, 1)) for x, _ in batches(ResNet, count=56)]
     model.train()
-    for each, _ in data:  # the statistics of some mini-batches, before any step
+    for each, _ in data * 3:  # the statistics of some mini-batches, before any step
         model(each)
     loss = _real_or_fake
     return Case(model.eval(), data[:8], {"loss": loss})
@@ -264,6 +264,21 @@ def mean_of_two(kind, faulty):
     for name, value in model.state_dict().items():
         if value.is_floating_point():
             value.copy_((start[name] + end[name]) / 2)
+    if not faulty:
+        recalibrate(model, batches(kind, count=16, seed=2))
+    return Case(model, batches(kind), {"loss": loss_of})
+
+
+@plant("train-eval-gap", ResNet, SequenceNet)
+def fast_weights(kind, faulty):
+    """A short training ends while the weights still move fast.
+
+    The running statistics are averages over the last steps, so they belong to older weights.
+    Remedy: `bnlib.surgery.recalibrate`, or a learning rate that falls towards the end.
+    """
+    rate = {ResNet: 0.05, SequenceNet: 0.02}[kind]
+    model = seeded(kind, seed=0)
+    train(model, (batches(kind, count=56) * 2)[:60], adam(model, rate))
     if not faulty:
         recalibrate(model, batches(kind, count=16, seed=2))
     return Case(model, batches(kind), {"loss": loss_of})

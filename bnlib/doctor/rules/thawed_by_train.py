@@ -4,8 +4,8 @@
 ``eval()`` move again from this call on. A watched loop shows it: a norm is first in eval mode
 within a model in train mode, with gradients, and later in train mode. If the whole part around it
 was in eval mode, this is a note, because parts are loaded in eval mode and may be meant to learn.
-Parts that go to and fro, as in an attack or in the steps of a generator, are healthy, and so are
-those whose parameters begin to learn at the same time.
+Parts that change modes again and again, as in an attack or in the steps of a generator, are
+healthy, and so are those whose parameters begin to learn at the same time.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ CHAPTER = "fine_tuning_and_freezing"
 
 OFTEN = 0.05
 """Returns to train mode per call in it: an epoch has more than 20 steps, so what comes back more
-often goes to and fro within the steps, on purpose."""
+often changes modes within the steps, on purpose."""
 
 
 def check(case: Case) -> Iterator[Hit]:

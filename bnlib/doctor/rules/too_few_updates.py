@@ -2,8 +2,9 @@
 
 After n updates the share of the initial values in an exponential average is (1 - momentum)^n: 35 %
 after 10 updates at PyTorch's 0.1, and at 0.01 still 37 % after 100. It happens in short trainings,
-with a small momentum, and in evaluations during the first epoch. The share is computed from the
-counter of updates, which recalibration does not change. So if there are mini-batches, the
+with a small momentum, and in evaluations during the first epoch. Beside a small variance what is
+left of the 1 weighs more, so the rule takes its share in the running variance. It is computed from
+the counter of updates, which recalibration does not change. So if there are mini-batches, the
 statistics must differ from theirs, too; without mini-batches the finding is a note.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 
 from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, above, counted, hit
-from bnlib.doctor.norms import LEFT, Norm, left_of_initial
+from bnlib.doctor.norms import LEFT, Norm, initial_share
 from bnlib.doctor.observe import Call
 from bnlib.doctor.statistics import NOISE, gap
 
@@ -28,7 +29,7 @@ divided by the root of their number."""
 
 def check(case: Case) -> Iterator[Hit]:
     """Yield the norms with too much left, the one with most first, in one hit."""
-    left = {n.name: left_of_initial(n) for n in case.norms.values() if n.updates and not n.frozen}
+    left = {n.name: initial_share(n) for n in case.norms.values() if n.updates and not n.frozen}
     late = above(left, LEFT)
     if late and case.batches:
         calls = case.attempt(training=True).calls
@@ -36,8 +37,8 @@ def check(case: Case) -> Iterator[Hit]:
     if late:
         first = case.norms[late[0]]
         message = (
-            f"After {first.updates} updates {left[late[0]]:.0%} of the running statistics are "
-            f"still the initial 0 and 1, in {counted(len(late), 'norm')}."
+            f"After {first.updates} updates {left[late[0]]:.0%} of the running variance is still "
+            f"the initial 1, in {counted(len(late), 'norm')}."
         )
         severity = None if case.batches else "note"
         yield hit(late, message, severity=severity, updates=first.updates, left=left[late[0]])

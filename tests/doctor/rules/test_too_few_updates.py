@@ -18,7 +18,7 @@ def shifted(data):
 def test_ten_steps_are_found_and_recalibration_is_the_cure(make, data, names):
     model = trained(make(), shifted(data()), 10)
     [(where, evidence)] = found(rule, model)
-    assert where == names
+    assert {*where} == {*names}
     assert evidence["updates"] == 10
     [measured] = checked(rule, model, shifted(data()))
     assert measured.severity is None
@@ -27,13 +27,25 @@ def test_ten_steps_are_found_and_recalibration_is_the_cure(make, data, names):
     assert [each.severity for each in checked(rule, model)] == ["note"]  # the counter alone
 
 
-def test_the_share_is_what_is_left_of_the_initial_values():
-    """A channel of zeros: the mean stays 0, and the variance is what is left of 1."""
+@pytest.mark.parametrize(("spread", "share"), [(0.0, 1.0), (0.01, None), (100.0, 0.8**4)])
+def test_the_share_is_that_of_the_initial_variance_in_the_running_one(spread, share):
+    """Above a variance of 1 it is that of the initial 0 and 1 in both statistics."""
     norm = nn.BatchNorm1d(1, momentum=0.2)
     for _ in range(4):
-        norm(torch.zeros(8, 1))
+        norm(spread * torch.tensor([[-1.0], [1.0]]))
     [(_, evidence)] = found(rule, norm)
-    assert evidence["left"] == pytest.approx(float(norm.running_var))
+    share = share or 0.8**4 / float(norm.running_var)
+    assert evidence["left"] == pytest.approx(share, rel=1e-5)
+
+
+def test_few_updates_beside_a_small_variance_are_found():
+    """Of the 1 one percent is left, which is as much as the data have."""
+    norm = nn.BatchNorm1d(1)
+    for _ in range(44):
+        norm(0.1 * torch.tensor([[-1.0], [1.0]]))
+    assert rule.LEFT > 0.9**44
+    [(_, evidence)] = found(rule, norm)
+    assert evidence["left"] > 0.3
 
 
 def test_recomputed_averages_are_healthy():
@@ -59,9 +71,10 @@ def test_new_trained_even_and_frozen_averages_are_healthy(make, data, names):
 def test_thresholds(monkeypatch):
     model = trained(mlp(), shifted(features()), 10)
     assert norms.LEFT == rule.LEFT
-    monkeypatch.setattr(rule, "LEFT", 0.9**10 * 1.01)
+    [(_, evidence)] = found(rule, model)
+    monkeypatch.setattr(rule, "LEFT", evidence["left"] * 1.01)
     assert found(rule, model) == []
-    monkeypatch.setattr(rule, "LEFT", 0.9**10 * 0.99)
+    monkeypatch.setattr(rule, "LEFT", evidence["left"] * 0.99)
     assert found(rule, model)
     monkeypatch.setattr(rule, "GAP", 100.0)
     assert found(rule, model)
