@@ -369,7 +369,8 @@ class _Hook:
         self.call = call
 
     def __call__(self, *given: Any) -> None:
-        self.call(*given)
+        if not torch.compiler.is_exporting():
+            self.call(*given)
 
     def __reduce__(self) -> tuple[Any, ...]:  # for copies and for pickles, read without bnlib, too
         return getattr, (contextlib.nullcontext(), "__exit__")

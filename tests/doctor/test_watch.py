@@ -357,6 +357,14 @@ def test_a_saved_model_is_loaded_without_bnlib(tmp_path):
     assert done.stdout == "torch.Size([2, 4])\n"
 
 
+def test_an_exported_model_is_exported_without_the_hooks():
+    model = mlp()
+    with watch(model) as record:
+        program = torch.export.export(model, (features()[0][0],))
+    assert not any("isfinite" in str(node.target) for node in program.graph.nodes)
+    assert record.norms["1"].modes == {}
+
+
 def test_a_step_of_another_optimizer_makes_it_another_pass():
     model = mlp()
     own, other = (torch.optim.SGD(p.parameters(), lr=0.1) for p in (model, model[6]))

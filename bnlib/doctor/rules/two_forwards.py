@@ -39,8 +39,8 @@ def check(case: Case) -> Iterator[Hit]:
     ]
     if names and twice and twice >= SHARE * record.steps:
         message = (
-            f"In {twice} of {record.steps} steps the model ran in train mode for two mini-batches "
-            "of one loss."
+            f"In {twice} of {record.steps} steps the model ran in train mode several times, each "
+            "time by the statistics of one mini-batch."
         )
         yield hit(names, message, steps=twice, of=record.steps)
 
