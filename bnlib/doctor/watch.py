@@ -121,8 +121,8 @@ class Record:
         in train mode without gradients, ``e`` one in eval mode, ``b`` backward passes, ``z`` that
         the gradients of the last one were cleared before the next one came, ``s`` the step.
         ``fbs`` is a plain step, ``fbfbs`` accumulates gradients, ``ffbs`` shows the model two
-        batches for one loss. A loop may call parts of the model in its place, as Lightning does:
-        those called one after another are one pass, and the same part again is the next one.
+        batches for one loss. A loop may call modules within the model in its place, as Lightning
+        does: those called one after another are one pass, and the same one again is the next.
     rest : str
         What happened after the last step.
     passes : int
@@ -377,17 +377,11 @@ class _Hook:
 
 
 def _callable_parts(model: nn.Module) -> list[nn.Module]:
-    """Return the model, and its outermost parts that hold norms and can be called."""
-    found, left = [model], list(model.children())
-    while left:
-        part = left.pop(0)
-        if isinstance(part, torch.jit.ScriptModule):
-            continue  # it takes no hooks
-        if type(part).forward is nn.Module.forward:  # a container
-            left += part.children()
-        elif part not in found and norms_of(part):
-            found.append(part)
-    return found
+    """Return the model, and the modules in it that hold norms and can be called in its place."""
+    # scripted modules take no hooks, and lists cannot be called
+    able = (m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule))
+    called = (m for m in able if type(m).forward is not nn.Module.forward)
+    return [model, *(m for m in called if m is not model and norms_of(m))]
 
 
 def _copied(norm: Norm, near: dict[str, nn.Parameter]) -> dict[str, Tensor]:

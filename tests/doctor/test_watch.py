@@ -58,7 +58,7 @@ def test_state_is_untouched_and_hooks_are_gone_after_an_exception():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     before, random_state = bits(model), torch.get_rng_state()
     with contextlib.suppress(KeyError), watch(model, optimizer) as record:
-        parts, calls = 1 + 2, 2  # the model and its norms, which are its outermost parts
+        parts, calls = 1 + 2, 2  # the model and its norms
         assert hooks(model, optimizer) == 2 * parts + calls + len(list(model.parameters())) + 2
         raise KeyError
     assert hooks(model, optimizer) == 0
@@ -272,6 +272,12 @@ def test_parts_in_a_dict_are_found_and_norms_that_stand_alone():
     model = nn.ModuleDict({"body": mlp(), "norm": nn.BatchNorm1d(4)})
     record = run(model, features(3), lambda x: model["norm"](model["body"](x)))
     assert record.patterns == {"fbs": 3}
+
+
+def test_methods_of_parts_are_looked_into():
+    """As with ``forward_features`` of a backbone in a LightningModule."""
+    model = Lit(Lit(nn.Sequential(mlp(), nn.Linear(4, 5)), mlp()))
+    assert run(model, features(3), model.parts[0].training_step).patterns == {"fbs": 3}
 
 
 def test_a_part_without_gradients_is_no_pass_of_the_whole():
