@@ -2,10 +2,12 @@
 
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 
-from bnlib.book import glue, optional, peers
+from bnlib.book import at_full_size, glue, in_browser, optional, peers, resized
+from bnlib.experiments import conditioning
 
 
 def test_a_package_that_is_there_is_imported():
@@ -36,3 +38,21 @@ def test_numbers_are_glued_where_there_is_a_book(monkeypatch):
     monkeypatch.setitem(sys.modules, "myst_nb", None)
     glue("other", 4.0)
     assert kept == {"number": (3.0, False)}
+
+
+@pytest.mark.parametrize(
+    ("smaller", "said"),
+    [({}, "seeds = 2"), ({"seeds": 4, "m": 20}, "seeds = 4, m = 20")],
+    ids=["seeds", "more"],
+)
+def test_experiments_are_smaller_in_the_browser_and_say_so(monkeypatch, capsys, smaller, said):
+    config = conditioning.Config()
+    assert resized(config, **smaller) is config
+    assert at_full_size()
+    assert not in_browser()
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(sys, "platform", "emscripten")
+    assert resized(config, **smaller) == replace(config, **{"seeds": 2, **smaller})
+    assert capsys.readouterr().out == f"smaller in the browser than in the book: {said}\n"
+    assert not at_full_size()
+    assert capsys.readouterr().out.startswith("not checked in the browser")

@@ -52,6 +52,7 @@ SETTINGS = {
 }
 INSTALL = """\
 # In the browser, install the library of the book and what it needs: this takes a while.
+# Long experiments are smaller there than in the book. They say so; their verdicts may differ.
 import sys
 
 if sys.platform == "emscripten":
@@ -135,7 +136,8 @@ def main(jupyter_lite: str, release: Path | None = None) -> None:
     shutil.rmtree(SITE, ignore_errors=True)
     lean = ["--apps=lab", "--no-sourcemaps", "--no-unused-shared-packages"]
     folders = [f"--lite-dir={STAGE}", f"--output-dir={SITE}"]
-    subprocess.run([jupyter_lite, "build", *folders, *lean], cwd=STAGE, check=True)
+    command = os.path.abspath(shutil.which(jupyter_lite) or jupyter_lite)  # it runs in the stage
+    subprocess.run([command, "build", *folders, *lean], cwd=STAGE, check=True)
     if release:
         check_version(SITE, CORE)
     else:

@@ -95,8 +95,9 @@ def _draw_patches(
     labels = rng.permutation(np.arange(n) % 2)
     tops = rng.integers(height - size + 1, size=n)
     lefts = rng.choice(_allowed_lefts(width, size, test=test), size=n)
-    patches = np.lib.stride_tricks.sliding_window_view(photographs, (size, size), axis=(1, 2))
-    return patches[labels, tops, lefts][:, None], labels
+    rows = tops[:, None, None] + np.arange(size)[:, None]
+    columns = lefts[:, None, None] + np.arange(size)
+    return photographs[labels[:, None, None], rows, columns][:, None], labels
 
 
 def _allowed_lefts(width: int, size: int, *, test: bool) -> NDArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -70,7 +71,8 @@ class Finding:
     fix : str
         What to call or to write.
     chapter : str
-        File name, without its ending, of the chapter of the book that explains it.
+        File name, without its ending, of the page of the book that explains it, or
+        ``questions#label`` for one of its questions.
     """
 
     rule: str
@@ -80,6 +82,28 @@ class Finding:
     evidence: Mapping[str, Number]
     fix: str
     chapter: str
+
+
+SHORT = 50
+"""Characters of the names that a fix prints; it refers to more of them by ``finding.where``."""
+
+
+def filled(fix: str, where: tuple[str, ...], evidence: Mapping[str, Number]) -> str:
+    """Return a fix with the names and the numbers of its finding, so that its code can be run.
+
+    Rules write ``finding.where`` and ``finding.evidence['momentum']``.
+    """
+    names = repr(list(where))
+    if len(names) <= SHORT:
+        fix = fix.replace("finding.where", names)
+    elif "finding.where" in fix:
+        fix += f" (finding.where: {counted(len(where), 'name')}, in JSON under 'where')"
+    return re.sub(r"finding\.evidence\['(\w+)'\]", lambda key: f"{evidence[key[1]]:g}", fix)
+
+
+def code(fix: str) -> list[str]:
+    """Return the parts of a fix between backticks: Python that runs as it is printed."""
+    return re.findall(r"`([^`]+)`", fix)
 
 
 def above(values: Mapping[str, float], limit: float) -> list[str]:

@@ -13,10 +13,32 @@ from importlib import import_module
 
 from bnlib._validation import did_you_mean
 from bnlib.doctor.case import NEEDS, Case, either
-from bnlib.doctor.finding import SEVERITIES, Finding, Hit
+from bnlib.doctor.finding import SEVERITIES, Finding, Hit, code, filled
 
 PARTS = ("SEVERITY", "NEEDS", "FIX", "CHAPTER", "check")
 """What a rule's file has to have, with a docstring."""
+
+
+TITLES = {
+    "backward_pass": "The backward pass",
+    "beyond_one_machine": "Beyond one machine",
+    "conventions": "Conventions",
+    "debugging": "Batch norms that go wrong",
+    "fine_tuning_and_freezing": "Fine-tuning and freezing",
+    "forward_pass": "The forward pass",
+    "inference": "Inference",
+    "regularization": "Regularization",
+    "questions#q-eval-or-no-grad": "eval() or no_grad()?",
+    "questions#q-gan": "GAN: real and generated examples in one mini-batch or in two?",
+    "questions#q-nan-statistics": "NaN in the running statistics, perhaps with mixed precision?",
+    "questions#q-on-the-output": "May BN be the last layer, for example in a regression?",
+    "questions#q-padding": "How do I keep padding out of the statistics?",
+    "questions#q-two-forward-passes": (
+        "Two forward passes before one backward pass: what goes wrong?"
+    ),
+    "questions#q-which-dimension": "BatchNorm1d or BatchNorm2d, and what about sequences?",
+}
+"""Headings of the book, by what rules have as their CHAPTER."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +56,12 @@ class Rule:
     needs : tuple of str
         What it looks at: some of ``structure``, ``state``, ``forward``, ``backward``,
         ``optimizer``, ``watch``.
-    fix, chapter : str
-        What to do, and the chapter that explains it.
+    fix : str
+        What to do, with code between backticks. In it ``model`` is the model, ``loader`` its
+        training data and ``finding`` the `Finding`, which tells names and numbers in their place.
+    chapter : str
+        File name, without its ending, of the page of the book that explains it, or
+        ``questions#label`` for one of its questions.
     thresholds : dict of str to tuple
         Each with its value and the reason for it.
     check : callable
@@ -55,6 +81,17 @@ class Rule:
     check: Callable[[Case], Iterator[Hit]]
     causes: tuple[str, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """Heading of the chapter, or the question, that explains it."""
+        return TITLES[self.chapter]
+
+    @property
+    def more(self) -> str:
+        """Where to read more: the command, and a heading of the book."""
+        command = f"python -m bnlib doctor --explain {self.name}"
+        return f"{command}, and in the book \u2018{self.title}\u2019"
+
     def findings(self, case: Case) -> list[Finding]:
         """Check a case.
 
@@ -73,7 +110,7 @@ class Rule:
                 each.where,
                 each.message,
                 dict(each.evidence),
-                each.fix or self.fix,
+                filled(each.fix or self.fix, each.where, each.evidence),
                 self.chapter,
             )
             for each in self.check(case)
@@ -123,6 +160,8 @@ def rule_of(module: types.ModuleType) -> Rule:
         raise TypeError(
             f"rule {name}: NEEDS is a tuple of some of {', '.join(NEEDS)}, or of one 'or' another"
         )
+    if module.CHAPTER not in TITLES:
+        raise TypeError(f"rule {name}: CHAPTER is one of {', '.join(TITLES)}")
     if list(inspect.signature(module.check).parameters) != ["case"]:
         raise TypeError(f"rule {name}: expected check(case), got {module.check!r}")
     text = inspect.cleandoc(module.__doc__)
@@ -180,6 +219,12 @@ def _check_names(argument: str, names: object, known: Collection[str]) -> None:
             raise ValueError(f"{argument}: no rule {name!r}{guess}; there are: {', '.join(known)}")
 
 
+_NAMES = (
+    "In the code, model is your model, loader its training data, and finding one of "
+    "report.findings; a report prints names and numbers in its place."
+)
+
+
 def explain(name: str) -> str:
     """Say what a rule looks for, why, by which thresholds, and what to do.
 
@@ -215,8 +260,9 @@ def explain(name: str) -> str:
             rest.strip(),
             *limits,
             f"It needs: {', '.join(rule.needs)}.",
-            f"What to do: {rule.fix}",
-            f"The chapter that explains it: {rule.chapter}.",
+            f"What to do: {rule.fix}.",
+            _NAMES if code(rule.fix) else "",
+            f"The book explains it in \u2018{rule.title}\u2019 ({rule.chapter}).",
         )
         if part
     )

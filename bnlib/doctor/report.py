@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import shutil
 import textwrap
 from collections.abc import Collection, Iterable
@@ -15,7 +16,7 @@ from bnlib.doctor import sarif
 from bnlib.doctor.case import Case, either, needed
 from bnlib.doctor.finding import SEVERITIES, Finding, counted, place
 from bnlib.doctor.observe import NotPossibleError
-from bnlib.doctor.registry import Rule
+from bnlib.doctor.registry import Rule, all_rules
 
 
 class NormRow(NamedTuple):
@@ -95,7 +96,7 @@ class Report:
             )
             yield wrapped(finding.message, "  ", "  ")
             yield wrapped(f"What to do: {finding.fix}", "  ", "  ")
-            yield wrapped(f"The chapter that explains it: {finding.chapter}", "  ", "  ")
+            yield wrapped(f"More: {all_rules()[finding.rule].more}", "  ", "  ")
 
     def _table(self) -> Iterable[str]:
         rows = [row for row in self.norms if row.rules] or list(self.norms)
@@ -247,16 +248,17 @@ def columns() -> int:
 def wrapped(text: str, first: str = "", rest: str = "") -> str:
     """Fill a paragraph to the width; `first` and `rest` are in front of its lines.
 
-    Names and code stay whole.
+    Names and what stands between backticks stay whole, so that code can be copied.
     """
+    whole = re.sub(r"`[^`]+`", lambda code: code[0].replace(" ", "\xa0"), text)
     return textwrap.fill(
-        text,
+        whole,
         columns(),
         initial_indent=first,
         subsequent_indent=rest,
         break_long_words=False,
         break_on_hyphens=False,
-    )
+    ).replace("\xa0", " ")
 
 
 def report_of(case: Case, chosen: dict[str, Rule]) -> Report:

@@ -30,10 +30,10 @@ def eps_outside(gamma, beta, mean, var, new_mean, new_var, eps):
 
 
 def norms(rng):
-    """Give random norms with the statistics of two data sets."""
+    """Give random norms with the statistics of two data sets; some gammas are negative."""
     return [
         (
-            rng.normal(1, 0.5, d),
+            rng.uniform(0.5, 1.5, d) * np.where(np.arange(d) % 2, -1, 1),
             rng.normal(size=d),
             rng.normal(size=d),
             rng.uniform(0.5, 2, d),
@@ -139,6 +139,17 @@ EXERCISES = (
                 "The sign of the shift is wrong.",
                 "Insert x = new_mean: the new layer returns its beta, and the old one is above "
                 "beta if new_mean is above mean and gamma is positive.",
+                "What gamma and beta can make up for",
+            ),
+            Mistake(
+                undone(
+                    lambda gamma, beta, shift, old, new: (
+                        np.abs(gamma) * new / old,
+                        beta + gamma * shift / old,
+                    )
+                ),
+                "You lost the sign of gamma, which can be negative.",
+                "Take gamma = -1 and equal statistics: nothing is to change, so the answer is -1.",
                 "What gamma and beta can make up for",
             ),
             Mistake(

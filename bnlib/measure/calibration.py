@@ -71,7 +71,7 @@ def expected_calibration_error(
     confidence = 1 / np.exp(z - z.max(axis=-1, keepdims=True)).sum(axis=-1)  # (..., n)
     surplus = (z.argmax(axis=-1) == labels) - confidence
     replicas, n = int(np.prod(z.shape[:-2])), len(labels)
-    bin_of = np.minimum((confidence * bins).astype(np.int64), bins - 1).reshape(replicas, n)
+    bin_of = np.minimum((confidence * bins).astype(np.intp), bins - 1).reshape(replicas, n)
     cell = bin_of + bins * np.arange(replicas)[:, None]
     sums = np.bincount(cell.ravel(), weights=surplus.ravel(), minlength=bins * replicas)
     return np.abs(sums.reshape(*z.shape[:-2], bins)).sum(axis=-1) / n

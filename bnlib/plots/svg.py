@@ -135,7 +135,7 @@ def _set_frame(root: ElementTree.Element, name: str, alt: str) -> None:
             "aria-label": alt,
             "viewBox": view_box,
             # Matplotlib writes no colour for black fills (text): they inherit this one.
-            "style": f"width: 100%; max-width: {width * _PIXELS_PER_POINT:.0f}px; height: auto; "
-            "fill: currentColor",
+            "style": f"--bn-width: {width * _PIXELS_PER_POINT:.0f}px; width: 100%; "
+            "max-width: var(--bn-width); height: auto; fill: currentColor",
         }
     )

@@ -2,6 +2,7 @@
 
 import html
 import re
+import shutil
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -30,6 +31,14 @@ def _set_pages(app, config):
         f"computed with {', '.join(versions)}",
     ]
     config.html_theme_options["extra_footer"] = f"<p>{', '.join(facts)}</p>"
+
+
+def _write_sources_anew(app, env, added, changed, removed):
+    # Sphinx writes the page of a module's source only where the module changed. So what an API page
+    # shows for the first time would have a link to its source, but no place there.
+    if any(name.startswith("book/api/") for name in added | changed):
+        shutil.rmtree(Path(app.outdir, "_modules"), ignore_errors=True)
+    return []
 
 
 def _finish(app, exception):
@@ -103,5 +112,6 @@ def _subset_icons(out: Path, pages: list[Path]) -> None:
 def setup(app):
     """Register with Sphinx."""
     app.connect("config-inited", _set_pages)
+    app.connect("env-get-outdated", _write_sources_anew)
     app.connect("build-finished", _finish, priority=900)  # behind the repairs of bntheme
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -43,7 +43,7 @@ CODE = {
     "inference": ["bn.mjs", "mlp.mjs"],
     "alternatives": ["bn.mjs", "mlp.mjs"],
     "forward_pass": ["bn.mjs"],
-    "depth_and_signal_propagation": ["bn.mjs", "mlp.mjs"],
+    "depth_and_signal_propagation": ["depth_worker.mjs", "bn.mjs", "mlp.mjs"],
     "training": ["training_worker.mjs", "digits.mjs", "mlp.mjs", "bn.mjs"],
 }
 TO_FIGURE = """() => {
@@ -103,11 +103,11 @@ def audit(tab):
 
 def test_the_answer_waits_for_the_prediction(touch):
     tab, figure, _ = touch("backward_pass", answer=None)
-    assert figure.locator("td").all_inner_texts()[1:] == ["4", "4", "?", "?"]
+    assert figure.locator("td").all_inner_texts()[1:] == ["4", "2", "?", "?"]
     assert tab.locator(".explorable-sentence").inner_text() == ""
     figure.locator(".explorable-prediction button").first.click()
     assert "No: 0." in figure.locator(".explorable-prediction").inner_text()
-    assert figure.locator("td").all_inner_texts()[1:] == ["4", "4", "0", "0"]
+    assert figure.locator("td").all_inner_texts()[1:] == ["4", "2", "0", "0"]
 
 
 def test_the_gradient_starts_with_the_example_of_the_chapter_and_follows_the_keys(touch):
@@ -117,7 +117,7 @@ def test_the_gradient_starts_with_the_example_of_the_chapter_and_follows_the_key
     first.focus()
     tab.keyboard.press("ArrowUp")
     said(tab, "You set dy of example 1 to 1.5")
-    assert figure.locator("td").all_inner_texts()[1:] == ["4.5", "3.5", "0", "0"]
+    assert figure.locator("td").all_inner_texts()[1:] == ["4.5", "1.75", "0", "0"]
     tab.keyboard.press("End")
     said(tab, "to 12")
     assert first.get_attribute("aria-valuetext") == "12"
@@ -177,7 +177,7 @@ def test_two_networks_train_in_the_page(touch):
     sentence = said(tab, "After 200", 120_000)
     assert "digits.bin" in asked
     assert stored_means(rate=0.1) in sentence
-    none, bn = map(int, re.findall(r"(\d+) %", sentence)[:2])
+    none, bn = map(int, re.findall(r"(\d+)\s%", sentence)[:2])
     assert bn > 85  # the lowest of 16 seeds is well above that
     assert none > 40
     figure.get_by_role("slider", name="learning rate").focus()
@@ -220,7 +220,7 @@ def stored_means(rate, depth=6, scale=1.0, batch=32):
     found = next(s for s in BANDS["settings"] if wanted.items() <= s.items())
     row = BANDS["rates"].index(rate)
     none, bn = (found["bands"][norm][row][0][-1] / 10 for norm in ("none", "batch"))
-    return f"The means of the book’s {BANDS['seeds']} seeds are {none:.0f} % and {bn:.0f} %."
+    return f"The means of the book’s {BANDS['seeds']} seeds are {none:.0f}\xa0% and {bn:.0f}\xa0%."
 
 
 @pytest.fixture
@@ -228,11 +228,11 @@ def finger(browser, address):  # noqa: F811
     """Return a function that opens a page on a telephone, and one that drags by pixels."""
     context = browser.new_context(has_touch=True, **VIEWS["narrow"])
 
-    def open_explorable(page):
+    def open_explorable(page, answer=0):
         tab = context.new_page()
         tab.goto(f"{address}/book/{page}.html")
         tab.wait_for_function(TO_FIGURE, polling=200)
-        tab.locator(".explorable-prediction button").first.tap()
+        tab.locator(".explorable-prediction button").nth(answer).tap()
         return tab
 
     def drag(tab, point, down):
@@ -258,8 +258,8 @@ def finger(browser, address):  # noqa: F811
 def test_a_finger_chooses_a_value(finger):
     open_explorable, _ = finger
     tab = open_explorable("alternatives")
-    tab.get_by_role("gridcell", name="example 2, channel 5, row 2, column 3").tap()
-    said(tab, "example 2, channel 5, row 2, column 3")
+    tab.get_by_role("gridcell", name="example 2, channel 5, row 2, column 1").tap()
+    said(tab, "example 2, channel 5, row 2, column 1")
 
 
 def test_a_finger_moves_a_value_and_x_hat(finger):
@@ -325,8 +325,6 @@ def test_the_norms_of_the_example_of_the_chapter(touch):
 
 def test_eps_moves_x_hat_inward_and_a_shift_does_not_move_it(touch):
     tab, figure, faults = touch("forward_pass", answer=None)
-    eps = figure.get_by_role("slider", name="ε")
-    assert eps.is_disabled()
     radius = "() => +document.querySelector('circle.inner').getAttribute('r')"
     assert tab.evaluate(radius) == 0
     figure.get_by_role("button", name="straight inward").click()
@@ -363,7 +361,6 @@ def test_an_outlier_reaches_the_root_of_two(touch):
 def test_halved_weights_change_only_the_network_without_bn(touch):
     tab, figure, faults = touch("depth_and_signal_propagation", answer=None)
     scale = figure.get_by_role("slider", name="factor on the weights")
-    assert scale.is_disabled()
     assert tab.locator(".explorable-sentence").inner_text() == ""
     figure.get_by_role("button", name="it grows as before").click()
     half = decades(said(tab, "The weights are 0.5 times He’s."))
@@ -377,7 +374,7 @@ def test_halved_weights_change_only_the_network_without_bn(touch):
     assert abs(half[3] - he[3]) < 0.11  # with BN, but for eps
     assert 3 < he[3] < 5.5
     assert "✓" not in figure.locator(".explorable-task").inner_text()
-    figure.get_by_role("radio", name="none").check()
+    figure.get_by_role("radio", name="linear").check()
     linear = decades(said(tab, "1 times Xavier’s"))
     assert linear[4] == 0.4  # 25 log10(30 / 29)
     assert abs(linear[3]) < 1
@@ -414,6 +411,303 @@ def test_with_reduced_motion_both_directions_are_drawn_at_once(touch):
         lengths[motion] = set(tab.evaluate("lengths"))
     assert lengths["reduce"] == {51}
     assert len(lengths["no-preference"]) > 1  # how many depends on the machine
+
+
+STATE = """() => [...document.querySelectorAll('.explorable-live :is(input, [role])')].map(e =>
+  [e.value, e.checked, e.getAttribute('aria-valuenow'), e.getAttribute('aria-activedescendant')])"""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_can_be_moved_before_the_prediction(touch, page):
+    tab, figure, faults = touch(page, answer=None)
+    controls = figure.locator(":is(input, button):not(.explorable-prediction *)")
+    assert controls.count() >= 4
+    before = tab.evaluate(STATE)
+    for control in controls.all():
+        assert control.is_disabled()
+    for stop in figure.locator("[tabindex='0']").all():
+        stop.focus()
+        for key in ("ArrowUp", "ArrowRight", "End"):
+            tab.keyboard.press(key)
+        box = stop.bounding_box()
+        tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        tab.mouse.down()
+        tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40)
+        tab.mouse.up()
+    assert tab.evaluate(STATE) == before
+    faults += audit(tab)
+    figure.locator(".explorable-prediction button").first.click()
+    assert not any(c.is_disabled() for c in figure.locator("button, [type=range]").all())
+    for stop in figure.locator("[tabindex='0']").all()[:1]:
+        stop.focus()
+        tab.keyboard.press("ArrowRight")
+        assert tab.evaluate(STATE) != before
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_name_of_the_figure_is_its_title(touch, page):
+    _, figure, _ = touch(page, answer=None)
+    title = figure.locator(".explorable-title").inner_text()
+    assert figure.get_attribute("aria-label") == title
+
+
+def test_the_share_that_passes_is_that_of_the_table(touch):
+    tab, figure, _ = touch("backward_pass")
+    task = figure.locator(".explorable-task")
+    eps = figure.get_by_role("slider", name="ε")
+    eps.focus()
+    for _ in range(6):
+        tab.keyboard.press("ArrowRight")
+    sentence = said(tab, "ε is 10")
+    _, dy, _, dx = map(float, figure.locator("td").all_inner_texts()[1:])
+    share = float(re.search(r"([\d.]+) passes", sentence)[1])
+    factor = float(re.search(r"= ([\d.]+) as all that passes", sentence)[1])
+    assert dy == 2  # whatever eps is
+    assert share == pytest.approx(10 / 19, abs=1e-3)
+    assert factor == pytest.approx(6 / 19**0.5, abs=1e-3)
+    assert dx == pytest.approx(share * factor * dy, abs=0.01)
+    assert "✓" in task.inner_text()
+
+
+def test_equal_values_have_no_part_along_x_hat(touch):
+    tab, figure, _ = touch("backward_pass")
+    for i in range(1, 5):
+        figure.get_by_role("slider", name=f"x of example {i}").focus()
+        tab.keyboard.press("End")
+    said(tab, "BN is not defined")
+    figure.get_by_role("button", name="dy = y").click()
+    assert "dy is y" not in said(tab, "So there is no y.")
+    eps = figure.get_by_role("slider", name="ε")
+    eps.focus()
+    tab.keyboard.press("End")
+    said(tab, "dy has no part along x̂")
+    assert "✓" not in figure.locator(".explorable-task").inner_text()
+
+
+def test_a_point_that_was_not_moved_says_nothing(touch):
+    tab, figure, _ = touch("backward_pass")
+    figure.get_by_role("slider", name="dy of example 1").focus()
+    tab.keyboard.press("ArrowUp")
+    said(tab, "You set dy of example 1")
+    figure.get_by_role("button", name="the chapter’s example").click()
+    now = said(tab, "This is the example of the chapter.")
+    figure.get_by_role("slider", name="x of example 3").click()
+    tab.wait_for_timeout(1000)
+    assert tab.locator(".explorable-sentence").inner_text() == now
+
+
+def test_the_mouse_and_the_browser_keep_their_gestures(touch):
+    tab, figure, _ = touch("backward_pass")
+    point = figure.get_by_role("slider", name="x of example 1")
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.mouse.move(x, y)
+    tab.mouse.down(button="right")
+    tab.mouse.move(x, y + 20)
+    tab.mouse.up(button="right")
+    point.focus()
+    for keys in ("Control+ArrowUp", "Alt+ArrowUp"):
+        tab.keyboard.press(keys)
+    assert point.get_attribute("aria-valuenow") == "0"
+
+
+def test_a_value_outside_its_range_has_a_range_that_holds_it(touch):
+    tab, figure, _ = touch("backward_pass")
+    figure.get_by_role("radio", name="6", exact=True).check()
+    for i in range(1, 7):
+        figure.get_by_role("slider", name=f"x of example {i}").focus()
+        tab.keyboard.press("Home" if i < 6 else "End")
+    figure.get_by_role("button", name="dy = y").click()
+    last = figure.get_by_role("slider", name="dy of example 6")
+    value = float(last.get_attribute("aria-valuenow"))
+    assert value > 12
+    assert float(last.get_attribute("aria-valuemax")) == value
+    last.focus()
+    tab.keyboard.press("ArrowUp")
+    assert float(last.get_attribute("aria-valuenow")) == value
+
+
+def test_arrows_of_a_dragged_gradient_stay_in_their_chart(touch):
+    tab, figure, _ = touch("backward_pass")
+    point = figure.get_by_role("slider", name="dy of example 2")
+    box = point.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    tab.mouse.move(x, y - 150)
+    arrows = "[...document.querySelectorAll('line[marker-end]')]"
+    ends = f"() => {arrows}.map(line => +line.getAttribute('y2'))"
+    assert point.get_attribute("aria-valuenow") == "8.5"  # of an axis that ends at 4
+    assert min(tab.evaluate(ends)) > 165  # the words above it end at 154
+    assert max(tab.evaluate(ends)) < 345
+    tab.mouse.up()
+    said(tab, "You set dy of example 2 to 8.5")
+
+
+def test_held_keys_are_announced_once_and_a_resize_says_nothing(touch):
+    tab, figure, _ = touch("backward_pass")
+    said(tab, "dx =")
+    eps = figure.get_by_role("slider", name="ε")
+    eps.focus()
+    tab.keyboard.press("End")
+    said(tab, "ε is 100")
+    tab.wait_for_timeout(1000)
+    tab.evaluate("""() => {
+      window.written = [];
+      for (const live of document.querySelectorAll('.explorable-live :is(output, [role=status])'))
+        new MutationObserver(() => written.push(live.textContent)).observe(live, {childList: true});
+    }""")
+    point = figure.get_by_role("slider", name="dy of example 1")
+    point.focus()
+    for _ in range(8):
+        tab.keyboard.press("ArrowUp")
+        tab.wait_for_timeout(200)
+    said(tab, "You set dy of example 1 to 5")
+    assert len(tab.evaluate("written")) <= 2, tab.evaluate("written")
+    width = "document.querySelector('.explorable-live svg').dataset.width"
+    before = tab.evaluate(width)
+    tab.set_viewport_size({"width": 700, "height": 800})
+    tab.wait_for_function(f"{width} !== '{before}'")
+    tab.wait_for_timeout(1000)
+    assert len(tab.evaluate("written")) <= 2
+    focused = tab.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert focused == "dy of example 1"
+
+
+def test_start_again_is_the_start(touch):
+    tab, figure, _ = touch("inference")
+    size = figure.get_by_role("slider", name="size of the mini-batch")
+    for key in ("End", "Home"):
+        size.focus()
+        tab.keyboard.press(key)
+        figure.get_by_role("radio", name="eval").check()
+        figure.get_by_role("button", name="Start again").click()
+        sentence = said(tab, "The running statistics are 0 and 1")
+        assert "Among the companions (1, 2, 6), x = 3 becomes y = 0." in sentence
+        assert size.get_attribute("aria-valuetext") == "4"
+        assert figure.get_by_role("radio", name="train").is_checked()
+        assert "1 mini-batch in" in figure.locator("svg[role=group]").inner_html()
+        tab.wait_for_timeout(800)
+        figure.get_by_role("button", name="Redraw the companions").click()
+        said(tab, "Of 2 predictions")
+
+
+def test_two_examples_have_two_bars(touch):
+    tab, figure, _ = touch("inference")
+    figure.get_by_role("slider", name="size of the mini-batch").focus()
+    tab.keyboard.press("Home")
+    figure.get_by_role("button", name="50 times").click()
+    said(tab, "Of 51 predictions")
+    assert figure.locator("rect.batch").count() == 3  # and x
+
+
+def test_the_momentum_of_the_task_is_one_that_a_mini_batch_has_seen(touch):
+    tab, figure, _ = touch("inference")
+    size = figure.get_by_role("slider", name="size of the mini-batch")
+    size.focus()
+    tab.keyboard.press("End")
+    figure.get_by_role("button", name="50 times").click()
+    figure.get_by_role("radio", name="eval").check()
+    said(tab, "You switched to eval mode")
+    solved = figure.locator(".explorable-task").inner_text()
+    assert "the last momentum being 0.1." in solved
+    figure.get_by_role("slider", name="momentum").focus()
+    tab.keyboard.press("End")
+    said(tab, "The momentum is 0.99 from the next mini-batch on.")
+    assert figure.locator(".explorable-task").inner_text() == solved
+
+
+def test_equal_values_have_no_x_hat_that_could_move(touch):
+    tab, figure, _ = touch("forward_pass")
+    figure.get_by_role("button", name="Start again").click()
+    for i in (1, 2, 3):
+        figure.get_by_role("slider", name=f"x {i}").focus()
+        tab.keyboard.press("Home")
+    said(tab, "BN is not defined")
+    figure.get_by_role("button", name="add 2").click()
+    assert "moved" not in said(tab, "You added 2 to all values.")
+
+
+def test_values_are_halved_as_long_as_decimals_show_them(touch):
+    tab, figure, _ = touch("forward_pass")
+    figure.get_by_role("button", name="Start again").click()
+    for _ in range(8):
+        figure.get_by_role("button", name="half").click()
+    said(tab, "too close together")
+    figure.get_by_role("button", name="times −1").click()
+    assert "the variance 0.01." in said(tab, "You changed all signs")
+
+
+def test_the_bands_wait_for_the_prediction_and_have_names(touch):
+    _, figure, _ = touch("learning_rate_and_convergence", answer=None)
+    assert figure.locator("polygon, polyline").count() == 0
+    figure.locator(".explorable-prediction button").first.click()
+    assert figure.locator("polygon").count() == 2
+    assert figure.locator("svg text.batch").text_content() == "BN"
+    assert figure.locator("svg text.none").text_content() == "none"
+
+
+def test_a_network_that_diverged_counts_as_nothing(touch):
+    tab, figure, _ = touch("learning_rate_and_convergence")
+    said(tab, "After 200", 120_000)
+    figure.get_by_role("slider", name="learning rate").focus()
+    tab.keyboard.press("End")
+    said(tab, "Training…")  # and no more the last result
+    assert "without BN has diverged" in said(tab, "The learning rate is 3.2", 120_000)
+
+
+@pytest.mark.parametrize(
+    "lost", ["bands.json", "training.mjs", "digits.bin", "training_worker.mjs", "depth_worker.mjs"]
+)
+def test_what_cannot_be_loaded_is_said_or_leaves_the_static_figure(browser, address, lost):  # noqa: F811
+    tab = browser.new_page()
+    asked = []
+    tab.route(f"**/{lost}", lambda route: asked.append(route.abort()))
+    depth = lost.startswith("depth")
+    page = "depth_and_signal_propagation" if depth else "learning_rate_and_convergence"
+    tab.goto(f"{address}/book/{page}.html")
+    figure = tab.locator("[data-explorable]")
+    if lost in ("digits.bin", "training_worker.mjs"):
+        tab.wait_for_function(TO_FIGURE, polling=200)
+        figure.locator(".explorable-prediction button").first.click()
+        said(tab, "Nothing is trained")
+        tab.unroute(f"**/{lost}")
+        figure.get_by_role("button", name="Train again").click()
+        said(tab, "After 200", 120_000)
+    else:
+        for _ in range(25):
+            tab.evaluate(TO_FIGURE)
+            tab.wait_for_timeout(100)
+        assert asked
+        assert figure.locator(".explorable-static svg").is_visible()
+        assert figure.locator(".explorable-live").count() == 0
+    tab.close()
+
+
+def test_a_scroll_that_begins_on_a_slider_leaves_its_value(finger):
+    open_explorable, drag = finger
+    tab = open_explorable("forward_pass")
+    said(tab, "ε is 6")
+    eps = tab.get_by_role("slider", name="ε")
+    eps.evaluate("e => scrollBy({top: e.getBoundingClientRect().top - 450, behavior: 'instant'})")
+    top = tab.evaluate("scrollY")
+    drag(tab, eps, -200)
+    tab.wait_for_timeout(500)
+    assert tab.evaluate("scrollY") > top + 50
+    assert eps.get_attribute("aria-valuetext") == "6"
+
+
+def test_a_finger_has_cells_to_choose_from(finger):
+    open_explorable, _ = finger
+    tab = open_explorable("alternatives", answer=1)
+    assert "(n, c, h, w) = (3, 6, 2, 2)" in tab.locator(".explorable-prediction").inner_text()
+    assert "Right. " in tab.locator(".explorable-prediction").inner_text()
+    said(tab, "12 values share its mean")
+    box = tab.get_by_role("gridcell").first.bounding_box()
+    assert min(box["width"], box["height"]) >= 20
+    assert tab.locator(".explorable-numbers").text_content()
 
 
 @pytest.mark.parametrize("page", PAGES)

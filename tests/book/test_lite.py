@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import nbformat
@@ -43,6 +44,16 @@ def test_pyodide_has_versions_that_the_library_takes():
     for need in NEEDED:
         if need.name not in lite.PURE:
             assert packages[need.name]["version"] in need.specifier, need
+
+
+@pyodide
+def test_pyodide_has_versions_that_the_pure_wheels_take():
+    packages = json.loads((lite.CORE / lite.LOCK).read_text("utf8"))["packages"]
+    needed = [Requirement(line) for name in lite.PURE for line in metadata.requires(name) or ()]
+    needed = [need for need in needed if need.marker is None]
+    assert needed
+    for need in needed:
+        assert packages[need.name]["version"] in need.specifier, need
 
 
 @pyodide
@@ -85,6 +96,18 @@ def test_site_asks_no_package_index(tmp_path, monkeypatch):
     settings = json.loads((tmp_path / "stage" / "jupyter-lite.json").read_text("utf8"))
     (kernel,) = settings["jupyter-config-data"]["litePluginSettings"].values()
     assert kernel["disablePyPIFallback"] is True
+
+
+def test_site_is_built_by_a_command_that_a_relative_path_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lite, "STAGE", tmp_path / "stage")
+    monkeypatch.setattr(lite, "SITE", tmp_path / "site")
+    monkeypatch.setattr(lite, "stage", lambda folder, release: folder.mkdir())
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "lite").write_text('#!/bin/sh\necho "$1" > built\n', "utf8")
+    (tmp_path / "bin" / "lite").chmod(0o755)
+    lite.main("bin/lite")
+    assert (tmp_path / "stage" / "built").read_text("utf8") == "build\n"
 
 
 @pytest.mark.parametrize("folder", ["", "lite"])

@@ -1,12 +1,14 @@
 """Rules are found by their files, and refused if they lack a part."""
 
 import importlib.util
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from bnlib.doctor import all_rules, explain
-from bnlib.doctor.registry import chosen, rule_of
+from bnlib.doctor.registry import TITLES, chosen, rule_of
 
 ROOT = Path(__file__).parents[2]
 COMPLETE = '''"""Something is wrong.
@@ -51,6 +53,7 @@ BROKEN = [
     ('("structure", "forward or watch")', '"structure"', "NEEDS is a tuple"),
     ('("structure", "forward or watch")', "()", "NEEDS is a tuple"),
     ("check(case)", "check(model)", r"expected check\(case\)"),
+    ('CHAPTER = "inference"', 'CHAPTER = "inferences"', "CHAPTER is one of"),
     ('"""A reason\non two lines."""', "", "LIMIT has no reason"),
 ]
 
@@ -66,8 +69,32 @@ def test_every_rule_has_its_tests_and_its_chapter():
     for name, rule in all_rules().items():
         file = name.replace("-", "_")
         assert (ROOT / "tests" / "doctor" / "rules" / f"test_{file}.py").exists(), name
-        assert (ROOT / "book" / f"{rule.chapter}.ipynb").exists(), name
         assert rule.summary.endswith("."), name
+
+
+def headings():
+    """Return the title of each chapter, and the questions with their labels, as they are seen."""
+    found = {}
+    for path in (ROOT / "book").glob("*.ipynb"):
+        cells = json.loads(path.read_text("utf8"))["cells"]
+        text = "".join(cells[0]["source"])
+        found[path.stem] = re.search(r"^# (.+)$", text, re.M)[1]
+    questions = (ROOT / "book" / "questions.md").read_text("utf8")
+    for label, title in re.findall(r"^\((q-.+)\)=\n### (.+)$", questions, re.M):
+        found[f"questions#{label}"] = title.replace("`", "")
+    return found
+
+
+def test_titles_are_the_headings_of_the_book_and_each_is_used():
+    there = headings()
+    assert {key: there.get(key) for key in TITLES} == TITLES
+    assert {rule.chapter for rule in all_rules().values()} == set(TITLES)
+
+
+def test_more_names_the_command_and_the_heading():
+    assert all_rules()["idle-bias"].more == (
+        "python -m bnlib doctor --explain idle-bias, and in the book \u2018The backward pass\u2019"
+    )
 
 
 def test_explain():

@@ -83,6 +83,13 @@ def test_undo(answer):
             ),
             "gamma scales the shift",
         ),
+        (
+            lambda g, b, m, v, n, w, e: (  # solved for the square of gamma
+                np.sqrt(np.square(loop(g, b, m, v, n, w, e)[0])),
+                loop(g, b, m, v, n, w, e)[1],
+            ),
+            "sign of gamma",
+        ),
     ],
 )
 def test_undo_wrong(wrong, says):

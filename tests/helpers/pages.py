@@ -30,7 +30,9 @@ def words(text):
     text = re.sub(gated, " ", text, flags=re.DOTALL)
     optional = r"^(?:### Try it.*\n\n)?(```+)\{(?:admonition\} Optional|explorable\}).*?^\1$"
     text = re.sub(optional, " ", text, flags=re.DOTALL | re.M)
-    text = re.sub(r"^(```+)(?:math|\{math\}|python|text).*?^\1", " ", text, flags=re.DOTALL | re.M)
+    text = re.sub(
+        r"^(```+)(?:math|\{math\}|python|sh|text).*?^\1", " ", text, flags=re.DOTALL | re.M
+    )
     text = re.sub(r"\$\$.*?\$\$|\\begin\{(\w+\*?)\}.*?\\end\{\1\}", " ", text, flags=re.DOTALL)
     text = re.sub(r"\$[^$]*\$|^```.*$|^:\w+:.*$|^\(.*\)=$|\{[\w:]+\}`[^`]*`", " ", text, flags=re.M)
     return len(re.findall(r"[^\W\d_][\w’'-]*", text))

@@ -74,7 +74,7 @@ def test_frame_has_role_label_and_no_fixed_size():
     assert root.get("role") == "img"
     assert root.get("aria-label") == ALT
     assert root.get("viewBox").startswith("0 0 432 ")
-    assert "max-width: 576px" in root.get("style")
+    assert "--bn-width: 576px; width: 100%; max-width: var(--bn-width)" in root.get("style")
     assert "height" not in root.attrib
     assert "width" not in root.attrib
     assert "metadata" not in svg

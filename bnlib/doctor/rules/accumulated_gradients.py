@@ -16,8 +16,9 @@ from bnlib.doctor.finding import Hit, hit
 SEVERITY = "warning"
 NEEDS = ("structure", "watch")
 FIX = (
-    "larger parts, or surgery.replace(model, surgery.group_norm(...)); momentum = "
-    "1 - (1 - momentum) ** (1 / k) mends only the running averages"
+    "larger mini-batches in place of accumulation, or `model = bnlib.surgery.replace(model, "
+    "bnlib.surgery.group_norm())`; a momentum of 1 - (1 - momentum) ** (1 / k) for k "
+    "mini-batches per step mends only the running averages"
 )
 CHAPTER = "beyond_one_machine"
 

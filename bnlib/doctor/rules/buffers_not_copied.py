@@ -19,7 +19,11 @@ from bnlib.doctor.norms import LEAST_EPS, Norm, norms_of
 
 SEVERITY = "warning"
 NEEDS = ("structure",)
-FIX = "target.load_state_dict(network.state_dict()), or copy the buffers beside the parameters"
+FIX = (
+    "wherever the parameters are copied, copy the buffers, too: `network, target = "
+    "map(model.get_submodule, finding.where)`, or in the other order, then `for old, new in "
+    "zip(target.buffers(), network.buffers()): old.copy_(new)`"
+)
 CHAPTER = "debugging"
 
 GAP = 0.5

@@ -7,6 +7,7 @@ leaves scales, shifts and biases out. The effect is often small, so this is a no
 
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 
 from bnlib.doctor.case import Case
@@ -15,8 +16,12 @@ from bnlib.surgery._family import NORMS
 
 SEVERITY = "note"
 NEEDS = ("structure", "optimizer")
-FIX = "torch.optim.SGD(surgery.parameter_groups(model, weight_decay=...), lr=...)"
-CHAPTER = "learning_rate_and_convergence"
+FIX = (
+    "`optimizer = torch.optim.SGD(bnlib.surgery.parameter_groups(model, "
+    "weight_decay=finding.evidence['weight_decay']), lr=0.1)`, with the other options as "
+    "before"
+)
+CHAPTER = "fine_tuning_and_freezing"
 
 
 def check(case: Case) -> Iterator[Hit]:
@@ -35,7 +40,16 @@ def check(case: Case) -> Iterator[Hit]:
     if found:
         largest = max(found.values())
         message = f"The weight decay of {counted(len(found), 'norm')} is up to {largest:g}."
-        yield hit(found, message, norms=len(found), weight_decay=largest)
+        fix = _fix(case.optimizer)
+        yield hit(found, message, fix=fix, norms=len(found), weight_decay=largest)
+
+
+def _fix(optimizer: torch.optim.Optimizer) -> str:
+    """Return the fix with the class and the rate of an optimizer of torch."""
+    name, rate = type(optimizer).__name__, float(optimizer.param_groups[0].get("lr", 0.1))
+    if getattr(torch.optim, name, None) is not type(optimizer):
+        return FIX
+    return FIX.replace("SGD", name).replace("lr=0.1", f"lr={rate:g}")
 
 
 def _learned(module: nn.Module) -> list[nn.Parameter]:

@@ -3,7 +3,9 @@
 Dropout keeps the mean and raises the variance. The running variance learns the raised one, so in
 eval mode, without dropout, the norm divides by too much. In the networks of the chapter the
 difference was too small to measure at a probability of 0.1, and cost accuracy at 0.3 and 0.5. The
-rule measures the variance at the norm with dropout and without, for the same examples.
+rule measures the variance at the norm with dropout and without, for the same examples. A norm in
+eval mode is healthy if its running variance is the one without: recalibration, which switches
+dropout off, gives it that one, and only further training raises it again.
 """
 
 from collections.abc import Iterator
@@ -12,11 +14,15 @@ import torch
 
 from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, above, counted, hit
+from bnlib.doctor.norms import Norm, is_initial
 from bnlib.doctor.observe import Call
 
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
-FIX = "dropout behind the last norm, or surgery.recalibrate(model, loader), with dropout off"
+FIX = (
+    "dropout behind the last norm; or, once trained, statistics without dropout: "
+    "`model.eval()`, then `bnlib.surgery.recalibrate(model, loader)`"
+)
 CHAPTER = "regularization"
 
 RATIO = 1.25
@@ -32,8 +38,9 @@ def check(case: Case) -> Iterator[Hit]:
         uses_batch = case.norms[name].family == "batch" and all(call.uses_batch for call in calls)
         if uses_batch and name in without:
             with_dropout, plain = _variance(calls), _variance(without[name])
-            live = plain > (case.norms[name].eps or 0.0)
-            if live.any():
+            norm = case.norms[name]
+            live = plain > (norm.eps or 0.0)
+            if live.any() and not _knows(norm, plain, live):
                 ratios[name] = float((with_dropout / plain)[live].median())
     raised = above(ratios, RATIO)
     if raised:
@@ -42,6 +49,13 @@ def check(case: Case) -> Iterator[Hit]:
             f"channel {ratios[raised[0]]:.2f} times."
         )
         yield hit(raised, message, ratio=ratios[raised[0]], norms=len(raised))
+
+
+def _knows(norm: Norm, plain: torch.Tensor, live: torch.Tensor) -> bool:
+    """Whether eval mode divides by the variance without dropout."""
+    if norm.mode != "eval" or norm.var is None or is_initial(norm):
+        return False
+    return float((norm.var.to(plain) / plain)[live].median()) <= RATIO
 
 
 def _variance(calls: list[Call]) -> torch.Tensor:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 SEVERITY = "warning"
 NEEDS = ("structure",)
-FIX = "model.eval() before the evaluation, model.train() after it"
-CHAPTER = "inference"
+FIX = "`model.eval()` before the evaluation, `model.train()` after it"
+CHAPTER = "questions#q-eval-or-no-grad"
 
 IN_A_ROW = 2
 """Forward passes without gradients and with nothing else between them: two are a loop, a single one

@@ -17,7 +17,7 @@ from bnlib.doctor.finding import Hit, hit
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
 FIX = "subtract the mean where the values come from: standardize the inputs, drop large constants"
-CHAPTER = "conventions"
+CHAPTER = "forward_pass"
 
 ROUNDING = 0.1
 """Relative error of the variance, from the difference of squares in float32 or from the rounding of

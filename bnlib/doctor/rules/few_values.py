@@ -20,10 +20,11 @@ from bnlib.doctor.observe import Call, NotPossibleError
 SEVERITY = "warning"
 NEEDS = ("forward or watch",)
 FIX = (
-    "drop_last=True if it is the last mini-batch; else larger mini-batches, SyncBatchNorm over the "
-    "processes, or surgery.replace(model, surgery.group_norm(...))"
+    "drop_last=True in the loader, if it is the last mini-batch; else larger mini-batches, "
+    "`model = bnlib.nn.convert_sync_batchnorm(model)` if there are several processes, or "
+    "`model = bnlib.surgery.replace(model, bnlib.surgery.group_norm())`"
 )
-CHAPTER = "alternatives"
+CHAPTER = "debugging"
 
 FEWEST = 9
 """With 9 values the relative error of the variance, sqrt(2 / 8), is a half; with fewer it is

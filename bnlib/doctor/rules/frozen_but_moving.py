@@ -20,9 +20,7 @@ from bnlib.doctor.norms import Norm
 
 SEVERITY = "warning"
 NEEDS = ("structure",)
-FIX = (
-    "surgery.freeze(model, layers=...), which train() does not undo, or bnlib.nn.FrozenBatchNorm2d"
-)
+FIX = "`bnlib.surgery.freeze(model, layers=finding.where)`, which train() does not undo"
 CHAPTER = "fine_tuning_and_freezing"
 
 

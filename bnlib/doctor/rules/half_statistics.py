@@ -16,8 +16,11 @@ from bnlib.doctor.finding import Hit, counted, hit
 
 SEVERITY = "warning"
 NEEDS = ("structure",)
-FIX = "norm.float() for each norm before training (autocast leaves norms in float32 by itself)"
-CHAPTER = "inference"
+FIX = (
+    "`for name in finding.where: model.get_submodule(name).float()` before training "
+    "(torch.autocast leaves norms in float32 by itself)"
+)
+CHAPTER = "questions#q-nan-statistics"
 
 
 def check(case: Case) -> Iterator[Hit]:

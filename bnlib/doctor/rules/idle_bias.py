@@ -15,7 +15,10 @@ from bnlib.surgery._family import NORMS
 
 SEVERITY = "note"
 NEEDS = ("structure", "backward")
-FIX = "bias=False in the layer before a norm; once trained, surgery.remove_redundant_bias(model)"
+FIX = (
+    "bias=False in the layer before a norm; once trained, `model, _ = "
+    "bnlib.surgery.remove_redundant_bias(model)`"
+)
 CHAPTER = "backward_pass"
 
 IDLE = 1e-6
@@ -41,8 +44,8 @@ def check(case: Case) -> Iterator[Hit]:
             largest = max(largest, idle)
     if names:
         message = (
-            f"The gradient of {counted(len(names), 'bias vector')} is zero in train mode: at most "
-            f"{largest:.1g} of the sum of the absolute values that it adds up."
+            f"The gradient of {counted(len(names), 'bias vector')} is zero in train mode, but for "
+            "rounding."
         )
         yield hit(names, message, biases=len(names), largest_relative_gradient=largest)
 

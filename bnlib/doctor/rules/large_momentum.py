@@ -12,8 +12,12 @@ from bnlib.doctor.finding import Hit, hit
 
 SEVERITY = "warning"
 NEEDS = ("structure",)
-FIX = "norm.momentum = 1 - norm.momentum for a number from Keras or Flax, then surgery.recalibrate"
-CHAPTER = "conventions"
+FIX = (
+    "`for name in finding.where: model.get_submodule(name).momentum = 1 - "
+    "finding.evidence['momentum']` if the number is from Keras or Flax, then "
+    "`bnlib.surgery.recalibrate(model, loader)`"
+)
+CHAPTER = "debugging"
 
 LARGEST = 0.5
 """Above it the last mini-batch weighs more than all the others together."""
@@ -27,4 +31,5 @@ def check(case: Case) -> Iterator[Hit]:
             found.setdefault(norm.momentum, []).append(norm.name)
     for momentum, names in found.items():
         message = f"The momentum is {momentum:g}: the last mini-batch has this weight in the mean."
-        yield hit(names, message, momentum=momentum)
+        fix = FIX.replace("1 - finding.evidence['momentum']", "0.1") if momentum == 1 else None
+        yield hit(names, message, fix=fix, momentum=momentum)

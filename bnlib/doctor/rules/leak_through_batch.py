@@ -16,7 +16,10 @@ from bnlib.doctor.finding import Hit, hit
 
 SEVERITY = "error"
 NEEDS = ("structure", "forward")
-FIX = "track_running_stats=True for the norm, or training=self.training in F.batch_norm"
+FIX = (
+    "track_running_stats=True for the norm, or training=self.training in "
+    "torch.nn.functional.batch_norm"
+)
 CHAPTER = "inference"
 
 ROUNDING = 0.5
@@ -31,8 +34,8 @@ def check(case: Case) -> Iterator[Hit]:
     limit = max(torch.finfo(x.dtype).eps for x in whole) ** ROUNDING
     if max(differences) > limit:
         message = (
-            f"In eval mode the output for the first example changes by {max(differences):.2g} of "
-            "its size if copies of the example take the place of the others."
+            f"In eval mode the output for the first example changes by "
+            f"{100 * max(differences):.2g}% if copies of the example take the place of the others."
         )
         yield hit("", message, difference=max(differences))
 

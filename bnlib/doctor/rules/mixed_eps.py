@@ -14,7 +14,10 @@ from bnlib.doctor.norms import Norm
 
 SEVERITY = "note"
 NEEDS = ("structure",)
-FIX = "norm.eps = that of the framework in which these weights were trained"
+FIX = (
+    "`for name in finding.where: model.get_submodule(name).eps = finding.evidence['common']`, "
+    "if the weights were trained with the eps of the others"
+)
 CHAPTER = "conventions"
 
 PYTORCH = 1e-5

@@ -12,8 +12,11 @@ from bnlib.doctor.finding import Hit, counted, hit
 
 SEVERITY = "error"
 NEEDS = ("state",)
-FIX = "surgery.recalibrate(model, loader), after a look at what wrote the buffers"
-CHAPTER = "inference"
+FIX = (
+    "combine parameters only and leave the buffers out; then "
+    "`bnlib.surgery.recalibrate(model, loader)`"
+)
+CHAPTER = "questions#q-nan-statistics"
 
 
 def check(case: Case) -> Iterator[Hit]:

@@ -17,8 +17,8 @@ from bnlib.doctor.norms import has_learned, is_initial
 SEVERITY = "warning"
 NEEDS = ("state",)
 FIX = (
-    "copy the whole state dict, buffers included; else surgery.recalibrate(model, loader) on "
-    "training data"
+    "copy the whole state dict, buffers included; or `bnlib.surgery.recalibrate(model, "
+    "loader)` on training data"
 )
 CHAPTER = "debugging"
 

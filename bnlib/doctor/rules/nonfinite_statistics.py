@@ -15,8 +15,9 @@ from bnlib.doctor.finding import Hit, counted, hit
 SEVERITY = "error"
 NEEDS = ("state",)
 FIX = (
-    "surgery.recalibrate(model, loader) on clean data; for a weight or bias an earlier checkpoint; "
-    "bnlib.nn.BatchNorm2d(..., refuse_nonfinite=True) raises at the mini-batch that does it"
+    "`bnlib.surgery.recalibrate(model, loader)` on clean data; for a weight or bias an "
+    "earlier checkpoint; the norms of bnlib.nn, built with refuse_nonfinite=True, raise at "
+    "the mini-batch that does it"
 )
 CHAPTER = "debugging"
 

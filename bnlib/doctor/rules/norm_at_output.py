@@ -18,8 +18,11 @@ from bnlib.doctor.observe import Call
 
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
-FIX = "end with the linear layer (model[:-1] of a Sequential), or put the norm before it"
-CHAPTER = "placement"
+FIX = (
+    "end with the linear layer (`model = model[:-1]` if the model is a torch.nn.Sequential), "
+    "or put the norm before it"
+)
+CHAPTER = "questions#q-on-the-output"
 
 
 def check(case: Case) -> Iterator[Hit]:

@@ -17,8 +17,11 @@ from bnlib.nn import MaskedBatchNorm1d
 
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
-FIX = "bnlib.nn.MaskedBatchNorm1d, called with the mask; or a norm per position, such as layer norm"
-CHAPTER = "convolution"
+FIX = (
+    "`bnlib.nn.MaskedBatchNorm1d`, called with the mask; or a norm per position, such as "
+    "`torch.nn.LayerNorm`"
+)
+CHAPTER = "questions#q-padding"
 
 SHARE = 0.1
 """Of the positions. A mean moves by this share of its distance from the filler, here by a tenth."""

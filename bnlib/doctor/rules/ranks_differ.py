@@ -17,8 +17,8 @@ from bnlib.doctor.observe import NotPossibleError
 SEVERITY = "warning"
 NEEDS = ("state",)
 FIX = (
-    "bnlib.nn.convert_sync_batchnorm(model) before wrapping, or surgery.recalibrate(model, loader) "
-    "in every process"
+    "`model = bnlib.nn.convert_sync_batchnorm(model)` before wrapping, or "
+    "`bnlib.surgery.recalibrate(model, loader)` in every process"
 )
 CHAPTER = "beyond_one_machine"
 

@@ -17,10 +17,10 @@ from bnlib.doctor.observe import Call
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
 FIX = (
-    "a norm for each stream (bnlib.nn.SplitBatchNorm2d, or a list of norms), or one call for all "
-    "of them"
+    "a norm for each stream (`bnlib.nn.SplitBatchNorm2d`, or a list of norms), or one call "
+    "for all of them"
 )
-CHAPTER = "alternatives"
+CHAPTER = "questions#q-gan"
 
 GAP = 0.25
 """Of a standard deviation: how far a call is from the mixture of the calls in mean and spread, in

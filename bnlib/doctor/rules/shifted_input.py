@@ -14,7 +14,10 @@ from bnlib.doctor.statistics import NOISE, gap
 
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
-FIX = "the preprocessing of training; if the data are meant to differ: surgery.adapt(model, loader)"
+FIX = (
+    "the preprocessing of training; or, if the data are meant to differ, `model = "
+    "bnlib.surgery.adapt(model, loader)`"
+)
 CHAPTER = "debugging"
 
 GAP = 0.5

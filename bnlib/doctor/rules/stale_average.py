@@ -16,8 +16,8 @@ from bnlib.doctor.statistics import NOISE, gap
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
 FIX = (
-    "before evaluating, surgery.recalibrate(average, loader) or "
-    "torch.optim.swa_utils.update_bn(loader, average)"
+    "before evaluating, `bnlib.surgery.recalibrate(model, loader)` or "
+    "`torch.optim.swa_utils.update_bn(loader, model)`"
 )
 CHAPTER = "fine_tuning_and_freezing"
 

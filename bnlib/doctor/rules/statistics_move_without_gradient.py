@@ -15,8 +15,8 @@ from bnlib.doctor.finding import Hit, counted, hit
 SEVERITY = "warning"
 NEEDS = ("structure", "watch")
 FIX = (
-    "surgery.freeze(model, layers=...) if the part is to stay as it is; surgery.pause_statistics "
-    "for a single pass"
+    "`bnlib.surgery.freeze(model, layers=finding.where)` if the part is to stay as it is; or, "
+    "for a single pass, run it within `bnlib.surgery.pause_statistics(model)`"
 )
 CHAPTER = "fine_tuning_and_freezing"
 

@@ -15,7 +15,10 @@ from bnlib.doctor.finding import Hit, counted, hit
 
 SEVERITY = "warning"
 NEEDS = ("structure", "watch")
-FIX = "surgery.freeze(model, layers=...), which train() does not undo"
+FIX = (
+    "`bnlib.surgery.freeze(model, layers=finding.where, parameters=False)`, which train() "
+    "does not undo"
+)
 CHAPTER = "fine_tuning_and_freezing"
 
 OFTEN = 0.05

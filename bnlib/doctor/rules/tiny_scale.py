@@ -16,8 +16,11 @@ from bnlib.doctor.observe import NotPossibleError
 
 SEVERITY = "note"
 NEEDS = ("state",)
-FIX = "no weight decay on scales: surgery.parameter_groups(model, weight_decay=...); or prune them"
-CHAPTER = "learning_rate_and_convergence"
+FIX = (
+    "no weight decay on scales: give the optimizer `bnlib.surgery.parameter_groups(model, "
+    "weight_decay=0.0005)`; or take the channels out"
+)
+CHAPTER = "fine_tuning_and_freezing"
 
 TINY = 1e-3
 """Of the largest scale of the same norm: about the spacing of float16 numbers relative to their
@@ -47,7 +50,11 @@ def check(case: Case) -> Iterator[Hit]:
         yield hit(names, message, channels=channels, share=shares[names[0]])
     if stuck:
         message = f"All scales of {counted(len(stuck), 'norm')} are zero and get no gradient."
-        fix = "start these scales at 1; zeros are for the last norm of a residual branch"
+        fix = (
+            "start these scales at 1: "
+            "`for name in finding.where: torch.nn.init.ones_(model.get_submodule(name).weight)`; "
+            "zeros are for the last norm of a residual branch"
+        )
         yield hit(stuck, message, severity="warning", fix=fix, norms=len(stuck))
 
 

@@ -18,7 +18,10 @@ from bnlib.doctor.statistics import NOISE, gap
 
 SEVERITY = "warning"
 NEEDS = ("structure",)
-FIX = "surgery.recalibrate(model, loader) before evaluating, or momentum=None, an even average"
+FIX = (
+    "`bnlib.surgery.recalibrate(model, loader)` before evaluating; or momentum=None, an even "
+    "average, in training"
+)
 CHAPTER = "inference"
 
 GAP = 0.1

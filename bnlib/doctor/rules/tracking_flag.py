@@ -15,7 +15,7 @@ SEVERITY = "warning"
 NEEDS = ("structure",)
 FIX = (
     "build it with track_running_stats=True, and load the weights with strict=False; then "
-    "surgery.recalibrate(model, loader) gives it its statistics"
+    "`bnlib.surgery.recalibrate(model, loader)` gives it its statistics"
 )
 CHAPTER = "inference"
 
@@ -37,5 +37,8 @@ def check(case: Case) -> Iterator[Hit]:
             f"The flag of {counted(len(stopped), 'norm')} is False, but there are statistics: eval "
             "mode uses them, and training does not update them."
         )
-        fix = "norm.track_running_stats = True; to stop updates: surgery.pause_statistics or freeze"
+        fix = (
+            "`for name in finding.where: model.get_submodule(name).track_running_stats = True`; "
+            "or, to keep these statistics, `bnlib.surgery.freeze(model, layers=finding.where)`"
+        )
         yield hit(stopped, message, fix=fix, norms=len(stopped), of=len(own))

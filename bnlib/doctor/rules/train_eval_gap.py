@@ -24,7 +24,9 @@ from bnlib.doctor.statistics import NOISE, gap
 
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
-FIX = "surgery.recalibrate(model, loader) on training data, in the preprocessing of training"
+FIX = (
+    "`bnlib.surgery.recalibrate(model, loader)` on training data, in the preprocessing of training"
+)
 CHAPTER = "debugging"
 CAUSES = (
     "shifted-input",
@@ -75,7 +77,8 @@ def check(case: Case) -> Iterator[Hit]:
     if off:
         message = (
             f"On {examples} examples the median channel differs by {worst:.2g} standard "
-            f"deviations between train and eval mode; the outputs of the model by {outputs:.0%}."
+            "deviations between train and eval mode; the outputs of the model change by "
+            f"{outputs:.0%}."
         )
         yield hit(off, message, gap=worst, outputs=outputs, examples=examples)
     elif gaps and not new and outputs > max(SOME_OUTPUTS, noise):

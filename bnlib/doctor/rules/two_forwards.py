@@ -17,10 +17,10 @@ from bnlib.doctor.finding import Hit, hit
 SEVERITY = "note"
 NEEDS = ("structure", "watch")
 FIX = (
-    "decide for one: model(torch.cat([a, b])).chunk(2), or bnlib.nn.SplitBatchNorm2d for separate "
-    "statistics"
+    "decide for one: `a, b = model(torch.cat([a, b])).chunk(2)`, or "
+    "`bnlib.nn.SplitBatchNorm2d` for separate statistics"
 )
-CHAPTER = "alternatives"
+CHAPTER = "questions#q-two-forward-passes"
 
 SHARE = 0.5
 """Of the steps with a second pass: in fewer it is an occasional look, and no part of the loss."""

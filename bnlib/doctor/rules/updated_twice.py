@@ -14,8 +14,10 @@ from bnlib.doctor.finding import Hit, counted, hit
 SEVERITY = "warning"
 NEEDS = ("structure", "watch")
 FIX = (
-    "surgery.pause_statistics(model) around the second pass, in checkpoint by its context_fn; "
-    "or norm.momentum = 1 - (1 - norm.momentum) ** 0.5, and ignore this rule"
+    "the second pass within `bnlib.surgery.pause_statistics(model)`; in "
+    "torch.utils.checkpoint.checkpoint by `context_fn=lambda: (contextlib.nullcontext(), "
+    "bnlib.surgery.pause_statistics(model))`; or a momentum of 1 - (1 - momentum) ** 0.5, and "
+    "ignore this rule"
 )
 CHAPTER = "fine_tuning_and_freezing"
 

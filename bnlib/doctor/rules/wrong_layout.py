@@ -17,8 +17,10 @@ from bnlib.doctor.norms import Norm
 
 SEVERITY = "warning"
 NEEDS = ("structure", "forward")
-FIX = "norm(x.transpose(1, 2)).transpose(1, 2); norm(x.movedim(-1, 1)).movedim(1, -1) for images"
-CHAPTER = "convolution"
+FIX = (
+    "`norm(x.transpose(1, 2)).transpose(1, 2)`; for images `norm(x.movedim(-1, 1)).movedim(1, -1)`"
+)
+CHAPTER = "questions#q-which-dimension"
 
 LAST = 0.05
 """Share of the variance that the last axis explains. In small trained networks positions on the

@@ -4,7 +4,7 @@
 import { forward, valuesOf } from "./bn.mjs";
 import { generator } from "./mlp.mjs";
 import {
-  button, choice, controls, drawing, html, number, prediction, sentence, svg, task,
+  button, choice, controls, drawing, forBrowser, html, number, prediction, sentence, svg, task,
 } from "./ui.mjs";
 
 const START = { norm: "batch", groups: "2", n: 3, c: 6, pixels: "4x5" }; // as in the chapter
@@ -44,6 +44,7 @@ export function standardize({ norm, groups, n, c, pixels }, x) {
 
 export function start(root) {
   const state = { ...START };
+  if (matchMedia("(max-width: 500px)").matches) state.pixels = "2x2"; // cells for a finger
   let chosen = [0, 0, 0]; // example, channel, pixel
   let width = 600;
   let shown = false; // the companions, after the prediction
@@ -58,6 +59,7 @@ export function start(root) {
     100, (w) => {
       width = w;
       build();
+      draw();
     });
   picture.append(grid);
 
@@ -104,7 +106,6 @@ export function start(root) {
           }
         grid.append(row);
       }
-    draw();
   }
 
   function name([i, j, k]) {
@@ -113,7 +114,8 @@ export function start(root) {
     return `x = ${x[index([i, j, k])]}, example ${i + 1}, channel ${j + 1}${pixel}`;
   }
 
-  function draw(what = "") {
+  // Says what the reader has done, if anything.
+  function draw(what) {
     const { sets, caches, xHat } = standardize(state, x);
     const own = sets.findIndex((set) => set.includes(index(chosen)));
     const companions = new Set(sets[own]);
@@ -128,7 +130,8 @@ export function start(root) {
     });
     grid.setAttribute("aria-activedescendant", `cell-${chosen.join("-")}`);
     if (!shown) return;
-    say(`${what} ${explain(sets, own, caches[own], xHat[index(chosen)])}`.trim());
+    if (what !== undefined)
+      say(`${what} ${explain(sets, own, caches[own], xHat[index(chosen)])}`.trim());
     compare(sets[own]);
   }
 
@@ -161,6 +164,7 @@ export function start(root) {
   }
 
   function compare(set) {
+    if (set.length === 1) return; // it has no companions
     const { n, c, pixels, norm, groups } = state;
     const key = [n, c, pixels, ...set].join();
     const now = norm !== "group" ? `${norm} norm` :
@@ -173,10 +177,11 @@ export function start(root) {
 
   function choose(place) {
     chosen = place;
-    draw();
+    draw("");
   }
 
   grid.addEventListener("keydown", (event) => {
+    if (forBrowser(event)) return;
     const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
     const [h, w] = side();
     const last = [state.n * h - 1, state.c * w - 1];
@@ -190,7 +195,7 @@ export function start(root) {
     choose([Math.floor(at[0] / h), Math.floor(at[1] / w), (at[0] % h) * w + (at[1] % w)]);
   });
 
-  function set(changes, what) {
+  function set(changes, what = "") {
     Object.assign(state, changes);
     const [h, w] = side();
     chosen = [Math.min(chosen[0], state.n - 1), Math.min(chosen[1], state.c - 1), Math.min(chosen[2], h * w - 1)];
@@ -213,17 +218,19 @@ export function start(root) {
       [["1x1", "1 \u00d7 1"], ["2x2", "2 \u00d7 2"], ["4x5", "4 \u00d7 5"]]),
   };
   groups.row.disabled = true;
+  const [n, c, h, w] = [state.n, state.c, ...side()];
   root.append(
     html("p", { class: "explorable-title" }, "Which values share a mean?"),
     html("p", {}, "Click a value, or go to the values with Tab and move with the arrow keys. The outlined " +
       "value is standardized together with those that light up."),
     prediction(
-      "the array below has the shape (n, c, h, w) = (3, 6, 4, 5). How many values share a mean in batch norm?",
-      ["18", "20", "60", "120"], "60",
-      "A mean of batch norm takes one channel of all examples and pixels: 3\u00a0\u00d7\u00a04\u00a0\u00d7\u00a05 values.",
+      `the array below has the shape (n, c, h, w) = (${n}, ${c}, ${h}, ${w}). How many values share a mean in batch norm?`,
+      [n * c, h * w, n * h * w, c * h * w].sort((a, b) => a - b).map(String), `${n * h * w}`,
+      "A mean of batch norm takes one channel of all examples and pixels: " +
+        `${n}\u00a0\u00d7\u00a0${h}\u00a0\u00d7\u00a0${w} values.`,
       () => {
         shown = true;
-        draw();
+        draw("");
       },
     ),
     norms.row, picture, output,

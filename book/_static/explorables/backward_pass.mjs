@@ -11,7 +11,8 @@ const EXAMPLE = { x: [0, 2, 2, 8, -4, 5], dy: [1, 0, 0, 3, -2, 1], m: 4, gamma: 
 const BETA = 1; // of the chapter's example; only `dy = y` needs it
 const EPS = [0, 1e-5, 1e-3, 0.1, 1, 3, 10, 30, 100];
 const GAMMAS = [-6, -3, -1, 1, 2, 3, 4, 5, 6];
-const [HEIGHT, LEFT, TOP, MIDDLE, BOTTOM] = [340, 36, 24, 150, 330];
+const [HEIGHT, LEFT, TOP, MIDDLE] = [364, 36, 24, 150];
+const [ZERO, REACH] = [250, 72]; // of the axis of the gradients
 const RANGE = 12; // of a value and of an upstream gradient
 
 export function start(root) {
@@ -19,7 +20,7 @@ export function start(root) {
   let shown = false; // dx, after the prediction
   let scale = 4; // the largest gradient that is drawn
   let width = 600;
-  let done = ""; // what the reader did last to a point
+  let done = ""; // what the reader is doing to a point
   const { output, say } = sentence();
   const goal = task(
     "find an \u03b5 at which more than half of the part along x\u0302 passes. " +
@@ -31,6 +32,7 @@ export function start(root) {
     (w) => {
       width = w;
       build();
+      draw();
     },
   );
   const cells = ["dy", "dx"].map(() => [html("td"), html("td")]);
@@ -42,7 +44,8 @@ export function start(root) {
   const x = () => state.x.slice(0, state.m);
   const dy = () => state.dy.slice(0, state.m);
   const yX = (v) => (TOP + MIDDLE - 20) / 2 - (v * (MIDDLE - 20 - TOP)) / 2 / RANGE;
-  const yG = (v) => (MIDDLE + BOTTOM) / 2 - (v * (BOTTOM - MIDDLE - 36)) / 2 / scale;
+  // While dy is dragged over the end of its axis, its arrow stays in its chart.
+  const yG = (v) => ZERO - REACH * Math.min(1.05, Math.max(-1.05, v / scale));
   const column = (i) => LEFT + ((width - LEFT) * (i + 0.5)) / state.m;
   let parts = [];
 
@@ -58,6 +61,7 @@ export function start(root) {
       text(0, MIDDLE + 4, "gradient: "),
       text(62, MIDDLE + 4, "dy, from above", "none"),
       text(166, MIDDLE + 4, shown ? "dx, passed on" : "", "batch"),
+      text(0, HEIGHT - 4, shown ? "dx" : "", "batch"),
     );
     const band = svg("rect", { x: LEFT, width: width - LEFT, class: "band" });
     const mean = svg("line", { x1: LEFT, x2: width, class: "reference" });
@@ -69,7 +73,7 @@ export function start(root) {
       const up = svg("line", { x1: cx - 9, x2: cx - 9, class: "none", "marker-end": "url(#bp-none)" });
       const down = svg("line", { x1: cx + 9, x2: cx + 9, class: "batch", "marker-end": "url(#bp-batch)" });
       const upText = svg("text", { x: cx - 9, class: "none middle" });
-      const downText = svg("text", { x: cx + 9, class: "batch middle" });
+      const downText = svg("text", { x: cx, y: HEIGHT - 4, class: "batch middle" });
       const xText = svg("text", { x: cx + 12 });
       const control = (name, list, place, value, offset) => {
         const h = handle({
@@ -87,17 +91,17 @@ export function start(root) {
       const xPoint = control("x", state.x, yX,
         (y) => (((TOP + MIDDLE - 20) / 2 - y) * 2 * RANGE) / (MIDDLE - 20 - TOP), 0);
       const gPoint = control("dy", state.dy, yG,
-        (y) => (((MIDDLE + BOTTOM) / 2 - y) * 2 * scale) / (BOTTOM - MIDDLE - 36), -9);
+        (y) => ((ZERO - y) * scale) / REACH, -9);
       xPoint.point.classList.add("value");
       gPoint.point.classList.add("none");
       picture.append(up, down, upText, downText, xText, xPoint.point, gPoint.point);
       return { up, down, upText, downText, xText, xPoint, gPoint };
     });
     parts.axes = { band, mean, axes };
-    draw();
   }
 
-  function draw(what = "", rescale = true) {
+  // Says what the reader has done, if anything.
+  function draw(what, rescale = true) {
     const cache = forward(x(), state.gamma, BETA, state.eps);
     const defined = Number.isFinite(cache.invStd);
     const { dx } = defined ? backward(dy(), cache) : { dx: x().map(() => 0) };
@@ -120,32 +124,35 @@ export function start(root) {
       p.gPoint.set(state.dy[i]);
       p.xText.setAttribute("y", yX(state.x[i]) + 4);
       p.xText.textContent = number(state.x[i]);
-      arrow(p.up, p.upText, state.dy[i], 13);
+      arrow(p.up, state.dy[i]);
+      p.upText.setAttribute("y", yG(state.dy[i]) + (state.dy[i] < 0 ? 24 : -13));
+      p.upText.textContent = number(state.dy[i]);
       p.down.style.visibility = p.downText.style.visibility = shown && defined ? "" : "hidden";
-      arrow(p.down, p.downText, passed[i], 4);
+      arrow(p.down, passed[i]);
+      p.downText.textContent = number(passed[i]);
     });
-    const along = [dy(), passed].map((g) => [g.reduce((a, b) => a + b), dot(g, cache.xHat)]);
+    const size = Math.sqrt(dot(cache.xHat, cache.xHat)) || 1; // x_hat is 0 if all x are equal
+    const along = [dy(), passed].map((g) => [g.reduce((a, b) => a + b), dot(g, cache.xHat) / size]);
     cells.forEach((row, i) =>
       row.forEach((cell, j) => {
         const known = defined || (i === 0 && j === 0);
         cell.textContent = (shown || i === 0) && known ? number(along[i][j]) : "?";
       }),
     );
-    if (shown) say([what, defined ? explain(cache, passed, along) : UNDEFINED].join(" ").trim());
+    if (shown && what !== undefined)
+      say(`${what} ${defined ? explain(cache, passed, along) : UNDEFINED}`.trim());
     const share = state.eps / (cache.variance + state.eps);
-    if (shown && share > 0.5)
-      goal.solve(`The share is ${number(100 * share, 0)} %: \u03b5 exceeds the variance.`);
+    if (shown && share > 0.5 && Math.abs(along[0][1]) > 1e-9)
+      goal.solve("More than half passes as soon as \u03b5 exceeds the variance.");
   }
 
-  function arrow(line, text, v, gap) {
+  function arrow(line, v) {
     line.setAttribute("y1", yG(0));
     line.setAttribute("y2", yG(v || 1e-6));
     line.classList.toggle("zero", !v);
-    text.setAttribute("y", yG(v) + (v < 0 ? gap + 11 : -gap));
-    text.textContent = number(v);
   }
 
-  function explain({ variance }, passed, [before, after]) {
+  function explain({ variance, invStd, gamma }, passed, [before, after]) {
     if (passed.every((v) => v === 0)) {
       const why = state.m === 2
         ? "With two examples the ones and x\u0302 span everything, so no direction is left."
@@ -158,7 +165,8 @@ export function start(root) {
       : share < 1e-9
         ? "The part along x\u0302 is removed, too."
         : `Of the part along x\u0302 the share \u03b5/(\u03c3\u00b2 + \u03b5) = ` +
-          `${number(share, share < 0.001 ? 7 : 3)} passes.`;
+          `${number(share, share < 0.001 ? 7 : 3)} passes, times \u03b3/\u221a(\u03c3\u00b2 + \u03b5) = ` +
+          `${number(gamma * invStd, 3)} as all that passes.`;
     return `dx = ${vector(passed)}. Its sum is ${number(after[0])}, whatever dy is. ${rest}`;
   }
 
@@ -188,8 +196,8 @@ export function start(root) {
     button("dy: all ones", () => set({ dy: gradient(x().map(() => 1)) }, "All dy are 1.")),
     button("dy = y", () => {
       const { y } = forward(x(), state.gamma, BETA, state.eps);
-      const fine = y.every(Number.isFinite);
-      set(fine ? { dy: gradient(y) } : {}, "dy is y, the gradient of half the sum of squares.");
+      if (!y.every(Number.isFinite)) return say(`${UNDEFINED} So there is no y.`);
+      set({ dy: gradient(y) }, "dy is y, the gradient of half the sum of squares.");
     }),
   );
   root.append(
@@ -202,6 +210,7 @@ export function start(root) {
       () => {
         shown = true;
         build();
+        draw("");
       },
     ),
     picture, table, output, presets,

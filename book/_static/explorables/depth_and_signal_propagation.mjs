@@ -9,7 +9,7 @@ import {
 
 const [DEPTH, WIDTH, M] = [50, 100, 32]; // as bnlib.experiments.signal_propagation
 const SCALES = [0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2];
-const ACTIVATIONS = { relu: "ReLU", linear: "none" };
+const ACTIVATIONS = { relu: "ReLU", linear: "linear" };
 const INIT = { relu: "He\u2019s", linear: "Xavier\u2019s" };
 const ARMS = { none: "none", batch: "BN" };
 const [HEIGHT, LEFT, RIGHT] = [372, 40, 44];
@@ -67,14 +67,36 @@ export function theory(activation, m, depth) {
   return (depth / 2) * Math.log10(growth);
 }
 
-export function start(root) {
-  const state = { scale: 1, activation: "relu" };
-  let seed = 1;
-  let asked = true; // until the prediction is made
+const signed = (v) => number(v, 1).replace(/^(?=[1-9]|0\.)/, "+"); // but no sign of 0
+
+// What `propagate` returns for both networks, whose weights, mini-batch and gradient depend on the
+// seed alone. It takes too long for the page, so depth_worker.mjs calls it.
+export function compute({ seed, scale, activation }) {
+  const weights = build(Array(DEPTH + 1).fill(WIDTH), { norm: false, seed }).map((layer) => layer.weight);
+  const random = generator(seed + 1000);
+  const [x, g] = [0, 0].map(() =>
+    Array.from({ length: WIDTH }, () => Float64Array.from({ length: M }, () => normal(random))));
+  const relu = activation === "relu";
+  const factor = scale * (relu ? 1 : Math.SQRT1_2); // of He's weights
+  const pass = (norm) => propagate(weights, x, g, { scale: factor, norm, relu });
+  return { none: pass(false), batch: pass(true) };
+}
+
+export async function start(root) {
+  const state = { scale: 1, activation: "relu", seed: 1 };
   let width = 600;
-  let weights, x, g, found;
-  let frame, began;
+  let asked = 0; // how often the worker was
+  let frame, began, timer;
   const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+  const worker = new Worker(new URL("depth_worker.mjs", import.meta.url), { type: "module" });
+  const computed = () => new Promise((resolve, reject) => {
+    const id = ++asked;
+    worker.onmessage = ({ data }) => data.id === id && resolve(data.found); // no older answer
+    worker.onerror = reject;
+    worker.postMessage({ id, ...state });
+  });
+  let found = await computed();
 
   const { output, say } = sentence();
   const goal = task(
@@ -86,20 +108,6 @@ export function start(root) {
     draw(2);
   });
 
-  function drawWeights() {
-    weights = build(Array(DEPTH + 1).fill(WIDTH), { norm: false, seed }).map((layer) => layer.weight);
-    const random = generator(seed + 1000);
-    [x, g] = [0, 0].map(() =>
-      Array.from({ length: WIDTH }, () => Float64Array.from({ length: M }, () => normal(random))));
-  }
-
-  function compute() {
-    const relu = state.activation === "relu";
-    const scale = state.scale * (relu ? 1 : Math.SQRT1_2); // of He's weights
-    const pass = (norm) => propagate(weights, x, g, { scale, norm, relu });
-    found = { none: pass(false), batch: pass(true) };
-  }
-
   // What has been passed: from 0 to 1 forward, then from 1 to 2 backward.
   function draw(passed) {
     const at = (l) => LEFT + ((width - LEFT - RIGHT) * l) / DEPTH;
@@ -108,7 +116,7 @@ export function start(root) {
     for (const [kind, [top, floor]] of Object.entries(PANELS)) {
       const back = kind === "gradients";
       const all = Object.values(found).flatMap((arm) => arm[kind]);
-      const limit = [2, 5, 10, 20].find((v) => v >= 1.25 * Math.max(...all.map(Math.abs))) ?? 50;
+      const limit = [2, 5, 10, 20, 30].find((v) => v >= 1.5 * Math.max(...all.map(Math.abs))) ?? 50;
       const y = (v) => (top + floor) / 2 - ((floor - top) * v) / 2 / limit;
       picture.append(text(0, top - 16, back ? "\u2190 the gradient, backward: log10 of its RMS" :
         "the signal, forward \u2192: log10 of its RMS"));
@@ -127,7 +135,7 @@ export function start(root) {
         if (share < 1) continue;
         const close = Math.abs(y(ends[0]) - y(ends[1])) < 16;
         const shift = close ? (ends[i] >= ends[1 - i] && (i || ends[0] !== ends[1]) ? -4 : 12) : !back ? 4 : ends[i] < 0 ? 15 : -6;
-        picture.append(text(back ? LEFT + 5 : width - RIGHT + 5, y(ends[i]) + shift, ARMS[arm], arm));
+        picture.append(text(back ? LEFT + 5 : width - RIGHT + 5, y(ends[i]) + shift, ARMS[arm], `${arm} halo`));
       }
     }
     for (const l of [0, 10, 20, 30, 40, 50]) picture.append(text(at(l), PANELS.gradients[1] + 16, l, "middle small"));
@@ -147,13 +155,19 @@ export function start(root) {
   }
 
   function run(what) {
-    compute();
-    sweep();
+    clearTimeout(timer);
+    timer = setTimeout(async () => {
+      found = await computed();
+      sweep();
+      tell(what);
+    }, 150);
+  }
+
+  function tell(what) {
     const passed = (arm, kind) => {
       const levels = found[arm][kind];
       return kind === "gradients" ? levels[0] - levels.at(-1) : levels.at(-1) - levels[0];
     };
-    const signed = (v) => `${v > 0 ? "+" : ""}${number(v, 1)}`;
     const [signal, gradient] = ["activations", "gradients"].map((kind) =>
       ["none", "batch"].map((arm) => passed(arm, kind)));
     const says = theory(state.activation, M, DEPTH);
@@ -176,17 +190,12 @@ export function start(root) {
     run(about());
   });
   const again = button("New weights", () => {
-    seed++;
-    drawWeights();
+    state.seed++;
     run("These are new weights.");
   });
-  const input = scale.row.querySelector("input");
-  for (const control of [input, activation.row, again]) control.disabled = true;
-  drawWeights();
-  compute();
   root.append(
     html("p", { class: "explorable-title" }, "The signal forward, the gradient backward"),
-    html("p", {}, `A random mini-batch of ${M} goes through ${DEPTH} ReLU layers of ${WIDTH} units, and a random ` +
+    html("p", {}, `A random mini-batch of ${M} goes through ${DEPTH} layers of ${WIDTH} units, and a random ` +
       "gradient goes back. It is computed here, in your browser; the weights of both networks are the same."),
     prediction(
       `with He\u2019s weights the gradient keeps its size without BN, and grows with BN. What does the gradient with ` +
@@ -194,9 +203,6 @@ export function start(root) {
       ["it vanishes", "it grows by fewer decades", "it grows as before"], "it grows as before",
       "Halved weights halve the standard deviation that BN divides by, so the scale of the weights cancels.",
       () => {
-        if (!asked) return;
-        asked = false;
-        for (const control of [input, activation.row, again]) control.disabled = false;
         state.scale = 0.5;
         scale.set(0.5);
         run(about());

@@ -3,11 +3,11 @@
 
 export const PIXELS = 64;
 
-export function parse(bytes, nTest = 397) {
+export function parse(bytes, Real = Float64Array, nTest = 397) {
   const n = bytes.length / (PIXELS + 1);
   const set = (first, count) => ({
     x: Array.from({ length: PIXELS }, (_, j) =>
-      Float64Array.from({ length: count }, (_, i) => bytes[(first + i) * PIXELS + j] / 16),
+      Real.from({ length: count }, (_, i) => bytes[(first + i) * PIXELS + j] / 16),
     ),
     labels: [...bytes.slice(n * PIXELS + first, n * PIXELS + first + count)],
   });

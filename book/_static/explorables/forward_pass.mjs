@@ -14,6 +14,7 @@ const M = START.length;
 const [RADIUS, WIDE] = [92, 520]; // pixels of sqrt(3), and from which width both parts stand abreast
 const [TOP, TALL] = [36, 190]; // of the axis of the values
 const TRAIL = 300;
+const VISIBLE = 0.005; // a variance that two decimals show
 
 // Where a vector with sum 0 lies in the plane: each axis is a third of a turn from the next. Keeps
 // lengths.
@@ -30,7 +31,6 @@ export function start(root) {
   let x = [...START];
   let eps = 0;
   let width = 600;
-  let asked = true; // until the prediction is made
   let trail = [];
   let points = [];
   let place, plane;
@@ -41,6 +41,7 @@ export function start(root) {
     300, (w) => {
       width = w;
       build();
+      draw();
     });
 
   function build() {
@@ -90,10 +91,10 @@ export function start(root) {
       picture.append(text(column(i), TOP + TALL + 16, `x${"\u2081\u2082\u2083"[i]}`, "middle"), label, h.point);
       return { ...h, label, y };
     });
-    draw();
   }
 
-  function draw(what = "") {
+  // Says what the reader has done, if anything.
+  function draw(what) {
     points.forEach((p, i) => {
       p.set(x[i]);
       p.label.setAttribute("y", p.y(x[i]) + 4);
@@ -103,7 +104,7 @@ export function start(root) {
     const defined = variance + eps > 0;
     for (const part of [plane.point, plane.ray]) part.style.visibility = defined ? "" : "hidden";
     plane.inner.setAttribute("r", eps > 0 ? (RADIUS * length(variance, eps)) / Math.sqrt(M) : 0);
-    if (!defined) return say(`${what} ${UNDEFINED}`.trim());
+    if (!defined) return what && say(`${what} ${UNDEFINED}`);
     const [px, py] = place(xHat);
     if (trail.length === 0 || distance(trail.at(-1), xHat) > 0.02) trail = [...trail.slice(-TRAIL), xHat];
     plane.dots.replaceChildren(...trail.map(place).map(([cx, cy]) =>
@@ -117,9 +118,9 @@ export function start(root) {
     const where = eps === 0 ? "so it lies on the circle of radius \u221a3" :
       `so it lies inside the circle of radius \u221a3: of its square the part ` +
         `\u03c3\u00b2/(\u03c3\u00b2 + \u03b5) = ${number(variance / (variance + eps))} is left`;
-    if (!asked || what)
+    if (what)
       say(`${what} x = ${vector(x)} has the mean ${number(mean)} and the variance ${number(variance)}. ` +
-        `x\u0302 = ${vector(xHat)} has the length ${number(size)}, ${where}.`.trim());
+        `x\u0302 = ${vector(xHat)} has the length ${number(size)}, ${where}.`);
     if (eps === 0 && xHat[0] > Math.sqrt(M - 1) - 1e-6)
       goal.solve("x\u0302\u2081 = 1.41 = \u221a(m \u2212 1). No outlier comes further out of a mini-batch of 3, " +
         "however large it is.");
@@ -128,17 +129,19 @@ export function start(root) {
   function change(f, what) {
     const next = x.map(f);
     if (next.some((v) => Math.abs(v) > RANGE)) return say("That would leave the picture.");
-    const [before, after] = [x, next].map((v) => forward(v, 1, 0, eps).xHat);
+    const [before, after] = [x, next].map((v) => forward(v, 1, 0, eps));
+    if (after.variance < VISIBLE && after.variance < before.variance)
+      return say("Then the values would be too close together for the two decimals of this figure.");
     x = next;
-    draw(`${what} x\u0302 has ${distance(before, after) < 1e-9 ? "not " : ""}moved.`);
+    if (before.variance + eps === 0) return draw(what); // there is no x_hat
+    const moved = distance(before.xHat, after.xHat) < 1e-9 ? "not moved" : "moved";
+    draw(`${what} x\u0302 has ${moved}.`);
   }
 
   const size = slider("\u03b5", EPS, eps, (v) => number(v), (v) => {
     eps = v;
     draw(`\u03b5 is ${number(v)}.`);
   });
-  const input = size.row.querySelector("input");
-  input.disabled = true;
   root.append(
     html("p", { class: "explorable-title" }, "The circle of x\u0302"),
     html("p", {}, "Drag the three values, or choose one with Tab and move it with the arrow keys. Each place at " +
@@ -150,9 +153,6 @@ export function start(root) {
       "A larger \u03b5 divides all three differences by the same larger number, so the direction stays. The length " +
         "is \u221a(3 \u03c3\u00b2/(\u03c3\u00b2 + \u03b5)).",
       () => {
-        if (!asked) return;
-        asked = false;
-        input.disabled = false;
         eps = HALF;
         size.set(eps);
         draw(`\u03b5 is ${HALF}.`);

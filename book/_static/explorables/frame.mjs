@@ -10,9 +10,25 @@ async function load(figure) {
   const live = document.createElement("div");
   live.className = "explorable-live";
   const { start } = await import(`./${figure.dataset.explorable}.mjs`);
+  await start(live); // may load data
+  lock(live, true);
+  live.addEventListener("click", ({ target }) => {
+    if (target.closest(".explorable-prediction button")) lock(live, false);
+  });
+  for (const type of ["keydown", "click"])
+    live.addEventListener(type, (event) => {
+      if (event.target.closest("[aria-disabled=true]")) event.stopPropagation();
+    }, true);
   figure.prepend(live);
+  figure.setAttribute("aria-label", live.querySelector(".explorable-title").textContent);
   figure.dataset.ready = ""; // the style sheet hides the static figure
-  start(live);
+}
+
+// Nothing can be moved before the prediction: what is explained then is about the first state.
+function lock(live, locked) {
+  const controls = live.querySelectorAll(":is(input, button):not(.explorable-prediction *)");
+  for (const control of controls) control.disabled = locked;
+  for (const picture of live.querySelectorAll("svg")) picture.setAttribute("aria-disabled", locked);
 }
 
 if (!saveData) {
@@ -24,7 +40,7 @@ if (!saveData) {
         load(target);
       }
     },
-    { rootMargin: "400px" },
+    { rootMargin: "800px" }, // so that it is there when the reader is
   );
   for (const figure of document.querySelectorAll("[data-explorable]")) near.observe(figure);
 }

@@ -14,17 +14,16 @@ const POPULATION = { mean: 3, variance: 4 };
 const MOMENTUM = 0.1;
 const EPS = 0; // as on paper; two normal numbers are never equal
 const NEAR = 0.2;
-const [BINS, LIMIT] = [24, 3]; // of the histogram of y, from -3 to 3
+const [BIN, LIMIT] = [0.25, 3]; // of the histogram of y: the centers go from -3 to 3
 const SHOWN = 100; // mini-batches that the chart of the running statistics shows
 const HEIGHT = 380;
 
 export function start(root) {
   const random = generator(4);
-  let size = FIRST.length + 1;
-  let mode = "train";
+  let size, mode;
   let momentum = MOMENTUM;
+  let used = MOMENTUM; // the one of the last mini-batch
   let width = 600;
-  let asked = true; // until the prediction is made
   let batch, y, running, history, counts, yes;
 
   const { output, say } = sentence();
@@ -42,6 +41,8 @@ export function start(root) {
   );
 
   function restart() {
+    size = FIRST.length + 1;
+    mode = "train";
     running = { mean: 0, variance: 1 };
     history = [];
     clear();
@@ -49,7 +50,7 @@ export function start(root) {
   }
 
   function clear() {
-    counts = new Array(BINS).fill(0);
+    counts = new Array(1 + (2 * LIMIT) / BIN).fill(0);
     yes = 0;
   }
 
@@ -60,9 +61,9 @@ export function start(root) {
     if (mode === "train") {
       running = updateRunning(running, cache, values.length, momentum);
       history.push({ ...running, batch: cache.mean });
+      used = momentum;
     }
-    const bin = Math.floor(((y + LIMIT) / (2 * LIMIT)) * BINS);
-    counts[Math.min(BINS - 1, Math.max(0, bin))]++;
+    counts[Math.round((Math.min(LIMIT, Math.max(-LIMIT, y)) + LIMIT) / BIN)]++;
     if (y > 0) yes++;
   }
 
@@ -86,9 +87,11 @@ export function start(root) {
     const share = n > 1 ? ` Of ${n} predictions, ${yes} are \u201cyes\u201d.` : "";
     say(`${what} ${how}${share}`.trim());
     if (mode === "eval" && Math.abs(y) < NEAR)
-      goal.solve(`y is ${number(y)} after ${history.length} mini-batches, the last momentum ` +
-        `being ${number(momentum)}. Can you need fewer?`);
+      goal.solve(`y is ${number(y)} after ${seen()}, the last momentum being ${number(used)}. ` +
+        "Can you need fewer?");
   }
+
+  const seen = () => `${history.length} mini-batch${history.length === 1 ? "" : "es"}`;
 
   function draw() {
     const text = (x, ty, t, cls = "") => svg("text", { x, y: ty, class: cls }, t);
@@ -97,7 +100,7 @@ export function start(root) {
     picture.replaceChildren();
 
     const place = (v) => left + ((right - left) * (Math.min(11, Math.max(-5, v)) + 5)) / 16;
-    picture.append(text(0, 14, "the mini-batch: x = 3 (square) and its companions"),
+    picture.append(text(0, 14, "x = 3 (square) and its companions"),
       line(left, right, 44, 44, "axis"));
     for (const v of [-5, 0, 5, 10]) picture.append(text(place(v), 64, number(v), "middle small"));
     for (const v of batch.slice(1))
@@ -105,28 +108,32 @@ export function start(root) {
     picture.append(svg("rect", { x: place(X) - 6, y: 38, width: 12, height: 12, class: "batch" }));
 
     const [top, floor] = [104, 196];
-    const across = (v) => left + ((right - left) * (v + LIMIT)) / (2 * LIMIT);
+    const across = (v) => left + ((right - left) * (v + LIMIT + BIN / 2)) / (2 * LIMIT + BIN);
     const tallest = Math.max(4, ...counts);
     picture.append(text(0, 92, `y of x = 3, counted: ${counts.reduce((a, b) => a + b)}`));
     counts.forEach((count, i) => {
       const height = ((floor - top - 8) * count) / tallest; // below the words
-      const x = across(-LIMIT + (2 * LIMIT * i) / BINS);
-      const bar = { x, y: floor - height, width: (right - left) / BINS - 1, height, class: "batch" };
+      const x = across((i - 0.5) * BIN - LIMIT);
+      const bar = { x, y: floor - height, width: (right - left) / counts.length - 1, height, class: "batch" };
       if (count) picture.append(svg("rect", bar));
     });
     picture.append(line(left, right, floor, floor, "axis"),
       line(across(0), across(0), top, floor, "reference"),
       text(across(0) - 8, top + 1, "\u201cno\u201d", "end"), text(across(0) + 8, top + 1, "\u201cyes\u201d"));
     for (const v of [-3, -2, -1, 0, 1, 2, 3])
-      picture.append(text(across(v), floor + 18, number(v), "middle small"));
+      picture.append(text(across(v), floor + 18, `${{ [-LIMIT]: "\u2264 ", [LIMIT]: "\u2265 " }[v] ?? ""}${number(v)}`,
+        "middle small"));
 
     const [high, low] = [254, 360];
-    const up = (v) => low - ((low - high) * Math.min(8, Math.max(0, v))) / 8;
     const end = right - 96;
     const recent = history.slice(-SHOWN);
+    const largest = Math.max(...recent.map((h) => Math.max(h.batch, h.mean, h.variance)));
+    const most = [8, 16, 32].find((v) => v >= largest) ?? 64;
+    const up = (v) => low - ((low - high) * Math.min(most, Math.max(0, v))) / most;
     const step = (i) => left + ((end - left) * (i + 1)) / Math.max(20, recent.length);
-    picture.append(text(0, 242, "running statistics; dots: means of the mini-batches"));
-    for (const v of [0, 4, 8]) picture.append(text(left - 6, up(v) + 4, v, "end small"));
+    picture.append(text(0, 242, "running statistics (dots: mini-batches)"));
+    for (const [v, shift] of [[0, 4], [3, 8], [4, 2], [most, 4]])
+      picture.append(text(left - 6, up(v) + shift, v, "end small"));
     picture.append(line(left, end, low, low, "axis"),
       line(left, end, up(3), up(3), "reference"), line(left, end, up(4), up(4), "reference"));
     recent.forEach((h, i) =>
@@ -137,32 +144,31 @@ export function start(root) {
       const [now, other] = name === "mean" ? [running.mean, running.variance] :
         [running.variance, running.mean];
       const apart = Math.abs(now - other) < 1.2 ? (now < other ? 10 : -2) : 4;
-      picture.append(text(step(recent.length - 1) + 5, up(now) + apart, `${name} ${number(now)}`,
-        style === "batch" ? "batch" : ""));
+      const at = Math.min(up(now) + apart, low - 4); // above the axis
+      picture.append(text(step(recent.length - 1) + 5, at, `${name} ${number(now)}`,
+        style === "batch" ? "batch halo" : "halo"));
     }
-    picture.append(text((left + end) / 2, HEIGHT - 2, `${history.length} mini-batches in train mode`,
+    picture.append(text((left + end) / 2, HEIGHT - 2, `${seen()} in train mode`,
       "middle small"));
   }
 
   restart();
-  const locked = [
-    button("Redraw the companions", () => redraw(1)),
-    button("50 times", () => redraw(50)),
-    button("Start again", () => {
-      restart();
-      draw();
-      tell("The running statistics are 0 and 1, and then see the first mini-batch.");
-    }),
-  ];
-  for (const b of locked) b.disabled = true;
   const changed = (what) => {
     clear();
-    if (asked) return;
     if (mode === "train") return redraw(1, what);
     put(batch);
     draw();
     tell(what);
   };
+  const modes = choice("mode:", [["train", "train"], ["eval", "eval"]], mode, (v) => {
+    mode = v;
+    changed(`You switched to ${v} mode.`);
+  });
+  const sizes = slider("size of the mini-batch", [2, 4, 8, 16, 32, 64], size, number, (v) => {
+    size = v;
+    clear();
+    redraw(1);
+  });
   root.append(
     html("p", { class: "explorable-title" }, "Your companions change your prediction"),
     html("p", {}, "A network answers \u201cyes\u201d if the output y of BN is above 0. The example " +
@@ -175,28 +181,28 @@ export function start(root) {
       `The same input has another output, because its companions move the mean of the mini-batch: ` +
         `it rises to 5, and x = ${X} is below it now.`,
       () => {
-        if (!asked) return;
-        asked = false;
-        for (const b of locked) b.disabled = false;
         put([X, ...SECOND]);
         draw();
         tell();
       },
     ),
-    picture, output, controls(...locked),
+    picture, output,
+    controls(
+      button("Redraw the companions", () => redraw(1)),
+      button("50 times", () => redraw(50)),
+      button("Start again", () => {
+        restart();
+        modes.set(mode);
+        sizes.set(size);
+        draw();
+        tell("The running statistics are 0 and 1, and then see the first mini-batch.");
+      }),
+    ),
     html("div", { class: "explorable-sliders" },
-      choice("mode:", [["train", "train"], ["eval", "eval"]], mode, (v) => {
-        mode = v;
-        changed(`You switched to ${v} mode.`);
-      }).row,
-      slider("size of the mini-batch", [2, 4, 8, 16, 32, 64], size, number, (v) => {
-        size = v;
-        clear();
-        if (!asked) redraw(1);
-      }).row,
+      modes.row, sizes.row,
       slider("momentum", [0.01, 0.03, 0.1, 0.3, 0.5, 0.99], momentum, number, (v) => {
         momentum = v;
-        if (!asked) tell(`The momentum is ${number(v)}.`);
+        tell(`The momentum is ${number(v)} from the next mini-batch on.`);
       }).row),
     goal.row,
   );

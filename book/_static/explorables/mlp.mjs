@@ -1,7 +1,8 @@
 // A small ReLU network with or without batch normalization, and plain gradient descent.
 //
-// A mini-batch is stored by features: `x[j]` is a Float64Array of the m values of feature j, so
-// that a linear layer adds up rows and batch normalization takes one of them. A hidden layer is
+// A mini-batch is stored by features: `x[j]` is a typed array of the m values of feature j, so that
+// a linear layer adds up rows and batch normalization takes one of them. Data and network are of one
+// type: Float64Array, as bnlib by default, or Float32Array, as the bands of `training`. A hidden layer is
 // linear, then BN, then ReLU; it has a bias only where it has no BN, which would take it away. The
 // last layer is linear with a bias, and the loss is the mean cross-entropy. The same choices as
 // bnlib.experiments.engine.networks; tests/explorables compares steps from given weights.
@@ -37,25 +38,25 @@ export function permutation(n, random) {
 
 // A network of the sizes [d_in, width, ..., classes]; the weights have `scale` times the standard
 // deviation of He's. Two networks of the same seed have the same weights, with BN or without.
-export function build(sizes, { norm, scale = 1, seed = 0 }) {
+export function build(sizes, { norm, scale = 1, seed = 0, Real = Float64Array }) {
   const random = generator(seed);
   return sizes.slice(1).map((fanOut, i) => {
     const fanIn = sizes[i];
     const std = scale * Math.sqrt(2 / fanIn);
     const hidden = i < sizes.length - 2;
     return {
-      weight: rows(fanOut, fanIn).map((row) => row.map(() => std * normal(random))), // (d_out, d_in)
-      bias: hidden && norm ? null : new Float64Array(fanOut),
+      weight: rows(fanOut, fanIn, Real).map((row) => row.map(() => std * normal(random))), // (d_out, d_in)
+      bias: hidden && norm ? null : new Real(fanOut),
       hidden,
-      gamma: hidden && norm ? new Float64Array(fanOut).fill(1) : null,
-      beta: hidden && norm ? new Float64Array(fanOut) : null,
+      gamma: hidden && norm ? new Real(fanOut).fill(1) : null,
+      beta: hidden && norm ? new Real(fanOut) : null,
       running: Array.from({ length: fanOut }, () => ({ mean: 0, variance: 1 })),
     };
   });
 }
 
-function rows(n, m) {
-  return Array.from({ length: n }, () => new Float64Array(m));
+function rows(n, m, Real) {
+  return Array.from({ length: n }, () => new Real(m));
 }
 
 // The logits of a mini-batch, one row a class, and what the backward pass needs of each layer.
@@ -77,7 +78,7 @@ export function predict(network, x, { train = false, momentum = 0.1 } = {}) {
     }
     if (layer.hidden) {
       cache.z = z;
-      z = z.map((row) => row.map((v) => (v > 0 ? v : 0)));
+      z = z.map((row) => row.map((v) => (v < 0 ? 0 : v))); // NaN stays
     }
     caches.push(cache);
     x = z;
@@ -87,7 +88,7 @@ export function predict(network, x, { train = false, momentum = 0.1 } = {}) {
 
 function linear({ weight, bias }, x) {
   return weight.map((row, j) => {
-    const z = new Float64Array(x[0].length).fill(bias ? bias[j] : 0);
+    const z = new x[0].constructor(x[0].length).fill(bias ? bias[j] : 0);
     for (let k = 0; k < row.length; k++) addTo(z, row[k], x[k]);
     return z;
   });
@@ -101,7 +102,7 @@ function addTo(a, factor, b) {
 // The mean cross-entropy of logits (classes, m), and its gradient.
 export function crossEntropy(logits, labels) {
   const m = labels.length;
-  const gradient = rows(logits.length, m);
+  const gradient = rows(logits.length, m, logits[0].constructor);
   let loss = 0;
   for (let i = 0; i < m; i++) {
     const z = logits.map((row) => row[i]);
@@ -115,10 +116,11 @@ export function crossEntropy(logits, labels) {
 }
 
 // One step of plain gradient descent on a mini-batch, in place. Returns the loss before the step;
-// a loss that is not finite means that the network has diverged, and leaves it as it is.
+// a loss that is not finite in the type of the network means that it has diverged, and leaves it.
 export function step(network, x, labels, rate) {
   const { logits, caches } = predict(network, x, { train: true });
-  const { loss, gradient } = crossEntropy(logits, labels);
+  const { loss: exact, gradient } = crossEntropy(logits, labels);
+  const [loss] = x[0].constructor.of(exact);
   if (!Number.isFinite(loss)) return loss;
   let dz = gradient;
   for (let i = network.length - 1; i >= 0; i--) {
@@ -134,7 +136,7 @@ export function step(network, x, labels, rate) {
         layer.beta[j] -= rate * dbeta;
       });
     }
-    const dx = i > 0 ? rows(cache.x.length, labels.length) : [];
+    const dx = i > 0 ? rows(cache.x.length, labels.length, x[0].constructor) : [];
     layer.weight.forEach((row, j) => {
       if (i > 0) row.forEach((w, k) => addTo(dx[k], w, dz[j]));
       cache.x.forEach((xk, k) => (row[k] -= rate * dot(dz[j], xk)));
@@ -163,5 +165,5 @@ export function accuracy(network, x, labels) {
 
 // Select examples of a data set that is stored by features.
 export function take(x, order) {
-  return x.map((row) => Float64Array.from(order, (i) => row[i]));
+  return x.map((row) => row.constructor.from(order, (i) => row[i]));
 }

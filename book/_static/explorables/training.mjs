@@ -16,7 +16,10 @@ export async function start(root) {
   const settings = { ...START, width: bands.width, seed: 1 };
   let curves = { none: [], batch: [] };
   let width = 600;
+  let asked = true; // until the prediction is made, which the bands would give away
   let worker;
+  let current = 0; // the training that is shown
+  let announce = "";
 
   const x = (t) => LEFT + ((width - LEFT - RIGHT) * t) / STEPS;
   const y = (percent) => BOTTOM - ((BOTTOM - TOP) * percent) / 100;
@@ -52,39 +55,56 @@ export async function start(root) {
     }
     for (const t of [0, 50, 100, 150, 200]) picture.append(text(x(t), BOTTOM + 16, t, "middle small"));
     picture.append(text(x(100), HEIGHT - 2, "training step", "middle"));
+    if (asked) return;
+    const ends = {};
     for (const arm of Object.keys(ARMS)) {
       const { mean, low, high } = band(arm);
       const edge = [...points(bands.steps, high), ...points(bands.steps, low).reverse()];
       picture.append(svg("polygon", { points: edge.join(" "), class: arm }));
       picture.append(svg("polyline", { points: points(bands.steps, mean).join(" "), class: `${arm} mean` }));
+      ends[arm] = curves[arm].at(-1) ?? mean.at(-1); // the names are at the curves, or at the means
     }
     for (const [arm, name] of Object.entries(ARMS)) {
-      const values = curves[arm];
-      if (!values.length) continue;
-      const ts = values.map((_, i) => i * EVERY);
-      picture.append(svg("polyline", { points: points(ts, values).join(" "), class: arm }));
-      const end = values.at(-1);
-      const close = Math.abs(curves.none.at(-1) - curves.batch.at(-1)) < 8; // then one is higher up
-      const above = curves.none.at(-1) > curves.batch.at(-1) ? "none" : "batch";
+      const ts = curves[arm].map((_, i) => i * EVERY);
+      if (ts.length)
+        picture.append(svg("polyline", { points: points(ts, curves[arm]).join(" "), class: arm }));
+      const close = Math.abs(ends.none - ends.batch) < 8; // then one is higher up
+      const above = ends.none > ends.batch ? "none" : "batch";
       const shift = close ? (arm === above ? -4 : 10) : 4;
-      picture.append(text(x(ts.at(-1)) + 5, y(end) + shift, name, arm));
+      picture.append(text(x(ts.at(-1) ?? STEPS) + 5, y(ends[arm]) + shift, name, arm));
     }
+  }
+
+  // Takes the curves away; what an older training still posts is not drawn.
+  function clear() {
+    current++;
+    curves = { none: [], batch: [] };
+    draw();
+    say("Training\u2026", 0);
   }
 
   function train(what) {
     if (!worker) {
       worker = new Worker(new URL("training_worker.mjs", import.meta.url), { type: "module" });
       worker.onmessage = ({ data }) => receive(data);
+      worker.onerror = failed;
     }
-    curves = { none: [], batch: [] };
+    clear();
     run.textContent = "Train again, from new weights";
     announce = what;
-    worker.postMessage({ settings: { ...settings }, steps: STEPS, every: EVERY });
+    worker.postMessage({ id: current, settings, steps: STEPS, every: EVERY });
   }
 
-  let announce = "";
-  function receive({ mine, t, none, batch }) {
-    if (Object.keys(mine).some((name) => mine[name] !== settings[name])) return; // an older one
+  function failed() {
+    worker.terminate();
+    worker = undefined;
+    say("Nothing is trained, because a part of this page could not be loaded. Once you are online " +
+      "again, press the button.");
+  }
+
+  function receive({ id, error, t, none, batch, diverged }) {
+    if (id !== current) return;
+    if (error) return failed();
     curves.none.push(100 * none);
     curves.batch.push(100 * batch);
     if (!still.matches || t === STEPS) draw();
@@ -94,22 +114,21 @@ export async function start(root) {
       ? done.batch ? "Both networks train." : "Only the network without BN trains."
       : done.batch ? "Only the network with BN trains." : "Neither network trains.";
     const [a, b] = ["none", "batch"].map((arm) => number(band(arm).mean.at(-1), 0));
+    const ended = (i, share, rest) => diverged[i] ? "has diverged, which counts as 0\u00a0%" :
+      `classifies ${number(100 * share, 0)}\u00a0%${rest}`;
     say(
-      `${announce} After ${STEPS} steps the network without BN classifies ` +
-        `${number(100 * none, 0)} % of the test images right, the one with BN ` +
-        `${number(100 * batch, 0)} %. The means of the book\u2019s ${bands.seeds} seeds are ` +
-        `${a} % and ${b} %. ${result}`,
+      `${announce} After ${STEPS} steps the network without BN ` +
+        `${ended(0, none, " of the test images right")}, the one with BN ${ended(1, batch, "")}. ` +
+        `The means of the book\u2019s ${bands.seeds} seeds are ${a}\u00a0% and ${b}\u00a0%. ${result}`,
     );
     if (done.batch && !done.none)
-      goal.solve(`At the rate ${number(settings.rate, 3)} only the network with BN reaches ${TRAINED} %.`);
+      goal.solve(`At the rate ${number(settings.rate, 3)} only the network with BN reaches ${TRAINED}\u00a0%.`);
   }
 
   const still = matchMedia("(prefers-reduced-motion: reduce)"); // then only the end is drawn
   const change = (name, label) => (v) => {
     settings[name] = v;
-    curves = { none: [], batch: [] };
-    draw();
-    if (asked) return;
+    clear();
     clearTimeout(change.timer);
     change.timer = setTimeout(() => train(`${label} is ${number(v, 3)}.`), 300);
   };
@@ -122,13 +141,11 @@ export async function start(root) {
     settings.seed++;
     train("New weights.");
   });
-  run.disabled = true;
-  let asked = true; // until the prediction is made
   root.append(
     html("p", { class: "explorable-title" }, "Train with and without BN"),
     html("p", {},
       `Two networks learn the digits here, in your browser, from the same weights and on the same ` +
-        `mini-batches. A network trains if it reaches ${TRAINED} %, the dotted line. Behind your ` +
+        `mini-batches. A network trains if it reaches ${TRAINED}\u00a0%, the dotted line. Behind your ` +
         `curves are the mean and the range of the ${bands.seeds} seeds that the book has trained.`),
     prediction(
       "at the learning rate 0.1 and from He\u2019s weights, which network is ahead after 50 steps?",
@@ -136,9 +153,7 @@ export async function start(root) {
       "With BN more rates lead above the dotted line. Try the others, and then weights that are too " +
         "small or too large.",
       () => {
-        if (!asked) return;
         asked = false;
-        run.disabled = false;
         train("");
       },
     ),

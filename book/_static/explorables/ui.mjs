@@ -20,8 +20,8 @@ function fill(element, attributes, children) {
 
 // A number as the book prints it: a real minus sign, no digits of rounding errors.
 export function number(v, digits = 2) {
-  const text = (Math.abs(v) < 1e-9 ? 0 : v).toFixed(digits).replace(/\.?0+$/, "");
-  return (text === "-0" || text === "" ? "0" : text).replace("-", "\u2212");
+  const text = (Math.abs(v) < 1e-9 ? 0 : v).toFixed(digits).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+  return (text === "-0" ? "0" : text).replace("-", "\u2212");
 }
 
 export const vector = (a) => `(${a.map((v) => number(v)).join(", ")})`;
@@ -44,6 +44,14 @@ export function slider(label, values, value, format, change) {
   input.addEventListener("input", () => {
     show();
     change(values[input.value]);
+  });
+  // A finger that scrolls the page first moves the slider that it comes down on.
+  let held = 0;
+  input.addEventListener("pointerdown", () => (held = input.value));
+  input.addEventListener("pointercancel", () => {
+    if (input.value === held) return;
+    input.value = held;
+    input.dispatchEvent(new Event("input"));
   });
   set(value);
   const row = html("div", { class: "explorable-slider" }, html("label", { for: id }, label), input);
@@ -73,43 +81,54 @@ export function controls(...children) {
   return html("div", { class: "explorable-controls" }, ...children);
 }
 
-// Asks for a prediction; whatever is chosen, `answered` is called and the answer is explained.
+// Asks for a prediction; whatever is chosen, the answer is explained, and `answered` is called once.
 export function prediction(question, options, right, answer, answered) {
   const row = controls();
   const text = html("p", { role: "status" });
+  let asked = true;
   const buttons = options.map((option) =>
     button(option, () => {
       buttons.forEach((b) => b.setAttribute("aria-pressed", b.textContent === option));
       text.textContent = `${option === right ? "Right" : `No: ${right}`}. ${answer}`;
-      answered();
+      if (asked) answered();
+      asked = false;
     }),
   );
   row.append(...buttons);
-  const asked = html("p", {}, html("strong", {}, "Predict: "), question);
-  return html("div", { class: "explorable-prediction" }, asked, row, text);
+  const words = html("p", {}, html("strong", {}, "Predict: "), question);
+  return html("div", { class: "explorable-prediction" }, words, row, text);
 }
 
-// The sentence that says what the reader has just done. Assistive technology reads it when the
-// values have come to rest.
+// The sentence that says what the reader has just done. While changes follow each other it waits, so
+// that assistive technology reads it once.
 export function sentence() {
   const output = html("output", { class: "explorable-sentence", "aria-live": "polite" });
   let timer;
-  const say = (text) => {
+  let last = -Infinity;
+  const say = (text, wait = performance.now() - last < REST ? REST : 100) => {
+    last = performance.now();
     clearTimeout(timer);
-    timer = setTimeout(() => (output.textContent = text), 200);
+    timer = setTimeout(() => write(output, text), wait);
   };
   return { output, say };
+}
+
+const REST = 700; // milliseconds without a change
+
+// A live region is read again when it is written, even with the same text.
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 // A task that the page notices when it is done.
 export function task(text) {
   const done = html("span", { role: "status" });
   const row = html("p", { class: "explorable-task" }, html("strong", {}, "Task: "), `${text} `, done);
-  return { row, solve: (praise) => (done.textContent = `\u2713 ${praise}`) };
+  return { row, solve: (praise) => write(done, `\u2713 ${praise}`) };
 }
 
 // A drawing as wide as its place, in pixels, so that text keeps its size on a telephone. `draw` is
-// called with the width, now and whenever it changes.
+// called with the width, now and whenever it changes; the focus stays where it is.
 export function drawing(label, height, draw) {
   const element = svg("svg", { role: "group", "aria-label": label, height });
   new ResizeObserver(([{ contentRect }]) => {
@@ -117,13 +136,20 @@ export function drawing(label, height, draw) {
     if (+element.dataset.width === width) return;
     element.dataset.width = width;
     element.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    const stops = () => [...element.querySelectorAll("[tabindex]")];
+    const focused = stops().indexOf(document.activeElement);
     draw(width);
+    stops()[focused]?.focus({ preventScroll: true });
   }).observe(element);
   return element;
 }
 
+// Keys of the browser, as Alt and an arrow, which goes back.
+export const forBrowser = (event) => event.altKey || event.ctrlKey || event.metaKey;
+
 // A point that is dragged up and down, or moved with the arrow keys: a slider.
-// `place` is where a value is drawn, `value` the value of a place.
+// `place` is where a value is drawn, `value` the value of a place. `rest` is called after a move. A
+// value that is set from outside may leave the range.
 export function handle({ label, range: [min, max], step, place, value, change, rest = () => {} }) {
   const point = svg("circle", {
     r: 8,
@@ -132,12 +158,20 @@ export function handle({ label, range: [min, max], step, place, value, change, r
     role: "slider",
     "aria-label": label,
     "aria-orientation": "vertical",
-    "aria-valuemin": min,
-    "aria-valuemax": max,
   });
-  let now = 0;
-  const move = (v) => change(Math.min(max, Math.max(min, Math.round(v / step) * step)));
+  let [now, low, high, moved] = [0, min, max, false];
+  const move = (v) => {
+    const next = Math.min(high, Math.max(low, Math.round(v / step) * step));
+    if (next === now) return;
+    moved = true;
+    change(next);
+  };
+  const end = () => {
+    if (moved) rest();
+    moved = false;
+  };
   point.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
     point.setPointerCapture(event.pointerId);
     point.focus();
   });
@@ -145,18 +179,21 @@ export function handle({ label, range: [min, max], step, place, value, change, r
     if (!point.hasPointerCapture(event.pointerId)) return;
     move(value(event.clientY - point.ownerSVGElement.getBoundingClientRect().top));
   });
-  for (const type of ["pointerup", "pointercancel"]) point.addEventListener(type, () => rest());
+  for (const type of ["pointerup", "pointercancel"]) point.addEventListener(type, end);
   point.addEventListener("keydown", (event) => {
+    if (forBrowser(event)) return;
     const steps = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 4, PageDown: -4 };
-    const ends = { Home: min, End: max };
+    const ends = { Home: low, End: high };
     if (event.key in steps) move(now + steps[event.key] * step);
     else if (event.key in ends) move(ends[event.key]);
     else return;
     event.preventDefault();
-    rest();
+    end();
   });
   const set = (v) => {
-    now = v;
+    [now, low, high] = [v, Math.min(min, v), Math.max(max, v)];
+    point.setAttribute("aria-valuemin", low);
+    point.setAttribute("aria-valuemax", high);
     point.setAttribute("cy", place(v));
     point.setAttribute("aria-valuenow", v);
     point.setAttribute("aria-valuetext", number(v));

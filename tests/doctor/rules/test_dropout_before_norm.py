@@ -1,11 +1,11 @@
 import pytest
 import torch
-from doctor.planted import Residual, features, found, images, mlp
+from doctor.planted import Residual, features, found, images, mlp, trained
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from bnlib.doctor.rules import dropout_before_norm as rule
-from bnlib.surgery import freeze
+from bnlib.surgery import freeze, recalibrate
 
 
 def with_dropout(p, at=3):
@@ -78,3 +78,16 @@ def test_frozen_norms_are_healthy():
     model = with_dropout(0.5)
     freeze(model)
     assert found(rule, model, features(4, 64)) == []
+
+
+def test_recalibration_without_dropout_is_the_cure_until_it_is_trained_again():
+    data = features(4, 64)
+    model = trained(with_dropout(0.5), data).eval()
+    assert [where for where, _ in found(rule, model, data)] == [("5",)]
+    recalibrate(model, data)
+    assert found(rule, model, data) == []
+    assert found(rule, model.train(), data)  # the next update takes dropout in again
+
+
+def test_new_models_are_found_in_eval_mode_too():
+    assert found(rule, with_dropout(0.5).eval(), features(4, 64))
