@@ -16,8 +16,8 @@ from bnlib.doctor.finding import Hit, counted, hit
 SEVERITY = "warning"
 NEEDS = ("structure", "watch")
 FIX = (
-    "model.train() after each evaluation, or at the beginning of each epoch; surgery.freeze(model, "
-    "parameters=False) if the statistics are to stay"
+    "`model.train()` after each evaluation; `bnlib.surgery.freeze(model, parameters=False)` if the "
+    "statistics are to stay"
 )
 CHAPTER = "inference"
 
