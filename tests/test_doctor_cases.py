@@ -12,6 +12,7 @@ from benchmarks.doctor.networks import norms
 
 RULES = [
     "eval-forgotten",
+    "train-forgotten",
     "statistics-move-without-gradient",
     "nonfinite-statistics",
     "negative-variance",
@@ -71,6 +72,7 @@ DIFFERS = {  # in what a fault and its twin differ before a loop; the loops them
     "too_few_updates": {"options", "buffers"},
     "pruned": {"buffers"},
     "mean_of_two": {"buffers"},
+    "fast_weights": {"buffers"},
     "micro_batch": {"batches"},
     "last_batch": {"batches"},
     "sorted_classes": {"batches"},
@@ -83,6 +85,7 @@ DIFFERS = {  # in what a fault and its twin differ before a loop; the loops them
     "weights_of_many_epochs": {"buffers"},
     "target_network": {"buffers"},
     "accumulated_gradients": {"batches"},
+    "accumulated_in_a_wrapper": {"batches"},
 }
 
 

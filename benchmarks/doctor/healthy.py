@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from benchmarks.doctor.case import Case
 from benchmarks.doctor.faults.copies import Agent
 from benchmarks.doctor.faults.data import Padded
-from benchmarks.doctor.faults.loops import Distillation, new_head, watched
+from benchmarks.doctor.faults.loops import Distillation, Stepped, new_head, watched
 from benchmarks.doctor.networks import (
     MLP,
     Discriminator,
@@ -518,3 +518,182 @@ def small_batches_in_eval_mode():
 def similarities():
     """The model returns how much alike all pairs of examples are, which are no outputs of one."""
     return Case(trained(MLP), batches(MLP), {"forward": lambda m, b: (y := m(b[0])) @ y.T})
+
+
+@healthy
+def in_turn_with_a_generator():
+    """A step of the generator leaves gradients in the discriminator, which are cleared unused."""
+    model, fakes, source = build(Discriminator), build(Generator), generator(0)
+    optimizer, other = adam(model), adam(fakes)
+
+    def loop():
+        for x, _ in batches(ResNet, m=4, count=16):
+            optimizer.zero_grad()
+            fake = fakes(torch.randn(len(x), 8, generator=source))
+            F.softplus(-model(x)).mean().backward()
+            F.softplus(model(fake.detach())).mean().backward()
+            optimizer.step()
+            other.zero_grad()
+            F.softplus(-model(fake)).mean().backward()
+            other.step()
+
+    return Case(model.train(), [], {}, loop, optimizer)
+
+
+@healthy
+def discriminator_at_rest():
+    """A step of the generator ends with a discriminator in train mode that has no gradients."""
+    return looked_at(train(trained(ResNet), batches(ResNet)).train().requires_grad_(False), ResNet)
+
+
+@healthy
+def called_by_its_method():
+    """The loop never calls the model itself, as with Lightning; its evaluation is in eval mode."""
+    model, data = Stepped(trained(ResNet)), batches(ResNet)
+    optimizer = adam(model)
+
+    def loop():
+        for _ in range(2):
+            model.train()
+            for batch in data:
+                optimizer.zero_grad()
+                model.training_step(batch).backward()
+                optimizer.step()
+            model.eval()
+            with torch.no_grad():
+                for batch in batches(ResNet, seed=7):
+                    model.training_step(batch)
+
+    return Case(model, data, {}, loop, optimizer)
+
+
+@healthy
+def encoder_and_decoder():
+    """The loop calls two parts of the model one after another, with a single loss."""
+    layers = [*build(MLP)]
+    encoder, decoder = nn.Sequential(*layers[:4]), nn.Sequential(*layers[4:])
+    model = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+
+    def step(batch):
+        loss_of(model["decoder"](model["encoder"](batch[0])), batch).backward()
+
+    return watched(model, step, batches(MLP))
+
+
+@healthy
+def precise_statistics():
+    """The statistics are computed anew in train mode, with a momentum of one, as in detectron2."""
+    model, data = trained(ResNet), batches(ResNet)
+    optimizer = adam(model)
+
+    def loop():
+        for _ in range(2):
+            train(model, data, optimizer)
+            sums = [torch.zeros(2, norm.num_features) for norm in norms(model)]
+            for norm in norms(model):
+                norm.momentum = 1.0
+            with torch.no_grad():
+                for x, _ in data:
+                    model.train()(x)
+                    for total, norm in zip(sums, norms(model), strict=True):
+                        total += torch.stack([norm.running_mean, norm.running_var]) / len(data)
+                for total, norm in zip(sums, norms(model), strict=True):
+                    norm.momentum = 0.1
+                    norm.running_mean.copy_(total[0])
+                    norm.running_var.copy_(total[1])
+
+    return Case(model, data, {}, loop, optimizer)
+
+
+def _within(model):
+    """Return a model as the part of another one, with a head."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return nn.Sequential(model, nn.ReLU(), nn.Linear(10, 10))
+
+
+@healthy
+def attack_in_eval_mode():
+    """In each step a part of the model is attacked in eval mode, and trained in train mode."""
+    model = _within(trained(ResNet))
+
+    def step(batch):
+        x = batch[0].clone().requires_grad_()
+        model[0].eval()
+        (gradient,) = torch.autograd.grad(loss_of(model(x), batch), x)
+        model[0].train()
+        loss_of(model((x + 0.1 * gradient.sign()).detach()), batch).backward()
+
+    return watched(model, step, batches(ResNet))
+
+
+@healthy
+def gradual_unfreezing():
+    """A part in eval mode, without gradients, goes to train mode when its turn has come."""
+    model, data = _within(trained(ResNet).requires_grad_(False)), batches(ResNet)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-2)
+
+    def loop():
+        model.train()
+        for learns in (False, True):
+            model[0].train(learns).requires_grad_(learns)
+            for batch in data:
+                optimizer.zero_grad()
+                loss_of(model(batch[0]), batch).backward()
+                optimizer.step()
+
+    return Case(model, data, {}, loop, optimizer)
+
+
+@healthy
+def momentum_teacher_examined():
+    """A teacher in train mode has no gradients, and nobody watches it follow its student."""
+    model = Distillation(trained(ResNet), trained(ResNet).requires_grad_(False))
+    return Case(model.train(), batches(ResNet))
+
+
+@healthy
+def momentum_teacher_without_scales():
+    """The norms of a teacher have no parameters that could be seen to follow its student."""
+    norm = functools.partial(nn.BatchNorm2d, affine=False)
+    student = trained(ResNet, norm=norm)
+    model = Distillation(student, copy.deepcopy(student).requires_grad_(False))
+    new_head(student)
+
+    def step(batch):
+        model(batch[0]).backward()
+        with torch.no_grad():
+            pairs = zip(model.teacher.parameters(), student.parameters(), strict=True)
+            for old, new in pairs:
+                old.lerp_(new, 0.01)
+
+    return watched(model, step, batches(ResNet), adam(student))
+
+
+@healthy
+def two_optimizers():
+    """Two losses on one mini-batch have an optimizer each, with a step between the passes."""
+    model = trained(ResNet)
+    value = adam(model.head)
+
+    def step(batch):
+        value.zero_grad()
+        model(batch[0]).square().mean().backward()
+        value.step()
+        model.zero_grad()
+        loss_of(model(batch[0]), batch).backward()
+
+    return watched(model, step, batches(ResNet))
+
+
+@healthy
+def early_stopping():
+    """The loop copies the model and runs the copy, while both are in train mode."""
+    model = trained(ResNet)
+
+    def step(batch):
+        loss_of(model(batch[0]), batch).backward()
+        with torch.no_grad():
+            copy.deepcopy(model)(batch[0])
+
+    return watched(model, step, batches(ResNet))

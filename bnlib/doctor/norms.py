@@ -156,6 +156,19 @@ def norms_of(model: nn.Module) -> dict[str, Norm]:
     return {name: _norm(name, module) for name, module in model.named_modules() if _is_norm(module)}
 
 
+def parameters_nearby(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the last parameter in front of each norm, in the order in which parts were added.
+
+    It tells whether the part around a norm learns that has no parameters of its own.
+    """
+    found, last = {}, None
+    for name, module in model.named_modules():
+        if _is_norm(module) and last is not None:
+            found[name] = last
+        last = next(iter(module.parameters(recurse=False)), last)
+    return found
+
+
 def _is_norm(module: nn.Module) -> bool:
     kinds = (_NormBase, *BATCH_NORMS, _DecorrelatedBatchNorm)
     return isinstance(module, kinds) or holds_running_mean(module)

@@ -56,7 +56,7 @@ class Report:
     known : int
         Findings that `without` has left out.
     steps, passes : int or None
-        Optimizer steps, and forward passes of the model itself, that `watch` has seen; None if it
+        Optimizer steps, and forward passes of the model, that `watch` has seen; None if it
         did not watch, or did not watch the optimizer.
     """
 
@@ -88,7 +88,7 @@ class Report:
             steps = "" if self.steps is None else f"{counted(self.steps, 'step')}, "
             hint = "" if self.passes else "; watch the module that the loop calls"
             passes = counted(self.passes, "forward pass")
-            yield wrapped(f"Watched: {steps}{passes} of the model itself{hint}")
+            yield wrapped(f"Watched: {steps}{passes} of the model{hint}")
         for finding in self.findings:
             yield ""
             yield wrapped(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -11,12 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils._pytree import tree_leaves
 
 from bnlib.doctor.case import Case
 from bnlib.doctor.examine import unwrapped
-from bnlib.doctor.norms import Norm, norms_of, values_per_mean
-from bnlib.doctor.observe import untouched
+from bnlib.doctor.norms import Norm, norms_of, parameters_nearby, values_per_mean
+from bnlib.doctor.observe import NotPossibleError, untouched
 from bnlib.doctor.registry import chosen
 from bnlib.doctor.report import Report, report_of
 from bnlib.nn._classes import is_paused
@@ -45,7 +47,12 @@ class Watched:
         before, with no step between. A watched optimizer is needed.
     thawed : int
         Calls in train mode after the norm was in eval mode, with gradients, within a model in train
-        mode.
+        mode. If its parameters begin to learn at the same time, it was thawed on purpose, and they
+        do not count.
+    returns : int
+        How often it came back to train mode so.
+    with_its_part : bool
+        Whether the module around it was in eval mode, too, and not the norm alone.
     values : Counter of int
         Calls in train mode by values per mean.
     last_values : int or None
@@ -55,7 +62,8 @@ class Watched:
     updates : tuple of int or None
         ``num_batches_tracked`` before and after.
     before, after : dict of str to Tensor
-        Its running statistics, weight and bias before and after, copied.
+        Its running statistics, weight and bias before and after, copied. Where it has no parameter,
+        ``nearby`` is the last one in front of it.
     nonfinite_call : int or None
         The call in train mode before which the running statistics were first seen to be NaN or
         infinite; they are looked at before every 50th call, and at the end.
@@ -66,6 +74,8 @@ class Watched:
     in_backward: int = 0
     again: int = 0
     thawed: int = 0
+    returns: int = 0
+    with_its_part: bool = False
     values: Counter[int] = field(default_factory=Counter)
     last_values: int | None = None
     per_step: Counter[int] = field(default_factory=Counter)
@@ -75,6 +85,7 @@ class Watched:
     nonfinite_call: int | None = None
     _since_step: int = 0
     _held: bool = False
+    _was_fixed: bool = False
 
     @property
     def repeated(self) -> int:
@@ -88,10 +99,10 @@ class Watched:
 
     @property
     def learned(self) -> bool:
-        """Whether the scale or the shift has changed."""
+        """Whether the scale or the shift has changed, or the weight nearby if there are none."""
         return any(
             key in self.after and not torch.equal(self.before[key], self.after[key])
-            for key in ("weight", "bias")
+            for key in ("weight", "bias", "nearby")
             if key in self.before
         )
 
@@ -107,15 +118,22 @@ class Record:
         Optimizer steps; 0 if `watch` was not given the optimizer.
     patterns : Counter of str
         Steps by what happened in them: ``f`` a forward pass of the model in train mode, ``n`` one
-        in train mode without gradients, ``e`` one in eval mode, ``b`` backward passes, ``s`` the
-        step. ``fbs`` is a plain step, ``fbfbs`` accumulates gradients, ``ffbs`` shows the model
-        two batches for one loss.
+        in train mode without gradients, ``e`` one in eval mode, ``b`` backward passes, ``z`` that
+        the gradients of the last one were cleared before the next one came, ``s`` the step.
+        ``fbs`` is a plain step, ``fbfbs`` accumulates gradients, ``ffbs`` shows the model two
+        batches for one loss. A loop may call modules within the model in its place, as Lightning
+        does: those called one after another are one pass, and the same one again is the next.
     rest : str
         What happened after the last step.
     passes : int
-        Forward passes of the model itself: 0 if the loop only calls modules within it.
+        Forward passes of the model, or of its parts: 0 if the loop calls neither.
     passes_without_gradients : int
-        Those of them in train mode with gradients disabled.
+        Those of them in train mode with gradients disabled, from beginning to end.
+    in_train_mode, in_eval_mode : int
+        Steps whose forward passes with gradients were in train mode; steps after these where all
+        were in eval mode of the whole model.
+    longest_in_eval_mode : int
+        Most of the latter in a row.
     longest : dict of str to int
         Most events of a kind in a row; a step or a backward pass between them ends the row.
     """
@@ -127,8 +145,16 @@ class Record:
         self.patterns: Counter[str] = Counter()
         self.rest = ""
         self.passes = self.passes_without_gradients = 0
+        self.in_train_mode = self.in_eval_mode = self.longest_in_eval_mode = 0
+        self._eval_steps = 0
         self.longest: dict[str, int] = {}
         self._run = ("", 0)
+        self._modes: set[bool] = set()
+        self._inside: nn.Module | None = None
+        self._parts: set[nn.Module] = set()
+        self._kinds: set[str] = set()
+        self._gradients: dict[int, weakref.ref[Tensor]] = {}
+        self._adds = False
         self._shown: Callable[[], Tensor | None] = lambda: None
         self._again = False
 
@@ -150,23 +176,78 @@ class Record:
         with untouched(self.model):
             return report_of(Case(self.model, optimizer=self.optimizer, record=self), rules)
 
-    def _backward(self, *_: Any) -> None:
+    def require(self, *, steps: bool = False) -> None:
+        """Skip a rule if no norm was called, or if it counts by steps and there was none.
+
+        Parameters
+        ----------
+        steps : bool
+            Whether it does.
+
+        Raises
+        ------
+        NotPossibleError
+            Which skips it, and says why.
+        """
+        if self.norms and not any(seen.modes for seen in self.norms.values()):
+            raise NotPossibleError("a call of a norm in the watched loop")
+        if steps and not self.steps:
+            raise NotPossibleError("a step of the watched optimizer")
+
+    def _backward(self, parameter: Tensor) -> None:
         if self._run[0] != "b":  # once for all parameters
+            self._adds = False
             self._event("b")
+        held, gradient = self._gradients.get(id(parameter)), parameter.grad
+        if gradient is None:
+            return  # taken by an optimizer within the backward pass
+        if held is not None and held() is gradient:
+            self._adds = True
+        else:
+            self._gradients[id(parameter)] = weakref.ref(gradient)
+
+    def _enter(self, part: nn.Module, _: nn.Module, args: tuple, kwargs: dict) -> None:
+        if self._inside is not None or torch._C._current_graph_task_id() != -1:
+            return  # a call within a pass, or a backward pass that repeats one
+        self._inside = part
+        training, gradients = self.model.training, torch.is_grad_enabled()
+        if gradients:
+            self._modes.add(training)
+        kind = "e" if not (training and part.training) else "f" if gradients else "n"
+        is_whole = part is self.model or self.model in self._parts
+        if not self._parts or is_whole or part in self._parts:
+            self._pass(kind, [*args, *kwargs.values()])
+            self._parts, self._kinds = {part}, {kind}
+            return
+        if kind not in self._kinds:  # the pass goes on, but otherwise
+            self.passes_without_gradients -= self._kinds == {"n"}
+            self._event(kind)
+        self._parts.add(part)
+        self._kinds.add(kind)
+
+    def _leave(self, part: nn.Module, *_: Any) -> None:
+        if self._inside is part:
+            self._inside = None
 
     def _pass(self, kind: str, inputs: list[Any]) -> None:
         self._event(kind)
         self.passes += 1
+        self.passes_without_gradients += kind == "n"
         x = next((x for x in tree_leaves(inputs) if isinstance(x, Tensor)), None)
         self._again = self.optimizer is not None and x is not None and self._shown() is x
         if kind == "f":
             self._shown = (lambda: None) if x is None else weakref.ref(x)
 
     def _event(self, kind: str) -> None:
-        if len(self.rest) < LONGEST:
-            self.rest += kind
-        self.passes_without_gradients += kind == "n"
         last, length = self._run
+        if len(self.rest) < LONGEST:
+            before, b, after = self.rest[:-1].rpartition("b")
+            if b and last == "b" and not self._adds:
+                self.rest = f"{before}bz{after}b"
+            self.rest += kind
+        if kind in "bs":  # a backward pass shows that the pass before trains some part
+            self.passes_without_gradients -= kind == "b" and self._kinds == {"n"}
+            self._parts, self._kinds = set(), set()
         self._run = (kind, length + 1 if kind == last else 1)
         self.longest[kind] = max(self.longest.get(kind, 0), self._run[1])
 
@@ -174,10 +255,20 @@ class Record:
         self._event("s")
         self.steps += 1
         self.patterns[self.rest] += 1
-        self.rest, self._shown = "", lambda: None
+        if "b" in self.rest:
+            self.in_train_mode += True in self._modes
+            is_eval = self._modes == {False} and self.in_train_mode > 0
+            self.in_eval_mode += is_eval
+            self._eval_steps = self._eval_steps + 1 if is_eval else 0
+            self.longest_in_eval_mode = max(self.longest_in_eval_mode, self._eval_steps)
+        self.rest, self._shown, self._modes = "", lambda: None, set()
         for seen in self.norms.values():
             seen.per_step[seen._since_step] += 1
             seen._since_step = 0
+
+    def _other_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if optimizer is not self.optimizer:  # the weights are others now
+            self._shown = lambda: None
 
 
 @contextlib.contextmanager
@@ -199,13 +290,15 @@ def watch(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> I
     Raises
     ------
     TypeError
-        If `model` is no module or `optimizer` is no optimizer.
+        If `model` is no module, or a scripted one, or `optimizer` is no optimizer.
+    ValueError
+        If lazy modules in it have no parameters yet.
 
     Notes
     -----
     The hooks read shapes and modes, and look at values before every 50th call only. They are gone
-    when the context ends, whatever is raised. Compiled models do not call new hooks: watch the
-    model before ``torch.compile``.
+    when the context ends, whatever is raised, and do nothing in copies of the model. Compiled
+    models do not call new hooks: watch the model before ``torch.compile``.
 
     Examples
     --------
@@ -226,19 +319,34 @@ def watch(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> I
     if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(f"optimizer: expected a torch.optim.Optimizer, got {optimizer!r}")
     model = unwrapped(model)
-    record, norms = Record(model, optimizer), norms_of(model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError("model: watch it before torch.jit.script, after which it takes no hooks")
+    if any(nn.parameter.is_lazy(x) for x in (*model.parameters(), *model.buffers())):
+        raise ValueError("model: run it once before, because it has lazy modules")
+    record, norms, near = Record(model, optimizer), norms_of(model), parameters_nearby(model)
+    modules = dict(model.named_modules())
+    parents = {name: modules[name.rpartition(".")[0]] for name in norms}
+    holders = [m for m in modules.values() if next(m.parameters(recurse=False), None) is not None]
+    mixed = model.training and any(m.training for m in holders)  # a loaded model is in eval mode
     for name, norm in norms.items():
-        record.norms[name].before = _copied(norm)
-        around = model.get_submodule(name.rpartition(".")[0])  # one in eval mode may just be loaded
-        record.norms[name]._held = around.training and norm.mode == "eval"
-    handles = [model.register_forward_pre_hook(_root_hook(record), with_kwargs=True)]
+        seen = record.norms[name]
+        seen.before = _copied(norm, near)
+        seen._held = mixed and norm.mode == "eval"
+        seen._was_fixed, seen.with_its_part = _is_fixed(norm), not parents[name].training
+    handles = []
     try:
-        for norm in norms.values():
+        for part in _callable_parts(model):
+            enter = _Hook(functools.partial(record._enter, part))
+            handles.append(part.register_forward_pre_hook(enter, with_kwargs=True))
+            leave = _Hook(functools.partial(record._leave, part))
+            handles.append(part.register_forward_hook(leave, always_call=True))
+        for name, norm in norms.items():
             if not isinstance(norm.module, torch.jit.ScriptModule):
-                hook = _norm_hook(norm, record, model)
+                hook = _Hook(_norm_hook(norm, record, parents[name]))
                 handles.append(norm.module.register_forward_pre_hook(hook, with_kwargs=True))
         if optimizer is not None:
             handles.append(optimizer.register_step_post_hook(record._step))
+            handles.append(register_optimizer_step_post_hook(record._other_step))
         learning = [p for p in model.parameters() if p.requires_grad and p.is_leaf]
         handles += [p.register_post_accumulate_grad_hook(record._backward) for p in learning]
         yield record
@@ -246,15 +354,45 @@ def watch(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> I
         for handle in handles:
             handle.remove()
         for name, norm in norms_of(model).items():
-            if seen := record.norms.get(name):
-                seen.after = _copied(norm)
+            if name in record.norms:
+                seen = record.norms[name]
+                seen.after = _copied(norm, near)
                 seen.updates = _count(seen.before), _count(seen.after)
                 if seen.nonfinite_call is None and not _finite(norm):
                     seen.nonfinite_call = seen.modes["train"]
 
 
-def _copied(norm: Norm) -> dict[str, Tensor]:
-    return {key: value.detach().clone() for key, value in norm.tensors.items()}
+class _Hook:
+    """A hook that a copy of its module does not take along: there it does nothing."""
+
+    def __init__(self, call: Callable[..., None]) -> None:
+        self.call = call
+
+    def __call__(self, *given: Any) -> None:
+        if not torch.compiler.is_exporting():
+            self.call(*given)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # for copies and for pickles, read without bnlib, too
+        return getattr, (contextlib.nullcontext(), "__exit__")
+
+
+def _callable_parts(model: nn.Module) -> list[nn.Module]:
+    """Return the model, and the modules in it that hold norms and can be called in its place."""
+    # scripted modules take no hooks, and lists cannot be called
+    able = (m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule))
+    called = (m for m in able if type(m).forward is not nn.Module.forward)
+    return [model, *(m for m in called if m is not model and norms_of(m))]
+
+
+def _copied(norm: Norm, near: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    tensors = dict(norm.tensors)
+    if norm.name in near and not tensors.keys() & {"weight", "bias"}:
+        tensors["nearby"] = near[norm.name]
+    return {key: value.detach().clone() for key, value in tensors.items()}
+
+
+def _is_fixed(norm: Norm) -> bool:
+    return not any(p.requires_grad for p in norm.module.parameters())
 
 
 def _count(tensors: dict[str, Tensor]) -> int | None:
@@ -266,30 +404,23 @@ def _finite(norm: Norm) -> bool:
     return all(bool(x.isfinite().all()) for x in (norm.mean, norm.var) if x is not None)
 
 
-def _root_hook(record: Record) -> Callable[..., None]:
-    def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        if torch._C._current_graph_task_id() != -1:
-            return  # a backward pass that repeats it
-        kind = "e" if not module.training else "f" if torch.is_grad_enabled() else "n"
-        record._pass(kind, [*args, *kwargs.values()])
-
-    return hook
-
-
-def _norm_hook(norm: Norm, record: Record, model: nn.Module) -> Callable[..., None]:
+def _norm_hook(norm: Norm, record: Record, around: nn.Module) -> Callable[..., None]:
     always = norm.family != "frozen" and norm.mean is None
-    seen = record.norms[norm.name]
+    seen, model = record.norms[norm.name], record.model
 
     def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
         if norm.family == "frozen" or not (module.training or always):
             seen.modes["eval"] += 1
-            seen._held |= model.training and torch.is_grad_enabled() and not norm.frozen
+            if model.training and torch.is_grad_enabled() and not norm.frozen:
+                seen._held, seen.with_its_part = True, not around.training
+                seen._was_fixed = _is_fixed(norm)
             return
-        seen.thawed += seen._held
-        x = args[0] if args else next(iter(kwargs.values()))
-        mask = kwargs.get("mask")
-        if mask is None:  # to count a mask would wait for the device
-            seen.last_values = values_per_mean(module, x)
+        if seen._held:
+            _thaw(norm, seen)
+        seen.thawed += seen.returns > 0
+        x = args[0] if args else next(iter(kwargs.values()), None)
+        if kwargs.get("mask") is None and isinstance(x, Tensor) and x.dim() > 1:
+            seen.last_values = values_per_mean(module, x)  # to count a mask waits for the device
             seen.values[seen.last_values] += 1
         updates = not always and module.training and not is_paused(module)
         if torch._C._current_graph_task_id() != -1:
@@ -297,10 +428,17 @@ def _norm_hook(norm: Norm, record: Record, model: nn.Module) -> Callable[..., No
         elif torch.is_grad_enabled():
             seen._since_step += 1
             seen.again += updates and record._again
-        if not torch.is_grad_enabled() and updates:  # with a momentum of None it is update_bn
-            seen.moved_without_gradient += bool(getattr(module, "momentum", None))
+        elif updates and hasattr(module, "momentum"):
+            recomputes = module.momentum in (None, 1) and module.momentum != norm.momentum
+            seen.moved_without_gradient += bool(module.momentum != 0) and not recomputes
         if seen.modes["train"] % EVERY == 0 and seen.nonfinite_call is None and not _finite(norm):
             seen.nonfinite_call = seen.modes["train"]
         seen.modes["train"] += 1
 
     return hook
+
+
+def _thaw(norm: Norm, seen: Watched) -> None:
+    seen._held = False
+    on_purpose = seen._was_fixed and not _is_fixed(norm)
+    seen.returns += not on_purpose

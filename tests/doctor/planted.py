@@ -93,6 +93,25 @@ def watched(model, data, step=None, *, learns=None, every=1):
     return record
 
 
+def in_turn_with_a_generator(stops_gradients):
+    """Return the record of a discriminator that sees real and fake in two backward passes."""
+    generator, model, count = mlp(), nn.Sequential(nn.Linear(4, 5), mlp()), 5
+    own, other = (torch.optim.SGD(m.parameters(), lr=0.05) for m in (model, generator))
+    with watch(model, own) as record:
+        for x, y in features(count):
+            own.zero_grad()
+            fake = generator(x)
+            for shown, label in ((x[:, :4], y), (fake.detach(), y.flip(0))):
+                loss(model(shown), (shown, label)).backward()
+            own.step()
+            other.zero_grad()
+            model.requires_grad_(not stops_gradients)
+            loss(model(fake), (fake, y)).backward()
+            model.requires_grad_(True)
+            other.step()
+    return record, model
+
+
 def checked(rule, model, data=(), **options):
     """Return the findings of a module of `bnlib.doctor.rules` as it yields them."""
     return list(rule.check(Case(model, data, **options)))

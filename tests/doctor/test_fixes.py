@@ -33,6 +33,7 @@ SHOWN = {  # code that takes the place of other code, or a name
     "eval-forgotten": "around a loop",
     "padding-in-statistics": "a class",
     "several-streams": "a class",
+    "train-forgotten": "in a loop",
     "tiny-scale": "for the optimizer of the next training",
     "two-forwards": "an exercise in pairs: test_two_forwards has the joint pass",
     "wrong-layout": "in the place of norm(x)",
@@ -181,6 +182,17 @@ def thawed():
     return mlp(), trains(features(5), two_epochs)
 
 
+def forgotten(model):
+    """The third step begins in eval mode."""
+    steps = []
+
+    def step(batch):
+        steps.append(model.eval() if len(steps) == 2 else model)
+        loss(model(batch[0]), batch).backward()
+
+    return step
+
+
 def young():
     data = shifted(features())
     return trained(mlp(), data, 10), examined(data)
@@ -237,6 +249,7 @@ CURES = [  # rule, what is planted, which parts of the code are run
     ("statistics-move-without-gradient", transfer, (0,)),
     ("thawed-by-train", thawed, (0,)),
     ("too-few-updates", young, (0,)),
+    ("train-forgotten", lambda: (mlp(), trains(features(12), forgotten)), (1,)),
     ("tracking-flag", untracked, (0,)),
     ("tracking-flag", untracked, (1,)),
     ("train-eval-gap", moved, (0,)),

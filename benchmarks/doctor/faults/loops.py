@@ -246,3 +246,119 @@ def accuracy_again(kind, faulty):
         (again.argmax(1) == y).float().mean()
 
     return watched(model, step, batches(kind))
+
+
+@plant("train-forgotten", ResNet, SequenceNet)
+def train_forgotten(kind, faulty):
+    """The validation sets eval mode, and ``model.train()`` stands before the loop over epochs.
+
+    From the second epoch on the statistics stay, while the weights go on learning.
+    Remedy: ``model.train()`` at the beginning of each epoch.
+    """
+    model, data, held_out = build(kind), batches(kind, count=16), batches(kind, seed=7)
+    optimizer = adam(model)
+
+    def loop():
+        model.train()
+        for _ in range(3):
+            model.train(model.training or not faulty)
+            for batch in data:
+                optimizer.zero_grad()
+                loss_of(model(batch[0]), batch).backward()
+                optimizer.step()
+            model.eval()
+            with torch.no_grad():
+                for x, y in held_out:
+                    (model(x).argmax(1) == y).float().mean()
+
+    return Case(model, data, {}, loop, optimizer)
+
+
+class Stepped(nn.Module):
+    """A model as a LightningModule is: the loop calls its method, not the module itself."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def training_step(self, batch):
+        return loss_of(self.net(batch[0]), batch)
+
+
+@plant("eval-forgotten", SequenceNet)
+def eval_forgotten_in_a_wrapper(kind, faulty):
+    """The loop calls ``training_step`` of a wrapper, also for the validation in train mode.
+
+    Remedy: ``model.eval()`` before, ``model.train()`` behind.
+    """
+    model, data, held_out = Stepped(trained(kind)), batches(kind), batches(kind, seed=7)
+    optimizer = adam(model)
+
+    def loop():
+        for _ in range(2):
+            model.train()
+            for batch in data:
+                optimizer.zero_grad()
+                model.training_step(batch).backward()
+                optimizer.step()
+            model.train(faulty)
+            with torch.no_grad():
+                for batch in held_out:
+                    model.training_step(batch)
+
+    return Case(model, data, {}, loop, optimizer)
+
+
+@plant("eval-forgotten", ResNet)
+def no_grad_forgotten_as_well(kind, faulty):
+    """The validation has neither its ``eval()`` nor its ``no_grad``.
+
+    Remedy: both, and ``model.train()`` behind.
+    """
+    model, data, held_out = trained(kind), batches(kind), batches(kind, seed=7)
+    optimizer = adam(model)
+
+    def loop():
+        for _ in range(2):
+            train(model, data, optimizer).train(faulty)
+            for x, y in held_out:
+                (model(x).argmax(1) == y).float().mean()
+
+    return Case(model, data, {}, loop, optimizer)
+
+
+@plant("frozen-but-moving", MLP)
+def left_out_of_the_optimizer(kind, faulty):
+    """A backbone is frozen by giving the optimizer the parameters of the head alone.
+
+    Remedy: `bnlib.surgery.freeze` for its norms.
+    """
+    model = trained(kind)
+    if not faulty:
+        freeze(model, parameters=False)
+
+    def step(batch):
+        loss_of(model(batch[0]), batch).backward()
+
+    return watched(model, step, batches(kind), adam(model[-1]))
+
+
+@plant("accumulated-gradients", MLP)
+def accumulated_in_a_wrapper(kind, faulty):
+    """A wrapper's ``training_step`` sees two examples at a time, and 16 gradients are summed.
+
+    Remedy: `bnlib.surgery.replace` with group norm, or larger micro-batches.
+    """
+    m = 2 if faulty else 32
+    model, data = Stepped(trained(kind)), batches(kind, m=m, count=32)
+    optimizer = adam(model)
+
+    def loop():
+        model.train()
+        for number, batch in enumerate(data, 1):
+            (model.training_step(batch) / 16).backward()
+            if number % 16 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+
+    return Case(model, data, {}, loop, optimizer)

@@ -2,9 +2,12 @@
 
 Accumulating k mini-batches before a step gives the gradient of a k times larger one, except through
 batch norm, because its statistics are those of each part. So they are as noisy as those of a small
-part, and the running averages move k times per step.
+part, and the running averages move k times per step. Steps are left out in which gradients were
+cleared between two backward passes, or a further forward pass was made, because a discriminator has
+such steps while its generator learns.
 """
 
+import re
 from collections.abc import Iterator
 
 from bnlib.doctor.case import Case
@@ -32,8 +35,11 @@ def check(case: Case) -> Iterator[Hit]:
     """Yield the norms with few values per mean in a loop that accumulates, in one hit."""
     record = case.record
     assert record is not None
+    record.require(steps=True)
+    trains = {pattern: re.sub("[ne]", "", pattern) for pattern in record.patterns}
     parts = {pattern: pattern.count("fb") for pattern in record.patterns}
-    steps = {p: n for p, n in record.patterns.items() if parts[p] > 1}
+    plain = {p for p in parts if parts[p] > 1 and re.fullmatch("(fb)+f?s?", trains[p])}
+    steps = {p: record.patterns[p] for p in plain}
     if not steps or sum(steps.values()) < SHARE * record.steps:
         return
     k = parts[max(steps, key=lambda pattern: steps[pattern])]

@@ -25,6 +25,7 @@ def check(case: Case) -> Iterator[Hit]:
     """Yield the norms that moved without gradients while the rest had them, in one hit."""
     record = case.record
     assert record is not None
+    record.require()
     calls = {n: seen.moved_without_gradient for n, seen in record.norms.items()}
     moved = [
         name

@@ -30,6 +30,7 @@ def check(case: Case) -> Iterator[Hit]:
     """Yield the norms that ran again in a backward pass, or on the same tensor, in one hit each."""
     record = case.record
     assert record is not None
+    record.require()
     twice = {n: s.again for n, s in record.norms.items() if s.again >= SHARE * record.steps > 0}
     if twice:
         calls = max(twice.values())

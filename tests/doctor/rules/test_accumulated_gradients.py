@@ -1,5 +1,16 @@
 import pytest
-from doctor.planted import Residual, features, found, images, loss, mlp, watched
+import torch
+from doctor.planted import (
+    Residual,
+    features,
+    found,
+    images,
+    in_turn_with_a_generator,
+    loss,
+    mlp,
+    watched,
+)
+from torch import nn
 
 from bnlib.doctor.rules import accumulated_gradients as rule
 from bnlib.surgery import group_norm, replace
@@ -60,6 +71,48 @@ def test_parameters_that_get_no_gradient_do_not_hide_the_backward_passes():
     first.requires_grad_(False)
     record = watched(model, features(4, 6), every=2)
     assert record.patterns == {"fbfbs": 2}
+
+
+def test_gradients_cleared_between_two_tasks_are_no_accumulation():
+    model = mlp()
+
+    def step(batch):
+        for x in (batch[0], batch[0].flip(0)):
+            model.zero_grad()
+            loss(model(x), batch).backward()
+
+    record = watched(model, features(4, 6), step)
+    assert record.patterns == {"fbzfbs": 4}
+    assert found(rule, model, record=record) == []
+
+
+@pytest.mark.parametrize("stops_gradients", [True, False])
+def test_a_discriminator_in_turn_with_its_generator_is_no_accumulation(stops_gradients):
+    record, model = in_turn_with_a_generator(stops_gradients)
+    assert found(rule, model, record=record) == []
+
+
+def test_passes_without_gradients_and_in_eval_mode_hide_nothing():
+    model = mlp()
+
+    def step(batch):
+        with torch.no_grad():
+            model.eval()(batch[0])
+        loss(model.train()(batch[0]), batch).backward()
+
+    record = watched(model, features(8, 6), step, every=2)
+    assert record.patterns == {"efbefbs": 4}
+    assert found(rule, model, record=record)
+
+
+def test_a_part_that_the_loop_calls_is_found():
+    model = nn.ModuleDict({"net": mlp()})
+
+    def step(batch):
+        loss(model["net"](batch[0]), batch).backward()
+
+    record = watched(model, features(8, 6), step, every=2)
+    assert found(rule, model, record=record) == [(("net.1", "net.4"), {"parts": 2, "values": 6})]
 
 
 def test_thresholds(monkeypatch):

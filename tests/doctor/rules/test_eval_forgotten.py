@@ -1,6 +1,16 @@
 import pytest
 import torch
-from doctor.planted import Residual, checked, features, found, images, loss, mlp
+from doctor.planted import (
+    Residual,
+    checked,
+    features,
+    found,
+    images,
+    loss,
+    mlp,
+    trained,
+    watched,
+)
 from torch import nn
 
 from bnlib.doctor import watch
@@ -84,6 +94,82 @@ def test_paused_statistics_and_recomputed_ones_are_healthy():
     with watch(model) as record:
         torch.optim.swa_utils.update_bn(loader, model)
     assert found(rule, model, record=record) == []
+
+
+def test_no_grad_forgotten_as_well_is_found():
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for prepare, is_found in ((lambda m: None, True), (nn.Module.eval, False)):
+        with watch(model, optimizer) as record:
+            for _ in range(2):
+                for batch in features(3):
+                    loss(model.train()(batch[0]), batch).backward()
+                    optimizer.step()
+                prepare(model)
+                for batch in features(5):
+                    model(batch[0])
+        expected = [(("1", "4"), {"in_a_row": 6, "steps": 1})] if is_found else []
+        assert found(rule, model, record=record) == expected
+
+
+def unused(passes):
+    """Train 4 steps, with so many further passes with gradients before each."""
+    model = mlp()
+    left = iter(passes)
+
+    def step(batch):
+        for _ in range(next(left)):
+            model(batch[0])
+        loss(model(batch[0]), batch).backward()
+
+    return model, watched(model, features(len(passes)), step)
+
+
+def test_many_passes_in_each_step_and_few_in_some_are_healthy(monkeypatch):
+    for passes in ([5, 5, 5, 5], [0, 3, 0, 3]):
+        model, record = unused(passes)
+        assert found(rule, model, record=record) == []
+    monkeypatch.setattr(rule, "UNUSED", 4)
+    assert found(rule, model, record=record) == [(("1", "4"), {"in_a_row": 4, "steps": 2})]
+
+
+def test_a_cumulative_average_may_be_recomputed_like_this():
+    model = mlp(norm=lambda c: nn.BatchNorm1d(c, momentum=None))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer) as record:
+        epoch(model, optimizer, features(3), lambda m: None)
+    assert [each.severity for each in checked(rule, model, record=record)] == ["note"]
+
+
+def test_precise_statistics_are_recomputed_with_a_momentum_of_one():
+    model = mlp()
+    with watch(model) as record, torch.no_grad():
+        for norm in (model[1], model[4]):
+            norm.momentum = 1.0
+        for batch in features(4):
+            model(batch[0])
+        for norm in (model[1], model[4]):
+            norm.momentum = 0.1
+    assert found(rule, model, record=record) == []
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_a_teacher_watched_alone_is_healthy(follows):
+    student, teacher = trained(mlp(), features(), 3), mlp()
+    with watch(teacher) as record, torch.no_grad():
+        for batch in features(4):
+            teacher(batch[0])
+            for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
+                old.lerp_(new, 0.05 * follows)
+    assert (found(rule, teacher, record=record) == []) == follows
+
+
+def test_a_part_that_the_loop_calls_is_found():
+    model = nn.ModuleDict({"net": mlp()})
+    with watch(model) as record, torch.no_grad():
+        for batch in features(4):
+            model["net"](batch[0])
+    assert found(rule, model, record=record) == [(("net.1", "net.4"), {"in_a_row": 4, "calls": 4})]
 
 
 def test_threshold(monkeypatch):

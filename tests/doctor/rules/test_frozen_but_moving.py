@@ -1,6 +1,6 @@
 import pytest
 import torch
-from doctor.planted import Residual, features, found, images, loss, mlp, trained, watched
+from doctor.planted import Residual, checked, features, found, images, loss, mlp, trained, watched
 from torch import nn
 
 from bnlib.doctor.rules import frozen_but_moving as rule
@@ -77,3 +77,52 @@ def test_a_teacher_that_follows_its_student_is_healthy():
     watched(model, features(3), step)
     record = watched(model, features(3), step)
     assert found(rule, model, record=record) == []
+
+
+@pytest.mark.parametrize(("make", "data", "names", "head"), CASES)
+def test_a_backbone_left_out_of_the_optimizer_is_found(make, data, names, head):
+    model = make()
+    part = model.get_submodule(head)
+    record = watched(model, data(3), learns=part)
+    options = {"record": record, "optimizer": record.optimizer}
+    [one] = checked(rule, model, **options)
+    assert (one.severity, one.where, dict(one.evidence)) == (
+        None,
+        names,
+        {"norms": 2, "updates": 3},
+    )
+    assert found(rule, model, record=record) == []  # nobody gave the optimizer
+    [one] = checked(rule, model, optimizer=record.optimizer)
+    assert one.severity == "note"  # a second optimizer may have them
+    whole, other = (torch.optim.SGD(m.parameters(), lr=0.1) for m in (model, make()))
+    assert found(rule, model, optimizer=whole) == []
+    assert found(rule, model, optimizer=other) == []  # of another model, or of copies
+
+
+def test_a_part_that_a_second_optimizer_trains_is_healthy():
+    model = nn.ModuleDict({"one": mlp(), "other": mlp()})
+    second = torch.optim.SGD(model["other"].parameters(), lr=0.1)
+
+    def step(batch):
+        sum(loss(part(batch[0]), batch) for part in model.values()).backward()
+        second.step()
+
+    record = watched(model, features(3), step, learns=model["one"])
+    assert found(rule, model, record=record, optimizer=record.optimizer) == []
+
+
+def severities(model, **options):
+    return [each.severity for each in checked(rule, model, **options)]
+
+
+def test_without_a_loop_a_follower_is_good_to_know():
+    teacher = nn.ModuleDict({"student": mlp(), "teacher": mlp().requires_grad_(False)})
+    assert severities(teacher) == ["note"]
+    assert severities(mlp().requires_grad_(False)) == ["note"]  # while its generator learns
+    backbone = nn.Sequential(mlp().requires_grad_(False), nn.Linear(4, 4))
+    assert severities(backbone) == [None]
+    blocks = nn.Sequential(mlp(), nn.Linear(4, 5), mlp())  # the first norms of three parts
+    blocks[0].requires_grad_(False)
+    assert severities(blocks) == ["note"]
+    blocks[2] = Residual()
+    assert severities(blocks) == [None]

@@ -105,3 +105,43 @@ def test_one_look_at_the_whole_model_hides_nothing():
             model(features(1)[0][0])
     [(where, _)] = found(rule, model, record=record)
     assert where == ("1",)
+
+
+def test_a_teacher_whose_norms_have_no_parameters_follows_by_its_layers():
+    for follows in (True, False):
+        part = lambda: mlp(norm=lambda c: nn.BatchNorm1d(c, affine=False))  # noqa: E731
+        model = nn.ModuleDict({"student": part(), "teacher": part().requires_grad_(False)})
+
+        def step(batch, model=model, follows=follows):
+            with torch.no_grad():
+                target = model["teacher"](batch[0])
+                pairs = (model[name].parameters() for name in ("teacher", "student"))
+                for old, new in zip(*pairs, strict=True):
+                    old.lerp_(new, 0.05 * follows)
+            (model["student"](batch[0] + 0.01) - target).square().mean().backward()
+
+        record = watched(model, features(3), step, learns=model["student"])
+        names = [where for where, _ in found(rule, model, record=record)]
+        assert names == ([] if follows else [("teacher.1", "teacher.4")])
+
+
+def test_a_backbone_in_no_grad_whose_parts_the_loop_calls_is_found():
+    model = nn.ModuleDict({"backbone": mlp(), "head": nn.Linear(4, 4)})
+
+    def step(batch):
+        with torch.no_grad():
+            x = model["backbone"](batch[0])
+        loss(model["head"](x), batch).backward()
+
+    record = watched(model, features(3), step)
+    assert [where for where, _ in found(rule, model, record=record)] == [
+        ("backbone.1", "backbone.4")
+    ]
+
+
+def test_an_evaluation_of_a_part_is_another_rule():
+    model = nn.ModuleDict({"net": mlp()})
+    with watch(model) as record, torch.no_grad():
+        for batch in features(3):
+            model["net"](batch[0])
+    assert found(rule, model, record=record) == []

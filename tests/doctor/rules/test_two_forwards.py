@@ -1,6 +1,16 @@
 import pytest
 import torch
-from doctor.planted import Residual, checked, features, found, images, loss, mlp, watched
+from doctor.planted import (
+    Residual,
+    checked,
+    features,
+    found,
+    images,
+    in_turn_with_a_generator,
+    loss,
+    mlp,
+    watched,
+)
 
 from bnlib.doctor.rules import two_forwards as rule
 from bnlib.nn import SplitBatchNorm1d, use_stream
@@ -82,6 +92,23 @@ def test_a_part_without_gradient_is_no_second_pass():
         loss(model[3:](x), batch).backward()
 
     assert found(rule, model, record=watched(model, features(4), step, every=2)) == []
+
+
+@pytest.mark.parametrize("stops_gradients", [True, False])
+def test_a_discriminator_in_turn_with_its_generator_is_found(stops_gradients):
+    record, model = in_turn_with_a_generator(stops_gradients)
+    assert record.patterns == {"fbfbs": 1, "ffbfbs" if stops_gradients else "fbzfbfbs": 4}
+    assert found(rule, model, record=record) == [(("1.1", "1.4"), {"steps": 4, "of": 5})]
+
+
+def test_an_encoder_and_a_decoder_that_the_loop_calls_are_healthy():
+    model = torch.nn.ModuleDict({"encoder": mlp(), "decoder": torch.nn.Sequential(mlp()[3:])})
+    model["encoder"] = model["encoder"][:6]
+
+    def step(batch):
+        loss(model["decoder"](model["encoder"](batch[0])), batch).backward()
+
+    assert found(rule, model, record=watched(model, features(4), step)) == []
 
 
 def test_threshold(monkeypatch):

@@ -98,6 +98,24 @@ def test_the_same_mini_batch_in_each_step_and_other_views_are_healthy():
     assert found(rule, model, record=watched(model, features(3), step)) == []
 
 
+def test_a_part_that_the_loop_calls_is_found():
+    model = nn.ModuleDict({"net": mlp()})
+    record = watched(model, features(3), twice(model["net"], False))
+    assert found(rule, model, record=record) == [(("net.1", "net.4"), {"norms": 2, "calls": 3})]
+
+
+def test_a_step_of_another_optimizer_between_is_healthy():
+    model = mlp()
+    head = torch.optim.SGD(model[6].parameters(), lr=0.1)
+
+    def step(batch):
+        for _ in range(2):
+            loss(model(batch[0]), batch).backward()
+            head.step()
+
+    assert found(rule, model, record=watched(model, features(3), step)) == []
+
+
 def test_threshold(monkeypatch):
     model = mlp()
     record = watched(model, features(4), twice(model, False))
