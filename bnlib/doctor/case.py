@@ -22,7 +22,7 @@ from bnlib.surgery._batch import show_batch
 from bnlib.surgery.recalibrate import recalibrate
 
 if TYPE_CHECKING:
-    from bnlib.doctor.watch import Record
+    from bnlib.doctor.record import Record
 
 NEEDS = {
     "structure": "a model (a state dict is not enough)",

@@ -16,7 +16,8 @@ from torch.optim.optimizer import _global_optimizer_post_hooks
 from torch.utils.checkpoint import checkpoint
 
 from bnlib.doctor import watch
-from bnlib.doctor.watch import EVERY, LONGEST
+from bnlib.doctor.record import LONGEST
+from bnlib.doctor.watch import EVERY
 
 
 def hooks(model, optimizer=None):

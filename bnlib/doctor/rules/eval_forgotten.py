@@ -18,7 +18,7 @@ from bnlib.doctor.case import Case
 from bnlib.doctor.finding import Hit, counted, hit
 
 if TYPE_CHECKING:
-    from bnlib.doctor.watch import Record
+    from bnlib.doctor.record import Record
 
 SEVERITY = "warning"
 NEEDS = ("structure",)
