@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,8 +16,8 @@ from bnlib.doctor import observe
 from bnlib.doctor.finding import place
 from bnlib.doctor.norms import Norm, norms_of, norms_of_state
 from bnlib.doctor.observe import Look, NotPossibleError, Pass, Show
+from bnlib.doctor.statistics import in_every_batch, pooled
 from bnlib.surgery._batch import show_batch
-from bnlib.surgery.recalibrate import recalibrate
 
 if TYPE_CHECKING:
     from bnlib.doctor.record import Record
@@ -177,18 +175,22 @@ class Case:
 
     @functools.cached_property
     def fitted(self) -> Pass:
-        """A pass in eval mode, with the running statistics of `batches`.
+        """A pass in eval mode, with the running statistics of `batches` where these count.
 
-        Raises NotPossibleError, which skips the rule, if they cannot be had.
+        They are those of a pass that was made, since `surgery.recalibrate` waits for the other
+        processes, of which one may not get here.
         """
-        scratch = self._prepared(training=True, double=False)
-        try:
-            with observe.same_random_state(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of norms that keep their statistics
-                recalibrate(scratch, copy.deepcopy(self.batches), forward=self._show)
-        except ValueError as error:
-            raise NotPossibleError(f"statistics of the mini-batches, but {error}") from error
-        return observe.run(scratch.eval(), self.batches, self._shown)
+        train = self.forward(training=True, dropout=False)
+        scratch = self._prepared(training=False, double=False)
+        for name, norm in norms_of(scratch).items():
+            calls = train.calls.get(name, [])
+            used = all(c.uses_batch for c in calls) and in_every_batch(calls, len(train.outputs))
+            if norm.mean is not None and used:
+                mean, var = pooled(calls)
+                norm.mean.copy_(mean)
+                if norm.var is not None and "running_cov" not in norm.tensors:
+                    norm.var.copy_(var)
+        return observe.run(scratch, self.batches, self._shown)
 
     def _prepared(self, **options: Any) -> nn.Module:
         if not self.batches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from bnlib.doctor.norms import Norm
 from bnlib.doctor.observe import Call
@@ -22,6 +23,13 @@ def in_every_batch(calls: list[Call], batches: int) -> bool:
     return len({call.batch for call in calls}) == batches
 
 
+def pooled(calls: list[Call]) -> tuple[Tensor, Tensor]:
+    """Return mean and variance over calls of the same size: that within them, and between them."""
+    means = torch.stack([call.mean for call in calls])
+    var = torch.stack([call.var for call in calls]).mean(0) + means.var(0, correction=0)
+    return means.mean(0), var
+
+
 def gap(norm: Norm, calls: list[Call]) -> float:
     """Return how far apart the outputs of train and eval mode are, in standard deviations.
 
@@ -30,9 +38,7 @@ def gap(norm: Norm, calls: list[Call]) -> float:
     """
     if norm.mean is None or norm.var is None:
         return 0.0
-    means = torch.stack([call.mean for call in calls])
-    mean = means.mean(0)
-    var = torch.stack([call.var for call in calls]).mean(0) + means.var(0, correction=0)
+    mean, var = pooled(calls)
     eps = norm.eps or 0.0
     spread = (norm.var.double() + eps).sqrt()
     shift = (mean - norm.mean.double()) / spread
