@@ -72,7 +72,8 @@ def test_full_sequences_images_and_features_are_healthy():
 def test_zeros_that_a_relu_makes_are_no_padding():
     """With two channels, a quarter of the positions are zero in both."""
     model = nn.Sequential(nn.Conv1d(3, 2, 1), nn.ReLU(), nn.BatchNorm1d(2))
-    nn.init.constant_(model[0].bias, -0.3)
+    nn.init.dirac_(model[0].weight)
+    nn.init.zeros_(model[0].bias)
     data = sequences(shortest=LENGTH)
     zero = (model[:2](data[0][0]) == 0).all(1).double().mean()
     assert zero > rule.SHARE
