@@ -98,5 +98,5 @@ def test_thresholds(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(rule, name, value)
             assert found(rule, agent) == []
-    agent.follow(-8.0)  # far away
+    agent.follow(-80.0)  # far away
     assert found(rule, agent) == []
