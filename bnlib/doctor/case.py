@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -173,12 +173,11 @@ class Case:
             )
         return made
 
-    @functools.cached_property
-    def fitted(self) -> Pass:
-        """A pass in eval mode, with the running statistics of `batches` where these count.
+    def fitted(self, batches: Collection[int]) -> Pass:
+        """Make a pass in eval mode, with the running statistics of these mini-batches.
 
         They are those of a pass that was made, since `surgery.recalibrate` waits for the other
-        processes, of which one may not get here.
+        processes, of which one may not get here. Norms that were skipped keep their own.
         """
         train = self.forward(training=True, dropout=False)
         scratch = self._prepared(training=False, double=False)
@@ -186,7 +185,7 @@ class Case:
             calls = train.calls.get(name, [])
             used = all(c.uses_batch for c in calls) and in_every_batch(calls, len(train.outputs))
             if norm.mean is not None and used:
-                mean, var = pooled(calls)
+                mean, var = pooled([call for call in calls if call.batch in batches])
                 norm.mean.copy_(mean)
                 if norm.var is not None and "running_cov" not in norm.tensors:
                     norm.var.copy_(var)

@@ -104,6 +104,21 @@ class Noisy(nn.Sequential):
         return y + torch.randn_like(y) if self.training else y
 
 
+def test_statistics_of_few_examples_in_a_deep_network_are_no_evidence(monkeypatch):
+    """Their noise adds up, too, and is told by that of two halves of the examples."""
+    torch.manual_seed(SEED)
+    layers = [m for _ in range(20) for m in (nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU())]
+    model = nn.Sequential(nn.Linear(5, 16), *layers)
+    for norm in layers[1::3]:
+        nn.init.normal_(norm.weight, 1, 0.1)
+        nn.init.normal_(norm.bias, 0, 0.1)
+    recalibrated(model, features(4, 12, seed=1))
+    data = features(2, 12)
+    assert found(rule, model, data) == []
+    monkeypatch.setattr(rule, "CHANCE", 0.0)
+    assert found(rule, model, data)
+
+
 def test_noise_of_another_origin_and_dropout_are_healthy():
     model = recalibrated(Noisy(*trained(mlp(), features())))
     assert found(rule, model, features()) == []
@@ -138,7 +153,7 @@ def test_thresholds(name, monkeypatch):
         ("OUTPUTS", 10.0, ["note"]),
         ("OUTPUTS", 0.0, [None]),
         ("SOME_OUTPUTS", 10.0, []),
-        ("NOISE", 100.0, []),
+        ("CHANCE", 100.0, []),
     ],
 )
 def test_thresholds_of_outputs(name, value, severities, monkeypatch):
