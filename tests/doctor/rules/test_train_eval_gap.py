@@ -81,14 +81,14 @@ def late(by):
     for norm in layers[1::3]:
         nn.init.normal_(norm.weight, 1, 0.1)
         nn.init.normal_(norm.bias, 0, 0.1)
-    recalibrated(model, features(4, 64))
+    recalibrated(model, features(4, 256))
     for norm in layers[1::3]:
         norm.running_mean += by * norm.running_var.sqrt()
     return model
 
 
 def test_small_gaps_that_add_up_are_found_and_recalibration_is_the_cure():
-    model, data = late(0.22), features(4, 64)
+    model, data = late(0.22), features(4, 256)
     [(where, evidence)] = found(rule, model, data)
     assert where == ("1", "4", "7")
     assert evidence["gap"] < rule.GAP
@@ -157,7 +157,7 @@ def test_thresholds(name, monkeypatch):
     ],
 )
 def test_thresholds_of_outputs(name, value, severities, monkeypatch):
-    model, data = late(0.22), features(4, 64)
+    model, data = late(0.22), features(4, 256)
     assert found(rule, model, data)
     monkeypatch.setattr(rule, name, value)
     assert [told.severity for told in checked(rule, model, data)] == severities
